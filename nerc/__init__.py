@@ -1,0 +1,13 @@
+"""nerc: named-entity recognition from few expert labels and many cheap ones."""
+
+from importlib import import_module
+
+__all__ = ["NERSmall", "NERSmallConfig"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    """Load (and so register with transformers' Auto classes) the model on first use, not at import."""
+    if name in __all__:
+        return getattr(import_module("nerc.model"), name)
+    raise AttributeError(f"module 'nerc' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The tag inventory; tag schemes brought to IOB2; entities of a tag sequence; which tag may follow which."""
+"""The tag inventory; tag schemes brought to IOB2; the entities of tags; which may follow which."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,6 @@ CONLL_TYPES = ("PER", "ORG", "LOC", "MISC")
 SPECIAL_TAGS = ("[CLS]", "[SEP]", "X")
 
 _TAG = re.compile(r"O|[BIESLU]-\S+")
-_BIOES = re.compile(r"[ESLU]-")
 
 
 class Entity(NamedTuple):
@@ -22,15 +21,16 @@ class Entity(NamedTuple):
 
 
 def is_tag(text: str) -> bool:
-    """Whether text is `O` or prefix, hyphen and type, with a prefix of IOB1, IOB2, BIOES or BILOU."""
+    """Whether text is `O`, or a prefix of IOB1, IOB2, BIOES or BILOU, a hyphen and a type."""
     return _TAG.fullmatch(text) is not None
 
 
 def inventory(types: Iterable[str]) -> tuple[str, ...]:
     """All labels of a model, index = id: O, B- and I- of every type, then the special tags.
 
-    CoNLL-2003's four types stand first, in its order, and others after them in alphabetical order. Types that
-    are all CoNLL-2003's give its whole inventory, so that models of partial data stay comparable.
+    CoNLL-2003's four types stand first, in its order, and others after them in alphabetical order.
+    Types that are all CoNLL-2003's give its whole inventory, so that models of partial data stay
+    comparable.
     """
     types = set(types)
     if types <= set(CONLL_TYPES):
@@ -44,40 +44,32 @@ def types_of(tags: Iterable[str]) -> set[str]:
     return {tag[2:] for tag in tags if tag != "O" and tag not in SPECIAL_TAGS}
 
 
-def is_bioes(tags: Iterable[str]) -> bool:
-    """Whether tags use prefixes that only BIOES (or its twin BILOU) has; ask of a whole file, not a sentence."""
-    return any(_BIOES.match(tag) for tag in tags)
+def to_iob2(tags: Sequence[str]) -> list[str]:
+    """Bring one sentence's IOB1, IOB2, BIOES or BILOU tags to IOB2: B- begins every entity.
 
-
-def to_iob2(tags: Sequence[str], *, bioes: bool = False) -> list[str]:
-    """Bring one sentence's IOB1, IOB2 or BIOES tags to IOB2, in which B- begins every entity.
-
-    Entities are read as conlleval reads them (Tjong Kim Sang & De Meulder 2003): I- goes on with the entity before
-    it if that has the same type, and begins one otherwise. So IOB1 needs no flag, its neighbours `I-PER I-ORG` and
-    `I-PER B-PER` stay apart, and an I- that follows nothing of its type is an entity. With bioes, S- and E-
-    (U- and L- in BILOU) end one too, and what comes after begins anew.
+    Entities are read as conlleval reads them (Tjong Kim Sang & De Meulder 2003): I- goes on with
+    the entity before it if that has the same type, and begins one otherwise. So IOB1's neighbours
+    `I-PER I-ORG` and `I-PER B-PER` stay apart, and an I- that follows nothing of its type is an
+    entity. E- and S- (L- and U- in BILOU) end one too, and what comes after begins anew. No scheme
+    uses a prefix of another in another sense, so that the tags alone say which they are.
     """
     result = []
     open_type = None  # type of the entity that an I- here would go on with
     for tag in tags:
         prefix, _, type_ = tag.partition("-")
-        if not type_ or tag in SPECIAL_TAGS:
+        if not type_:
             result.append(tag)
             open_type = None
             continue
-        inside = prefix in "IEL" and open_type == type_
-        result.append(f"{'I' if inside else 'B'}-{type_}")
-        open_type = None if bioes and prefix in "ESLU" else type_
+        goes_on = prefix in "IEL" and open_type == type_
+        result.append(f"{'I' if goes_on else 'B'}-{type_}")
+        open_type = None if prefix in "ESLU" else type_
     return result
 
 
 def num_orphans(tags: Sequence[str]) -> int:
-    """How many I- tags follow nothing of their type: none in valid IOB2."""
-    before = ("O", *tags)
-    return sum(
-        tag.startswith("I-") and previous[1:] != tag[1:]
-        for previous, tag in zip(before, tags, strict=False)
-    )
+    """How many tags of one sentence, in any scheme, go on with an entity that is not there."""
+    return sum(t[0] in "IEL" and new[0] == "B" for t, new in zip(tags, to_iob2(tags), strict=True))
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:

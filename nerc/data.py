@@ -1,0 +1,400 @@
+"""Corpus and Sentence; CoNLL files, Hub data sets and the built-in corpus; gold, llm and mixed labels.
+
+Whatever the source, a Corpus holds IOB2 tags, and every word of it is there: what cannot be used is
+an error that says where it stands, or is counted in Corpus.remarks, which the scripts print.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nerc import sample, tags
+from nerc.config import DataConfig, InputError, parse_amount
+
+CONLL2003_ON_THE_HUB = "lhoestq/conll2003"
+FILES = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt", "llm": "llm.txt"}
+
+# Sentences of --corpus sample: enough to learn from in minutes on a laptop.
+SAMPLE_SENTENCES = 4000
+# Validation and test of the built-in corpus have this share of its training sentences each.
+SAMPLE_HELD_OUT = 0.25
+
+DOCSTART = "-DOCSTART-"
+
+_SCHEMA = pa.schema(
+    {
+        "words": pa.list_(pa.string()),
+        "tags": pa.list_(pa.string()),
+        "origin": pa.string(),
+        "document": pa.int64(),
+    }
+)
+_CHUNK = 10_000  # sentences per Arrow batch
+
+
+class Sentence(NamedTuple):
+    """Words with one IOB2 tag each (None: unlabelled), where they stood, and their document."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...] | None
+    origin: str
+    document: int
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sentences in an Arrow table with the columns words, tags, origin and document.
+
+    A word of cheap labels may carry a special tag ([CLS], [SEP], X): it has no label.
+    """
+
+    table: pa.Table
+    remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, sentences: Iterable[Sentence], remarks: Sequence[str] = ()) -> "Corpus":
+        """Read sentences, of which only a chunk at a time exists as Python objects."""
+        sentences = iter(sentences)
+        batches = []
+        while chunk := list(islice(sentences, _CHUNK)):
+            columns = [list(column) for column in zip(*chunk, strict=True)]
+            batches.append(pa.RecordBatch.from_arrays(_arrays(columns), schema=_SCHEMA))
+        return cls(pa.Table.from_batches(batches, schema=_SCHEMA), tuple(remarks))
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __iter__(self) -> Iterator[Sentence]:
+        for batch in self.table.to_batches(max_chunksize=_CHUNK):
+            for words, tags_, origin, document in zip(*batch.to_pydict().values(), strict=True):
+                yield Sentence(
+                    tuple(words), None if tags_ is None else tuple(tags_), origin, document
+                )
+
+    def __getitem__(self, index: int) -> Sentence:
+        (sentence,) = self.select([index])
+        return sentence
+
+    def select(self, indices: Sequence[int]) -> "Corpus":
+        """The sentences at indices, in that order."""
+        return Corpus(self.table.take(pa.array(indices, type=pa.int64())), self.remarks)
+
+    @property
+    def num_words(self) -> int:
+        return pc.sum(pc.list_value_length(self.table["words"])).as_py() or 0
+
+    def tag_counts(self) -> Counter[str]:
+        """How often each tag occurs."""
+        counts = pc.value_counts(pc.list_flatten(self.table["tags"])).to_pylist()
+        return Counter({row["values"]: row["counts"] for row in counts})
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all words and tags: equal for equal sentences, wherever they were read."""
+        digest = hashlib.sha256()
+        for column in ("words", "tags"):
+            for chunk in self.table[column].chunks:
+                lines = pc.binary_join(chunk, "\t").to_pylist()
+                digest.update("".join(f"{line}\n" for line in lines).encode())
+        return digest.hexdigest()
+
+
+def _arrays(columns: list[list]) -> list[pa.Array]:
+    return [pa.array(column, type=f.type) for column, f in zip(columns, _SCHEMA, strict=True)]
+
+
+# ---------------------------------------------------------------------------------- CoNLL files
+
+
+def read_conll(path: str | Path, *, cheap: bool = False) -> Corpus:
+    """Read a CoNLL file: a line a word, columns apart by tabs or spaces, word first, tag last.
+
+    Blank lines end sentences, -DOCSTART- lines begin documents. With cheap, a word may carry one of
+    the special tags, which stand for no label. Raises InputError with file and line.
+    """
+    path = Path(path)
+    audit = _TagAudit(str(path))
+    corpus = Corpus.of(audit.to_iob2(_conll_sentences(path, cheap=cheap)))
+    if not len(corpus):
+        raise InputError(f"{path}: no sentence in it, wanted lines 'word ... tag'")
+    return Corpus(corpus.table, audit.remarks())
+
+
+def _conll_sentences(path: Path, *, cheap: bool) -> Iterator[Sentence]:
+    """The sentences as they stand in the file, in whatever scheme its tags are."""
+    words: list[str] = []
+    labels: list[str] = []
+    document, first_line = 0, 0
+    for number, text in _lines(path):
+        columns = _columns(text)
+        if columns and columns[0] != DOCSTART:
+            if len(columns) < 2:
+                raise InputError(
+                    f"{path}:{number}: found one column, {columns[0]!r}, wanted 'word ... tag'"
+                )
+            if not (tags.is_tag(columns[-1]) or (cheap and columns[-1] in tags.SPECIAL_TAGS)):
+                raise InputError(
+                    f"{path}:{number}: {columns[-1]!r} in the last column is no tag, wanted O or "
+                    f"a tag of IOB1, IOB2 or BIOES such as B-PER"
+                )
+            first_line = first_line if words else number
+            words.append(columns[0])
+            labels.append(columns[-1])
+            continue
+        if words:
+            yield Sentence(tuple(words), tuple(labels), f"{path.name}:{first_line}", document)
+            words, labels = [], []
+        document += bool(columns)
+    if words:
+        yield Sentence(tuple(words), tuple(labels), f"{path.name}:{first_line}", document)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Line numbers, from 1, and lines; only a line feed ends a line."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise InputError(
+                        f"{path}:{number}: byte 0x{line[error.start]:02x} at position "
+                        f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
+                    ) from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, wanted a CoNLL file") from None
+    except PermissionError:
+        raise InputError(f"{path}: may not be read; check its permissions") from None
+
+
+def _columns(line: str) -> list[str]:
+    """Columns of a line, none for a separator; with tabs, a word may hold spaces."""
+    if not line.strip():
+        # A no-break space with a tag is a word; alone it separates, as any white space does.
+        return []
+    line = line.strip(" \t\r\n")
+    columns = line.split("\t") if "\t" in line else line.split(" ")
+    return [column.strip(" ") for column in columns if column.strip(" ")]
+
+
+class _TagAudit:
+    """Brings sentences to IOB2 and counts what was not as it should be."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.num_unlabelled = self.num_orphans = self.num_plain_begins = 0
+
+    def to_iob2(self, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
+        for sentence in sentences:
+            labels = sentence.tags
+            self.num_unlabelled += sum(label in tags.SPECIAL_TAGS for label in labels)
+            self.num_orphans += tags.num_orphans(labels)
+            before = ("O", *labels)
+            self.num_plain_begins += sum(
+                label[:2] == "B-" and previous[2:] != label[2:]
+                for previous, label in zip(before, labels, strict=False)
+            )
+            yield sentence._replace(tags=tuple(tags.to_iob2(labels)))
+
+    def remarks(self) -> tuple[str, ...]:
+        found = []
+        if self.num_unlabelled:
+            found.append(
+                f"{self.source}: {self.num_unlabelled} words with the tag [CLS], [SEP] or X have "
+                f"no label; they are read but neither trained on nor judged"
+            )
+        # In IOB1, I- begins entities and B- only parts neighbours; a file that does both is ill.
+        if self.num_orphans and self.num_plain_begins:
+            found.append(
+                f"{self.source}: {self.num_orphans} tags go on with an entity that is not there; "
+                f"each begins one, as conlleval reads them"
+            )
+        return tuple(found)
+
+
+# ---------------------------------------------------------------------------------- data sets on the Hub
+
+
+def read_hub(name: str, split: str) -> Corpus:
+    """Read one split of a data set on the Hub that has word and tag columns, tags by their names."""
+    import datasets
+    import httpx2
+
+    try:
+        builder = datasets.load_dataset_builder(name)
+        splits = sorted(builder.info.splits or {})
+        if splits and split not in splits:
+            raise InputError(f"{name}: has no split {split!r}, only {', '.join(splits)}")
+        rows = datasets.load_dataset(name, split=split)
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise InputError(
+            f"--corpus {name}: no such data set on the Hub, and no such folder ({error})"
+        ) from None
+    except (OSError, httpx2.HTTPError) as error:
+        raise InputError(
+            f"--corpus {name}: the Hub cannot be reached ({type(error).__name__}: {error}); give a "
+            f"folder with train.txt, valid.txt and test.txt, or --corpus sample, which needs none"
+        ) from None
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"--corpus {name}: datasets cannot load it: {error}") from None
+    return from_dataset(rows, f"{name}/{split}")
+
+
+def from_dataset(rows: "datasets.Dataset", source: str) -> Corpus:  # noqa: F821
+    """A Corpus from a data set of the library `datasets`; rows that are -DOCSTART- part documents."""
+    word_column = _one_of(rows.column_names, ("tokens", "words"), source)
+    tag_column = _one_of(rows.column_names, ("ner_tags", "tags", "labels", "ner"), source)
+    feature = rows.features[tag_column]
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    audit = _TagAudit(source)
+    num_empty = 0
+
+    def sentences() -> Iterator[Sentence]:
+        nonlocal num_empty
+        document = 0
+        for row_number, row in enumerate(rows):
+            words, labels = row[word_column], row[tag_column]
+            origin = f"{source}:{row_number}"
+            if len(words) != len(labels):
+                raise InputError(f"{origin}: {len(words)} words but {len(labels)} tags")
+            if names is not None:
+                labels = [names[label] for label in labels]
+            if wrong := [label for label in labels if not tags.is_tag(str(label))]:
+                raise InputError(f"{origin}: {wrong[0]!r} is no tag, wanted O, B-TYPE or I-TYPE")
+            document += words[:1] == [DOCSTART]
+            if not words:
+                num_empty += 1
+            elif words[0] != DOCSTART:
+                yield Sentence(tuple(words), tuple(labels), origin, document)
+
+    corpus = Corpus.of(audit.to_iob2(sentences()))
+    if not len(corpus):
+        raise InputError(f"{source}: no sentence in it")
+    empty = (f"{source}: {num_empty} rows hold no word",) if num_empty else ()
+    return Corpus(corpus.table, audit.remarks() + empty)
+
+
+def _one_of(columns: Sequence[str], wanted: Sequence[str], source: str) -> str:
+    for name in wanted:
+        if name in columns:
+            return name
+    raise InputError(
+        f"{source}: has no column {' or '.join(wanted)}, only {', '.join(columns)}; is it a data "
+        f"set for named-entity recognition?"
+    )
+
+
+# ---------------------------------------------------------------------------------- named corpora
+
+
+def load(corpus: str, split: str) -> Corpus:
+    """One split (train, validation, test or llm) of --corpus; InputError where there is none."""
+    if corpus.partition(":")[0] == "sample":
+        return _load_sample(corpus, split)
+    if corpus != "conll2003" and Path(corpus).is_dir():
+        return _load_folder(Path(corpus), split)
+    if split == "llm":
+        raise InputError(
+            f"--corpus {corpus} has no labels of a language model; --data llm and mixed need a "
+            f"folder with {FILES['llm']} beside {FILES['train']}, or --corpus sample"
+        )
+    if corpus == "conll2003":
+        return read_hub(CONLL2003_ON_THE_HUB, split)
+    if Path(corpus).exists():
+        raise InputError(f"--corpus {corpus}: is a file, wanted a folder with {FILES['train']}")
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", corpus):
+        raise InputError(f"--corpus {corpus}: no such folder")
+    return read_hub(corpus, split)
+
+
+def has_split(corpus: str, split: str) -> bool:
+    """Whether a folder or the built-in corpus has the split; of the Hub it is taken for granted."""
+    folder = Path(corpus)
+    return corpus == "conll2003" or not folder.is_dir() or (folder / FILES[split]).exists()
+
+
+def _load_folder(folder: Path, split: str) -> Corpus:
+    path = folder / FILES[split]
+    if not path.exists():
+        there = sorted(file.name for file in folder.iterdir() if file.name in FILES.values())
+        raise InputError(
+            f"--corpus {folder}: has no {path.name}, which holds the {split} sentences "
+            f"(there: {', '.join(there) or 'none of ' + ' '.join(FILES.values())})"
+        )
+    return read_conll(path, cheap=split == "llm")
+
+
+def _load_sample(corpus: str, split: str) -> Corpus:
+    _, colon, size = corpus.partition(":")
+    if colon and not (re.fullmatch("[0-9]+", size) and int(size) > 0):
+        raise InputError(f"--corpus {corpus}: wanted sample or sample:SENTENCES, as sample:1000")
+    num = int(size or SAMPLE_SENTENCES)
+    if split in ("validation", "test"):
+        num = max(1, round(num * SAMPLE_HELD_OUT))
+    return Corpus.of(
+        Sentence(tuple(words), tuple(tags.to_iob2(labels)), f"sample/{split}:{i}", document)
+        for i, (words, labels, document) in enumerate(sample.generate(split, num))
+    )
+
+
+# ---------------------------------------------------------------------------------- whose labels
+
+
+def training_corpus(config: DataConfig, seed: int) -> Corpus:
+    """The sentences to train on, with the labels of --data; --expert is drawn by seed.
+
+    In mixed, a sentence of the experts' draw has no second copy with the LLM's label.
+    """
+    if config.data == "llm":
+        return load(config.corpus, "llm")
+    expert = load(config.corpus, "train")
+    if config.expert_amount is not None:
+        expert = expert.select(_draw(len(expert), config.expert_amount, seed))
+    if config.data == "gold":
+        return expert
+    llm = load(config.corpus, "llm")
+    bought = {sentence.words for sentence in expert}
+    kept = llm.select([i for i, s in enumerate(llm) if s.words not in bought])
+    replaced = len(llm) - len(kept)
+    remark = (
+        f"{len(expert)} expert sentences, {len(kept)} LLM-labelled ones; {replaced} LLM labels "
+        f"gave way to the expert's of the same sentence"
+    )
+    table = pa.concat_tables([expert.table, kept.table])
+    return Corpus(table, (*expert.remarks, *llm.remarks, remark))
+
+
+def _draw(total: int, amount: str, seed: int) -> np.ndarray:
+    number = parse_amount(amount, flag="expert")
+    if isinstance(number, float):
+        number = max(1, round(number * total))
+    if number > total:
+        raise InputError(f"--expert {amount}: there are only {total} expert sentences")
+    return np.sort(np.random.default_rng([seed, 0]).permutation(total)[:number])
+
+
+def check_tags(corpus: Corpus, inventory: Sequence[str], name: str) -> None:
+    """Raise InputError, with the first place, where corpus has a tag that the model has not."""
+    unknown = set(corpus.tag_counts()) - set(inventory)
+    if not unknown:
+        return
+    for sentence in corpus:
+        for word, tag in zip(sentence.words, sentence.tags, strict=True):
+            if tag in unknown:
+                known = ", ".join(sorted(tags.types_of(inventory)))
+                raise InputError(
+                    f"{sentence.origin}: {tag!r} of the word {word!r} is not among the tags of "
+                    f"{name}, which knows the types {known}"
+                )

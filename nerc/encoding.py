@@ -1,0 +1,200 @@
+"""Sentences -> word pieces, in windows that lose no word -> batches."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from nerc.data import Corpus
+
+NO_LABEL = -100  # of padding and of words that carry no label; what cross entropy leaves out
+
+_CHUNK = 1000  # sentences given to the tokenizer at a time
+
+
+class Window(NamedTuple):
+    """Words start to end of a sentence seen by the encoder at once, of which own_start to own_end
+    take their vectors from it; the others are context."""
+
+    start: int
+    own_start: int
+    own_end: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A corpus as word pieces, flat; offsets[i] to offsets[i + 1] belong to word or sentence i."""
+
+    pieces: np.ndarray  # (number of pieces,) int32, without special pieces
+    word_offsets: np.ndarray  # (number of words + 1,) int64, into pieces
+    sentence_offsets: np.ndarray  # (number of sentences + 1,) int64, into words
+    labels: np.ndarray  # (number of words,) int64
+    limit: int  # pieces of a window, without [CLS] and [SEP]
+    cls_id: int
+    sep_id: int
+
+    def __len__(self) -> int:
+        return len(self.sentence_offsets) - 1
+
+    def num_words(self, sentences: Sequence[int] | slice = slice(None)) -> np.ndarray:
+        """Words of each of the sentences."""
+        return np.diff(self.sentence_offsets)[sentences]
+
+    def num_pieces(self) -> np.ndarray:
+        """Word pieces of each sentence, without special ones."""
+        return np.diff(self.word_offsets[self.sentence_offsets])
+
+    def num_labelled(self) -> np.ndarray:
+        """Words of each sentence that carry a label."""
+        before = np.concatenate([[0], np.cumsum(self.labels != NO_LABEL)])
+        return np.diff(before[self.sentence_offsets])
+
+    def sentence_labels(self, sentence: int) -> np.ndarray:
+        """Label ids of the words of one sentence."""
+        return self.labels[slice(*self.sentence_offsets[sentence : sentence + 2])]
+
+
+def encode(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, inventory: Sequence[str], limit: int
+) -> Encoded:
+    """Cut every word into pieces; limit is the encoder's number of positions.
+
+    A word that the tokenizer drops (a lone control character, say) becomes the unknown piece, so
+    that every word has a first piece. One word may fill at most a quarter of a window: further
+    pieces of it could not be seen together with any context.
+    """
+    room = limit - 2
+    ids = {tag: i for i, tag in enumerate(inventory)}
+    ids |= {tag: NO_LABEL for tag in ("[CLS]", "[SEP]", "X")}
+    pieces, counts, num_words, labels = [], [], [], []
+    for words, tags in _chunks(corpus):
+        encodings = tokenizer(
+            words, is_split_into_words=True, add_special_tokens=False, verbose=False
+        ).encodings
+        for sentence, encoding in zip(words, encodings, strict=True):
+            sentence_pieces, sentence_counts = _align(
+                encoding, len(sentence), tokenizer.unk_token_id, max_count=room // 4
+            )
+            pieces.append(sentence_pieces)
+            counts.append(sentence_counts)
+            num_words.append(len(sentence))
+        labels += [
+            NO_LABEL if sentence_tags is None else ids[tag]
+            for sentence, sentence_tags in zip(words, tags, strict=True)
+            for tag in (sentence_tags if sentence_tags is not None else sentence)
+        ]
+    return Encoded(
+        pieces=np.concatenate(pieces),
+        word_offsets=_offsets(np.concatenate(counts)),
+        sentence_offsets=_offsets(num_words),
+        labels=np.array(labels, dtype=np.int64),
+        limit=room,
+        cls_id=tokenizer.cls_token_id,
+        sep_id=tokenizer.sep_token_id,
+    )
+
+
+def _chunks(corpus: Corpus) -> Iterator[tuple[list[list[str]], list[list[str] | None]]]:
+    for batch in corpus.table.to_batches(max_chunksize=_CHUNK):
+        yield batch["words"].to_pylist(), batch["tags"].to_pylist()
+
+
+def _offsets(counts: Iterable[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
+def _align(
+    encoding, num_words: int, unknown: int, max_count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pieces of one sentence, and how many of them each of its words has, 1 to max_count."""
+    pieces = np.array(encoding.ids, dtype=np.int32)
+    words = np.array(encoding.word_ids, dtype=np.int64)  # not decreasing
+    counts = np.bincount(words, minlength=num_words)
+    if counts.max() > max_count:
+        first = np.cumsum(counts) - counts
+        keep = np.arange(len(pieces)) - first[words] < max_count
+        pieces, words = pieces[keep], words[keep]
+        counts = np.minimum(counts, max_count)
+    if not counts.all():
+        dropped = np.flatnonzero(counts == 0)
+        pieces = np.insert(pieces, np.searchsorted(words, dropped), unknown)
+        counts = np.maximum(counts, 1)
+    return pieces, counts
+
+
+def windows(counts: np.ndarray, limit: int) -> list[Window]:
+    """Cut a sentence, whose words have counts pieces, into windows of at most limit pieces.
+
+    Every word belongs to exactly one window; up to a quarter of a window on either side is context
+    that it shares with its neighbours.
+    """
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    n, own_start, found = len(counts), 0, []
+    while own_start < n:
+        start = int(np.searchsorted(starts, starts[own_start] - limit // 4))
+        end = int(np.searchsorted(ends, starts[start] + limit, side="right"))
+        own_end = n if end == n else int(np.searchsorted(starts, ends[end - 1] - limit // 4))
+        found.append(Window(start, own_start, own_end, end))
+        own_start = own_end
+    return found
+
+
+class Batch(NamedTuple):
+    """S sentences, of at most W words, in B windows of at most T pieces.
+
+    `first_pieces` and `real_pieces` are positions; the first counts only real pieces, row by row,
+    the second all cells of the (B, T) grid. What is padding in `first_pieces` is 0.
+    """
+
+    input_ids: torch.Tensor  # (B, T)
+    attention_mask: torch.Tensor  # (B, T) bool
+    real_pieces: torch.Tensor  # (number of real pieces,)
+    first_pieces: torch.Tensor  # (S, W)
+    num_words: torch.Tensor  # (S,), always on the CPU, where packing a sequence wants it
+    labels: torch.Tensor  # (S, W), NO_LABEL where there is none
+
+    def inputs(self, device: torch.device) -> dict[str, torch.Tensor]:
+        """The arguments of NERSmall.forward, without labels."""
+        moved = {n: getattr(self, n).to(device, non_blocking=True) for n in self._fields[:4]}
+        return moved | {"num_words": self.num_words}
+
+
+def collate(encoded: Encoded, sentences: Sequence[int]) -> Batch:
+    """The batch of these sentences, in this order."""
+    rows, first_pieces, num_real = [], [], 0
+    for sentence in sentences:
+        word, last_word = encoded.sentence_offsets[sentence : sentence + 2]
+        offsets = encoded.word_offsets[word : last_word + 1]
+        firsts = []
+        for window in windows(np.diff(offsets), encoded.limit):
+            start, end = offsets[window.start], offsets[window.end]
+            row = np.concatenate([[encoded.cls_id], encoded.pieces[start:end], [encoded.sep_id]])
+            own = offsets[window.own_start : window.own_end]
+            firsts.append(own - start + 1 + num_real)
+            rows.append(row)
+            num_real += len(row)
+        first_pieces.append(np.concatenate(firsts))
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
+    input_ids = np.zeros(mask.shape, dtype=np.int64)
+    input_ids[mask] = np.concatenate(rows)
+    num_words = np.array([len(first) for first in first_pieces])
+    shape = (len(first_pieces), num_words.max())
+    real_words = np.arange(shape[1]) < num_words[:, None]  # (S, W)
+    first_grid = np.zeros(shape, dtype=np.int64)
+    first_grid[real_words] = np.concatenate(first_pieces)
+    labels = np.full(shape, NO_LABEL, dtype=np.int64)
+    labels[real_words] = np.concatenate([encoded.sentence_labels(s) for s in sentences])
+    return Batch(
+        input_ids=torch.from_numpy(input_ids),
+        attention_mask=torch.from_numpy(mask),
+        real_pieces=torch.from_numpy(np.flatnonzero(mask)),
+        first_pieces=torch.from_numpy(first_grid),
+        num_words=torch.from_numpy(num_words),
+        labels=torch.from_numpy(labels),
+    )

@@ -1,0 +1,165 @@
+"""NERSmallConfig and NERSmall: a BERT encoder, a BiLSTM over words and a linear tagger.
+
+Shapes: S sentences of at most W words; B windows of at most T word pieces, N of them real (no
+padding); H hidden size, A attention heads, K labels. S = B but for sentences longer than a window.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModelForTokenClassification, BertConfig, BertModel
+from transformers.modeling_outputs import TokenClassifierOutput
+from transformers.models.bert.modeling_bert import BertLayer, BertPreTrainedModel
+
+from nerc.layers import Dropout, bilstm, replace_dropout
+from nerc.tags import SPECIAL_TAGS
+
+
+class NERSmallConfig(BertConfig):
+    """BertConfig and the units of the BiLSTM per direction; absent or 0: no BiLSTM.
+
+    Its id2label is the tag inventory. So a published BertForTokenClassification checkpoint, which
+    has no such field, is a NERSmall without BiLSTM.
+    """
+
+    model_type = "nerc"
+
+    lstm_hidden_size: int = 0
+
+    @property
+    def inventory(self) -> tuple[str, ...]:
+        """The tags, index = id."""
+        return tuple(self.id2label[i] for i in range(len(self.id2label)))
+
+    @property
+    def word_tags(self) -> tuple[str, ...]:
+        """The tags that a word may have, in the order of their ids."""
+        return tuple(tag for tag in self.inventory if tag not in SPECIAL_TAGS)
+
+    @classmethod
+    def with_inventory(cls, inventory: Sequence[str], **values) -> "NERSmallConfig":
+        """A configuration whose labels are inventory."""
+        id2label = dict(enumerate(inventory))
+        return cls(id2label=id2label, label2id={t: i for i, t in id2label.items()}, **values)
+
+
+class NERSmall(BertPreTrainedModel):
+    """BERT over word pieces -> first piece of each word -> BiLSTM over words -> linear."""
+
+    config_class = NERSmallConfig
+
+    def __init__(self, config: NERSmallConfig) -> None:
+        super().__init__(config)
+        self.bert = BertModel(config, add_pooling_layer=False)
+        width = config.hidden_size
+        self.lstm = None
+        if config.lstm_hidden_size:
+            self.lstm = nn.LSTM(
+                width, config.lstm_hidden_size, batch_first=True, bidirectional=True
+            )
+            width = 2 * config.lstm_hidden_size
+        dropout = config.classifier_dropout
+        self.dropout = Dropout(config.hidden_dropout_prob if dropout is None else dropout)
+        self.classifier = nn.Linear(width, config.num_labels)
+        replace_dropout(self.bert)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *args, revision: str | None = None, **kwargs):
+        """Load from a Hub repository, a folder, or a folder of revisions with revision=NAME.
+
+        Weights are float32 whatever the file holds, unless dtype says otherwise.
+        """
+        if revision is not None and Path(name).is_dir():
+            name, revision = Path(name) / revision, None
+        kwargs = {"dtype": torch.float32, "use_safetensors": True} | kwargs
+        return super().from_pretrained(name, *args, revision=revision or "main", **kwargs)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,  # (B, T)
+        attention_mask: torch.Tensor | None = None,  # (B, T)
+        real_pieces: torch.Tensor | None = None,  # (N,)
+        first_pieces: torch.Tensor | None = None,  # (S, W)
+        num_words: torch.Tensor | None = None,  # (S,) on the CPU
+        token_type_ids: torch.Tensor | None = None,  # (B, T)
+        labels: torch.Tensor | None = None,  # (S, W)
+        **_,
+    ) -> TokenClassifierOutput:
+        """Logits (S, W, K) of words; with labels, also the mean cross entropy of labelled words.
+
+        The arguments are those of encoding.Batch. Without first_pieces every piece counts as a
+        word and the logits are (B, T, K), as of BertForTokenClassification.
+        """
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mask = mask.bool()
+        if real_pieces is None:
+            real_pieces = mask.flatten().nonzero().flatten()
+        hidden = self._encode(input_ids, mask, real_pieces, token_type_ids)  # (N, H)
+        if first_pieces is None:
+            words = _pad(hidden, real_pieces, mask.shape)  # (B, T, H)
+            num_words = mask.sum(dim=1).cpu()
+        else:
+            words = hidden[first_pieces]  # (S, W, H)
+        if self.lstm is not None:
+            words = bilstm(self.lstm, words, num_words)  # (S, W, 2 x lstm_hidden_size)
+        logits = self.classifier(self.dropout(words))  # (S, W, K)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
+        return TokenClassifierOutput(loss=loss, logits=logits)
+
+    def _encode(
+        self,
+        input_ids: torch.Tensor,
+        mask: torch.Tensor,
+        real_pieces: torch.Tensor,
+        token_type_ids: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """BertModel's last hidden states of the real pieces only: (N, H).
+
+        Everything but attention works on pieces one by one, so that padding is computed nowhere
+        else: shuffled sentences would be 62 % padding (CoNLL-2003, batches of 32).
+        """
+        embeddings = self.bert.embeddings
+        ids = input_ids.flatten()[real_pieces]  # (N,)
+        positions = real_pieces % mask.shape[1]
+        types = embeddings.token_type_embeddings.weight[0]
+        if token_type_ids is not None:
+            types = embeddings.token_type_embeddings(token_type_ids.flatten()[real_pieces])
+        hidden = embeddings.word_embeddings(ids) + types + embeddings.position_embeddings(positions)
+        hidden = embeddings.dropout(embeddings.LayerNorm(hidden))  # (N, H)
+        for layer in self.bert.encoder.layer:
+            context = _attend(layer, hidden, mask, real_pieces)
+            attended = layer.attention.output(context, hidden)
+            hidden = layer.output(layer.intermediate(attended), attended)
+        return hidden
+
+
+def _attend(
+    layer: BertLayer, hidden: torch.Tensor, mask: torch.Tensor, real_pieces: torch.Tensor
+) -> torch.Tensor:
+    """Self-attention of the real pieces (N, H) within their windows: (N, H)."""
+    attention = layer.attention.self
+    size = (*mask.shape, attention.num_attention_heads, attention.attention_head_size)
+    query, key, value = (
+        _pad(project(hidden), real_pieces, mask.shape).view(size).transpose(1, 2)
+        for project in (attention.query, attention.key, attention.value)
+    )  # (B, A, T, H / A)
+    scores = query @ key.transpose(2, 3) * attention.scaling  # (B, A, T, T)
+    scores = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
+    context = attention.dropout(scores.softmax(dim=-1)) @ value  # (B, A, T, H / A)
+    return context.transpose(1, 2).reshape(mask.numel(), -1).index_select(0, real_pieces)
+
+
+def _pad(rows: torch.Tensor, real_pieces: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Rows (N, H) at their cells of the grid (B, T, H), zeros elsewhere."""
+    grid = rows.new_zeros(shape.numel(), rows.shape[1])
+    return grid.index_copy(0, real_pieces, rows).view(*shape, -1)
+
+
+AutoConfig.register(NERSmallConfig.model_type, NERSmallConfig)
+AutoModelForTokenClassification.register(NERSmallConfig, NERSmall)

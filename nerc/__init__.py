@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    """Load (and so register with transformers' Auto classes) the model on first use, not at import."""
+    """Load the model, which registers with transformers' Auto classes, on first use."""
     if name in __all__:
         return getattr(import_module("nerc.model"), name)
     raise AttributeError(f"module 'nerc' has no attribute {name!r}")

@@ -297,14 +297,20 @@ def parse(argv: Sequence[str] | None, program: str, description: str, *configs: 
         group = parser.add_argument_group(config.__doc__.splitlines()[0])
         for f in fields(config):
             _add_flag(group, f)
-    values = vars(parser.parse_args(argv))
+    given = sys.argv[1:] if argv is None else argv
+    values = vars(parser.parse_args([_with_hyphens(argument) for argument in given]))
     with one_line_errors(program):
         return tuple(c(**{f.name: values[f.name] for f in fields(c)}) for c in configs)
 
 
+def _with_hyphens(argument: str) -> str:
+    """--batch_size=8 -> --batch-size=8."""
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value if argument.startswith("--") else argument
+
+
 def _add_flag(group: argparse._ArgumentGroup, f: Any) -> None:
-    dashed = "--" + f.name.replace("_", "-")
-    names = dict.fromkeys((dashed, "--" + f.name))
+    flag = "--" + f.name.replace("_", "-")
     default = None if f.default is MISSING else f.default
     help_text = f.metadata["help"]
     recipe_values = [f"{name} {r[f.name]}" for name, r in RECIPES.items() if f.name in r]
@@ -313,15 +319,15 @@ def _add_flag(group: argparse._ArgumentGroup, f: Any) -> None:
     elif default not in (None, False, ()):
         help_text += f" (default: {default})"
     if f.type is bool:
-        group.add_argument(*names, dest=f.name, action="store_true", help=help_text)
+        group.add_argument(flag, dest=f.name, action="store_true", help=help_text)
         return
     if f.type == tuple[str, ...]:
-        group.add_argument(*names, dest=f.name, nargs="+", default=(), help=help_text)
+        group.add_argument(flag, dest=f.name, nargs="+", default=(), help=help_text)
         return
     kind = f.type if isinstance(f.type, type) else get_args(f.type)[0]
     metavar = None if f.metadata["choices"] else f.name.upper()
     group.add_argument(
-        *names,
+        flag,
         dest=f.name,
         type=kind,
         default=default,

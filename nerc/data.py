@@ -1,4 +1,4 @@
-"""Corpus and Sentence; CoNLL files, Hub data sets and the built-in corpus; gold, llm and mixed labels.
+"""Corpus and Sentence; CoNLL files, Hub data sets, the built-in corpus; gold, llm, mixed labels.
 
 Whatever the source, a Corpus holds IOB2 tags, and every word of it is there: what cannot be used is
 an error that says where it stands, or is counted in Corpus.remarks, which the scripts print.
@@ -41,6 +41,10 @@ _SCHEMA = pa.schema(
 _CHUNK = 10_000  # sentences per Arrow batch
 
 
+class MissingSplit(InputError):
+    """A corpus has no such split."""
+
+
 class Sentence(NamedTuple):
     """Words with one IOB2 tag each (None: unlabelled), where they stood, and their document."""
 
@@ -59,6 +63,8 @@ class Corpus:
 
     table: pa.Table
     remarks: tuple[str, ...] = ()
+    # Types that the corpus may have where this is a part of it.
+    types: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, sentences: Iterable[Sentence], remarks: Sequence[str] = ()) -> "Corpus":
@@ -86,7 +92,21 @@ class Corpus:
 
     def select(self, indices: Sequence[int]) -> "Corpus":
         """The sentences at indices, in that order."""
-        return Corpus(self.table.take(pa.array(indices, type=pa.int64())), self.remarks)
+        rows = self.table.take(pa.array(indices, type=pa.int64()))
+        return Corpus(rows, self.remarks, self.entity_types())
+
+    def entity_types(self) -> frozenset[str]:
+        """The entity types of the tags, and of what this corpus is a part of."""
+        return self.types | tags.types_of(self.tag_counts())
+
+    def inventory(self) -> tuple[str, ...]:
+        """The labels of a model that learns from this corpus."""
+        return tags.inventory(self.entity_types())
+
+    def describe(self) -> dict[str, int | str]:
+        """Size and fingerprint, for run.json."""
+        size = {"sentences": len(self), "words": self.num_words}
+        return size | {"sha256": self.fingerprint()}
 
     @property
     def num_words(self) -> int:
@@ -111,7 +131,7 @@ def _arrays(columns: list[list]) -> list[pa.Array]:
     return [pa.array(column, type=f.type) for column, f in zip(columns, _SCHEMA, strict=True)]
 
 
-# ---------------------------------------------------------------------------------- CoNLL files
+# ------------------------------------------------------------ CoNLL files
 
 
 def read_conll(path: str | Path, *, cheap: bool = False) -> Corpus:
@@ -222,11 +242,11 @@ class _TagAudit:
         return tuple(found)
 
 
-# ---------------------------------------------------------------------------------- data sets on the Hub
+# ------------------------------------------------------------ data sets on the Hub
 
 
 def read_hub(name: str, split: str) -> Corpus:
-    """Read one split of a data set on the Hub that has word and tag columns, tags by their names."""
+    """Read one split of a data set on the Hub with word and tag columns, tags by their names."""
     import datasets
     import httpx2
 
@@ -234,7 +254,7 @@ def read_hub(name: str, split: str) -> Corpus:
         builder = datasets.load_dataset_builder(name)
         splits = sorted(builder.info.splits or {})
         if splits and split not in splits:
-            raise InputError(f"{name}: has no split {split!r}, only {', '.join(splits)}")
+            raise MissingSplit(f"{name}: has no split {split!r}, only {', '.join(splits)}")
         rows = datasets.load_dataset(name, split=split)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise InputError(
@@ -253,7 +273,7 @@ def read_hub(name: str, split: str) -> Corpus:
 
 
 def from_dataset(rows: "datasets.Dataset", source: str) -> Corpus:  # noqa: F821
-    """A Corpus from a data set of the library `datasets`; rows that are -DOCSTART- part documents."""
+    """A Corpus from a data set of the library datasets; rows of -DOCSTART- part documents."""
     word_column = _one_of(rows.column_names, ("tokens", "words"), source)
     tag_column = _one_of(rows.column_names, ("ner_tags", "tags", "labels", "ner"), source)
     feature = rows.features[tag_column]
@@ -296,7 +316,7 @@ def _one_of(columns: Sequence[str], wanted: Sequence[str], source: str) -> str:
     )
 
 
-# ---------------------------------------------------------------------------------- named corpora
+# ------------------------------------------------------------ named corpora
 
 
 def load(corpus: str, split: str) -> Corpus:
@@ -306,7 +326,7 @@ def load(corpus: str, split: str) -> Corpus:
     if corpus != "conll2003" and Path(corpus).is_dir():
         return _load_folder(Path(corpus), split)
     if split == "llm":
-        raise InputError(
+        raise MissingSplit(
             f"--corpus {corpus} has no labels of a language model; --data llm and mixed need a "
             f"folder with {FILES['llm']} beside {FILES['train']}, or --corpus sample"
         )
@@ -319,17 +339,11 @@ def load(corpus: str, split: str) -> Corpus:
     return read_hub(corpus, split)
 
 
-def has_split(corpus: str, split: str) -> bool:
-    """Whether a folder or the built-in corpus has the split; of the Hub it is taken for granted."""
-    folder = Path(corpus)
-    return corpus == "conll2003" or not folder.is_dir() or (folder / FILES[split]).exists()
-
-
 def _load_folder(folder: Path, split: str) -> Corpus:
     path = folder / FILES[split]
     if not path.exists():
         there = sorted(file.name for file in folder.iterdir() if file.name in FILES.values())
-        raise InputError(
+        raise MissingSplit(
             f"--corpus {folder}: has no {path.name}, which holds the {split} sentences "
             f"(there: {', '.join(there) or 'none of ' + ' '.join(FILES.values())})"
         )
@@ -349,7 +363,7 @@ def _load_sample(corpus: str, split: str) -> Corpus:
     )
 
 
-# ---------------------------------------------------------------------------------- whose labels
+# ------------------------------------------------------------ whose labels
 
 
 def training_corpus(config: DataConfig, seed: int) -> Corpus:
@@ -373,7 +387,8 @@ def training_corpus(config: DataConfig, seed: int) -> Corpus:
         f"gave way to the expert's of the same sentence"
     )
     table = pa.concat_tables([expert.table, kept.table])
-    return Corpus(table, (*expert.remarks, *llm.remarks, remark))
+    types = expert.entity_types() | llm.entity_types()
+    return Corpus(table, (*expert.remarks, *llm.remarks, remark), types)
 
 
 def _draw(total: int, amount: str, seed: int) -> np.ndarray:

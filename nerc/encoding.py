@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from nerc.config import InputError
 from nerc.data import Corpus
 
 NO_LABEL = -100  # of padding and of words that carry no label; what cross entropy leaves out
@@ -98,6 +100,14 @@ def encode(
     )
 
 
+def encode_for(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
+) -> Encoded:
+    """Encode a corpus with the label ids and the window of model."""
+    config = model.config
+    return encode(corpus, tokenizer, config.inventory, config.max_position_embeddings)
+
+
 def _chunks(corpus: Corpus) -> Iterator[tuple[list[list[str]], list[list[str] | None]]]:
     for batch in corpus.table.to_batches(max_chunksize=_CHUNK):
         yield batch["words"].to_pylist(), batch["tags"].to_pylist()
@@ -107,9 +117,7 @@ def _offsets(counts: Iterable[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
-def _align(
-    encoding, num_words: int, unknown: int, max_count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _align(encoding, num_words: int, unknown: int, max_count: int) -> tuple[np.ndarray, np.ndarray]:
     """Pieces of one sentence, and how many of them each of its words has, 1 to max_count."""
     pieces = np.array(encoding.ids, dtype=np.int32)
     words = np.array(encoding.word_ids, dtype=np.int64)  # not decreasing
@@ -198,3 +206,47 @@ def collate(encoded: Encoded, sentences: Sequence[int]) -> Batch:
         num_words=torch.from_numpy(num_words),
         labels=torch.from_numpy(labels),
     )
+
+
+def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:
+    """A cased WordPiece tokenizer of BERT's kind, its vocabulary learnt from the corpus's words."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = {
+        f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")
+    }
+    backend = Backend(models.WordPiece(unk_token=special["unk_token"]))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=False)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=list(special.values()), show_progress=False
+    )
+    sentences = (" ".join(sentence.words) for sentence in corpus)
+    backend.train_from_iterator(sentences, trainer=trainer, length=len(corpus))
+    ends = [(special[end], backend.token_to_id(special[end])) for end in ("sep_token", "cls_token")]
+    backend.post_processor = processors.BertProcessing(*ends)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
+    """The tokenizer of an encoder or a revision, a folder or a Hub name.
+
+    transformers makes a vocabulary of five special pieces, to which every word is unknown, where a
+    folder has none; that, and one that does not fit the encoder's vocab_size, is an InputError.
+    """
+    folder = Path(name)
+    if folder.is_dir() and not any((folder / f).exists() for f in ("tokenizer.json", "vocab.txt")):
+        raise InputError(f"{name}: holds no tokenizer (no tokenizer.json and no vocab.txt)")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: its tokenizer cannot be loaded: {error}") from None
+    num_pieces = len(tokenizer) - len(tokenizer.all_special_tokens)
+    if not tokenizer.is_fast or num_pieces <= 0 or len(tokenizer) > vocab_size:
+        raise InputError(
+            f"{name}: its tokenizer, with {num_pieces} word pieces, does not fit the encoder, "
+            f"whose vocabulary has {vocab_size}; put the tokenizer.json of the encoder there"
+        )
+    return tokenizer

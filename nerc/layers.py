@@ -127,9 +127,7 @@ class _TwoLSTMs(torch.autograd.Function):
         s_i, s_f, s_g, s_o = slopes.chunk(4, dim=-1)
         torch.mul(g * i, 1 - i, out=s_i)
         s_f[:, :first] = 0
-        torch.mul(
-            cells[:, before] * f[:, first:], 1 - f[:, first:], out=s_f[:, first:]
-        )
+        torch.mul(cells[:, before] * f[:, first:], 1 - f[:, first:], out=s_f[:, first:])
         torch.mul(i, 1 - g * g, out=s_g)
         torch.mul(tanh * o, 1 - o, out=s_o)
         cell_slope = o * (1 - tanh * tanh)  # d hidden / d cell

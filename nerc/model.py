@@ -4,16 +4,28 @@ Shapes: S sentences of at most W words; B windows of at most T word pieces, N of
 padding); H hidden size, A attention heads, K labels. S = B but for sentences longer than a window.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForTokenClassification, BertConfig, BertModel
+from transformers import (
+    AutoConfig,
+    AutoModelForTokenClassification,
+    BertConfig,
+    BertModel,
+    PreTrainedConfig,
+)
 from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.models.bert.modeling_bert import BertLayer, BertPreTrainedModel
+from transformers.utils import logging
 
+from nerc.config import InputError
 from nerc.layers import Dropout, bilstm, replace_dropout
 from nerc.tags import SPECIAL_TAGS
 
@@ -163,3 +175,132 @@ def _pad(rows: torch.Tensor, real_pieces: torch.Tensor, shape: torch.Size) -> to
 
 AutoConfig.register(NERSmallConfig.model_type, NERSmallConfig)
 AutoModelForTokenClassification.register(NERSmallConfig, NERSmall)
+
+
+# ------------------------------------------------------------------- what training starts from
+
+# --encoder tiny: small enough to learn the built-in corpus from scratch in minutes on two cores.
+TINY = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 512,
+}
+TINY_VOCAB_SIZE = 4000
+TINY_LSTM_HIDDEN_SIZE = 128
+LSTM_HIDDEN_SIZE = 512
+
+
+def tiny(
+    vocab_size: int, inventory: Sequence[str], *, lstm_hidden_size: int, dropout: float
+) -> NERSmall:
+    """A small NERSmall with new weights, drawn from torch's global generator."""
+    return NERSmall(
+        NERSmallConfig.with_inventory(
+            inventory,
+            vocab_size=vocab_size,
+            lstm_hidden_size=lstm_hidden_size,
+            **TINY,
+            **_dropouts(dropout),
+        )
+    )
+
+
+def from_encoder(
+    name: str, inventory: Sequence[str], *, lstm_hidden_size: int, dropout: float
+) -> NERSmall:
+    """A NERSmall on the pretrained BERT in a folder or on the Hub, with a new head."""
+    _check_source(name, types=("bert",))
+    config = NERSmallConfig.with_inventory(inventory)
+    with quiet():  # a NERSmall made of a BERT is what is wanted
+        config = NERSmallConfig.from_pretrained(
+            name,
+            id2label=config.id2label,
+            label2id=config.label2id,
+            lstm_hidden_size=lstm_hidden_size,
+            **_dropouts(dropout),
+        )
+    return _load(name, new_head=True, config=config)
+
+
+def load(name: str) -> NERSmall:
+    """The NERSmall in a folder or on the Hub, head and all; a BertForTokenClassification too."""
+    _check_source(name, types=("bert", NERSmallConfig.model_type))
+    return _load(name, new_head=False)
+
+
+def _check_source(name: str, types: Sequence[str]) -> None:
+    """Raise InputError unless name, a folder or a Hub name, is a model of one of the types."""
+    folder = Path(name)
+    if folder.is_dir():
+        for file in ("config.json", "model.safetensors"):
+            if not (folder / file).exists() and not (folder / f"{file}.index.json").exists():
+                raise InputError(
+                    f"{name}: holds no {file}, wanted config.json, model.safetensors and a "
+                    f"tokenizer, as save_pretrained writes them (pickled weights are not read)"
+                )
+    elif not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+        raise InputError(f"{name}: no such folder")
+    try:
+        found, _ = PreTrainedConfig.get_config_dict(name)
+    except (OSError, ValueError, httpx2.HTTPError) as error:
+        raise InputError(_cannot_load(name, error)) from None
+    if found.get("model_type") not in types:
+        raise InputError(
+            f"{name}: is a model of type {found.get('model_type')!r}, wanted {' or '.join(types)}"
+        )
+
+
+def _load(name: str, *, new_head: bool, **kwargs) -> NERSmall:
+    try:
+        with quiet():
+            model, loaded = NERSmall.from_pretrained(
+                name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
+    except (OSError, ValueError, SafetensorError, httpx2.HTTPError) as error:
+        raise InputError(_cannot_load(name, error)) from None
+    lacking = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
+    if new_head:
+        lacking = {key for key in lacking if key.startswith("bert.")}
+    if lacking:
+        raise InputError(
+            f"{name}: its weights lack {len(lacking)} tensors of the right shape, such as "
+            f"{min(lacking)}; are config.json and model.safetensors of one model?"
+        )
+    return model
+
+
+def _cannot_load(name: str, error: Exception) -> str:
+    if Path(name).is_dir():
+        return f"{name}: cannot be loaded: {error}"
+    return (
+        f"{name}: no such folder, and not to be had from the Hub ({error}); give a folder with a "
+        f"BERT in it, or --encoder tiny, which needs none"
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' tables and bars; what matters of loading is checked here."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()
+
+
+def set_dropout(model: NERSmall, dropout: float) -> None:
+    """Set every dropout of model, and of its configuration."""
+    for name, value in _dropouts(dropout).items():
+        setattr(model.config, name, value)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+
+
+def _dropouts(dropout: float) -> dict[str, float]:
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    return dict.fromkeys(names, dropout)

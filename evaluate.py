@@ -1,0 +1,77 @@
+"""Judge revisions on labelled sentences, side by side.
+
+python evaluate.py --revision main model_primary
+python evaluate.py --revision model_primary --split test --json report.json
+python evaluate.py --revision model_primary --corpus DIR --split test --decode argmax
+"""
+
+# What takes seconds to import is imported where it is used, as in train.py.
+from pathlib import Path
+
+from nerc.config import EvaluateConfig, InputError, one_line_errors, parse
+
+PROGRAM = "evaluate.py"
+
+
+def main(argv: list[str] | None = None) -> None:
+    (config,) = parse(argv, PROGRAM, __doc__, EvaluateConfig)
+    with one_line_errors(PROGRAM):
+        run(config)
+
+
+def run(config: EvaluateConfig) -> None:
+    """Print one table of all revisions; with --json, write the reports too."""
+    from accelerate import Accelerator
+
+    from nerc import machine, reports, revisions
+
+    store = revisions.Store(config.repo)
+    folders = {name: store.path(name) for name in config.revision}
+    if config.json is not None and not Path(config.json).resolve().parent.is_dir():
+        raise InputError(f"--json {config.json}: no such folder")
+    accelerator = Accelerator()
+    machine.set_threads(config.num_threads)
+    found = {name: report_on(folder, config, accelerator) for name, folder in folders.items()}
+    for report in dict.fromkeys(reports.counted(r, config.split) for r in found.values()):
+        accelerator.print(report)
+    accelerator.print(reports.table(found, config.split))
+    if config.json is not None and accelerator.is_main_process:
+        values = {name: {config.split: report.to_json()} for name, report in found.items()}
+        revisions.write_json(Path(config.json), values)
+    accelerator.end_training()
+
+
+def report_on(folder: Path, config: EvaluateConfig, accelerator):
+    """The report of one revision, in float32."""
+    from nerc import encoding, revisions
+    from nerc.data import check_tags, load
+    from nerc.prediction import judge
+
+    run = revisions.read_run(folder)
+    source = config.corpus or run.get("config", {}).get("corpus")
+    if source is None:
+        raise InputError(f"{folder}: has no run.json that names a corpus; give --corpus")
+    corpus = load(source, config.split)
+    for remark in corpus.remarks:
+        accelerator.print(remark)
+    known = run.get("data", {}).get(config.split)
+    if config.corpus is None and known and known["sha256"] != corpus.fingerprint():
+        accelerator.print(
+            f"{folder.name}: the {config.split} sentences of {source} have changed since training"
+        )
+    model, tokenizer = revisions.load_revision(folder)
+    model.to(accelerator.device)
+    check_tags(corpus, model.config.inventory, f"revision {folder.name}")
+    encoded = encoding.encode_for(model, tokenizer, corpus)
+    return judge(
+        model,
+        corpus,
+        encoded,
+        how=config.decode,
+        batch_size=config.batch_size,
+        accelerator=accelerator,
+    )
+
+
+if __name__ == "__main__":
+    main()

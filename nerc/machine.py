@@ -1,0 +1,85 @@
+"""What the machine offers a run, and what its record says of it: threads, precision, versions."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from nerc.config import InputError
+
+_LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "seqeval", "tokenizers")
+
+
+def set_threads(num_threads: int) -> int:
+    """Let this process compute with num_threads CPU threads; 0: its share of the cores it may use.
+
+    `accelerate launch` gives each process one thread where nobody said how many, which halves a
+    CPU of two cores; so its choice does not count.
+    """
+    if not num_threads:
+        processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        num_threads = max(1, len(os.sched_getaffinity(0)) // processes_here)
+    torch.set_num_threads(num_threads)
+    return num_threads
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 matrices in hardware; elsewhere bf16 is slow."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def use_bf16(precision: str, device: torch.device) -> bool:
+    """What --precision means on this device."""
+    if precision == "auto":
+        return computes_bf16(device)
+    if precision == "bf16" and not computes_bf16(device):
+        raise InputError(
+            f"--precision bf16: this machine's {device.type} does not compute in bf16; leave "
+            f"--precision out, or say float32"
+        )
+    return precision == "bf16"
+
+
+def describe(accelerator: Accelerator) -> dict[str, Any]:
+    """Versions and hardware, for run.json."""
+    device = accelerator.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in _LIBRARIES},
+        "hardware": {
+            "device": device.type,
+            "name": name,
+            "processes": accelerator.num_processes,
+            "threads_per_process": torch.get_num_threads(),
+        },
+        "git_commit": _git_commit(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _git_commit() -> str | None:
+    """The commit of this checkout, with a + where files differ from it; None without git."""
+    here = Path(__file__).parent
+    try:
+        command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+        found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

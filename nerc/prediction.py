@@ -1,0 +1,119 @@
+"""A model and sentences -> log-probabilities of every word's tags -> tags -> Report.
+
+What is predicted for a sentence does not depend on its batch, its place or the number of processes.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from tqdm import tqdm
+
+from nerc import tags
+from nerc.data import Corpus
+from nerc.encoding import Encoded, collate
+from nerc.metrics import Report, report
+from nerc.model import NERSmall
+
+BATCH_SIZE = 64  # sentences computed together; past that a batch gains no speed on a CPU
+_VITERBI_CHUNK = 512  # sentences decoded together
+
+
+@torch.inference_mode()
+def predict(
+    model: NERSmall,
+    encoded: Encoded,
+    *,
+    batch_size: int = BATCH_SIZE,
+    accelerator: Accelerator | None = None,
+) -> list[np.ndarray]:
+    """Log-probabilities (words, tags a word may have) of each sentence, float32, in their order.
+
+    The tags are model.config.word_tags; those of no word (special ones) have no probability. With
+    an accelerator of several processes, each computes a share and every one gets the whole.
+    """
+    rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    was_training = model.training
+    model.eval()
+    inventory = model.config.inventory
+    columns = torch.tensor(
+        [inventory.index(t) for t in model.config.word_tags], device=model.device
+    )
+    by_length = np.argsort(encoded.num_pieces(), kind="stable")[::-1][rank::world]
+    starts = range(0, len(by_length), batch_size)
+    quiet = rank > 0 or not sys.stderr.isatty()
+    found: list[tuple[int, np.ndarray]] = []
+    for start in tqdm(starts, desc="tagging", leave=False, disable=quiet):
+        sentences = by_length[start : start + batch_size]
+        batch = collate(encoded, sentences)
+        logits = model(**batch.inputs(model.device)).logits[..., columns]  # (S, W, tags)
+        rows = logits.float().log_softmax(dim=-1).cpu().numpy()
+        lengths = batch.num_words.tolist()
+        found += [
+            (int(sentence), row[:length].copy())
+            for sentence, row, length in zip(sentences, rows, lengths, strict=True)
+        ]
+    model.train(was_training)
+    found = gather_object(found) if world > 1 else found
+    result = dict(found)
+    assert len(found) == len(result) == len(encoded), "a sentence was judged twice or not at all"
+    return [result[i] for i in range(len(encoded))]
+
+
+def decode(
+    log_probabilities: Sequence[np.ndarray], word_tags: Sequence[str], how: str = "viterbi"
+) -> list[list[str]]:
+    """Tags of each sentence: the best valid IOB2 sequence, or the best of each word (argmax)."""
+    if how == "argmax":
+        return [[word_tags[i] for i in row.argmax(axis=1)] for row in log_probabilities]
+    assert how == "viterbi", how
+    order = sorted(range(len(log_probabilities)), key=lambda i: -len(log_probabilities[i]))
+    result: list[list[str]] = [[] for _ in order]
+    for start in range(0, len(order), _VITERBI_CHUNK):
+        chunk = order[start : start + _VITERBI_CHUNK]
+        paths = _viterbi([log_probabilities[i] for i in chunk], word_tags)
+        for sentence, path in zip(chunk, paths, strict=True):
+            result[sentence] = [word_tags[i] for i in path]
+    return result
+
+
+def judge(
+    model: NERSmall,
+    corpus: Corpus,
+    encoded: Encoded,
+    *,
+    how: str = "viterbi",
+    batch_size: int = BATCH_SIZE,
+    accelerator: Accelerator | None = None,
+) -> Report:
+    """The report of model on corpus, of which encoded is the encoding."""
+    found = predict(model, encoded, batch_size=batch_size, accelerator=accelerator)
+    word_tags = model.config.word_tags
+    return report(corpus, found, decode(found, word_tags, how), word_tags)
+
+
+def _viterbi(rows: Sequence[np.ndarray], word_tags: Sequence[str]) -> list[np.ndarray]:
+    """Best paths (Viterbi 1967) over rows (words, K), longest first."""
+    allowed = np.array([[tags.may_follow(a, b) for b in word_tags] for a in word_tags])
+    begins = np.array([tags.may_follow(None, tag) for tag in word_tags])
+    cost = np.where(allowed, 0.0, -np.inf)  # (K, K), from row to column
+    lengths = np.array([len(row) for row in rows])
+    scores = np.stack([row[0] for row in rows]).astype(np.float64) + np.where(begins, 0.0, -np.inf)
+    pointers = []  # of word t >= 1 and the sentences that have it: (sentences, K), best tag before
+    for t in range(1, lengths[0]):
+        alive = int((lengths > t).sum())
+        steps = scores[:alive, :, None] + cost  # (sentences, K, K)
+        best = steps.argmax(axis=1)
+        pointers.append(best)
+        emitted = np.stack([row[t] for row in rows[:alive]])
+        scores[:alive] = np.take_along_axis(steps, best[:, None], axis=1)[:, 0] + emitted
+    paths = []
+    for sentence, length in enumerate(lengths):
+        path = [int(scores[sentence].argmax())]
+        for t in range(length - 1, 0, -1):
+            path.append(int(pointers[t - 1][sentence, path[-1]]))
+        paths.append(np.array(path[::-1]))
+    return paths

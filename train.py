@@ -57,7 +57,9 @@ def run(data: DataConfig, network: ModelConfig, config: TrainConfig, keep: Store
     for corpus in corpora.values():
         check_tags(corpus, model.config.inventory, f"the model to train ({name})")
     store.check_room(revisions.num_bytes(model))
-    config = config.resolved(from_scratch=network.encoder == "tiny")
+    config = config.resolved(
+        hidden_size=model.config.hidden_size, num_layers=model.config.num_hidden_layers
+    )
     encoded = {s: encoding.encode_for(model, tokenizer, c) for s, c in corpora.items()}
     say(
         f"{name}: {len(corpora['train']):,} sentences, {corpora['train'].num_words:,} words; "

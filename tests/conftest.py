@@ -1,0 +1,124 @@
+"""Toys that the tests share: a corpus in CoNLL files, a random encoder, a trained revision."""
+
+import os
+
+# No test may wait for a Hub; those that need one start their own. Set before the libraries load.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path
+
+import pytest
+
+from nerc import sample
+from nerc.data import FILES
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+
+
+@pytest.fixture(scope="session")
+def conll2003() -> Path:
+    """The folder of the real CoNLL-2003, where it is at hand."""
+    folder = SHARED / "conll2003"
+    if not folder.is_dir():
+        pytest.skip(f"CoNLL-2003 is not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of a real pretrained encoder, where it is at hand."""
+    folder = SHARED / "encoders" / "minilm-l6-h384"
+    if not folder.is_dir():
+        pytest.skip(f"no encoder at {folder}")
+    return folder
+
+
+def write_conll(path: Path, sentences) -> None:
+    """Sentences of (words, tags, document) as a CoNLL file."""
+    lines, last = [], None
+    for words, tags, document in sentences:
+        if document != last:
+            lines += ["-DOCSTART- O", ""]
+            last = document
+        lines += [f"{word} {tag}" for word, tag in zip(words, tags, strict=True)] + [""]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """A small corpus folder with all four files."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for split, size in {"train": 70, "validation": 23, "test": 19, "llm": 70}.items():
+        write_conll(folder / FILES[split], sample.generate(split, size))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory) -> Path:
+    """A small random BERT with a tokenizer, saved as transformers saves them."""
+    from transformers import BertConfig, BertModel, set_seed
+
+    from nerc import data, encoding
+
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = encoding.learn_tokenizer(data.load("sample:100", "train"), 600)
+    set_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(encoder):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(encoder)
+
+
+@pytest.fixture
+def model(encoder):
+    """A NERSmall with BiLSTM on the random encoder, in evaluation mode, the same in every test."""
+    from transformers import set_seed
+
+    from nerc import tags
+    from nerc.model import from_encoder
+
+    set_seed(0)
+    inventory = tags.inventory(tags.CONLL_TYPES)
+    return from_encoder(str(encoder), inventory, lstm_hidden_size=16, dropout=0.0).eval()
+
+
+@pytest.fixture(scope="session")
+def store(folder, encoder, tmp_path_factory) -> Path:
+    """A store with the revision model_primary, trained by train.py."""
+    import train
+
+    repo = tmp_path_factory.mktemp("store") / "models"
+    train.main([*small(folder, encoder), "--repo", str(repo)])
+    return repo
+
+
+def small(folder: Path, encoder: Path) -> list[str]:
+    """Flags of a run that takes a second or two."""
+    flags = f"--corpus {folder} --encoder {encoder} --lstm-hidden-size 16 --batch-size 8 --epochs 2"
+    return flags.split() + ["--recipe", "strong", "--lr", "1e-3", "--head-lr", "1e-2"]

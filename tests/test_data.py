@@ -1,0 +1,246 @@
+"""Reading: every word arrives once with its tag, or one line says why not."""
+
+import datasets
+import pytest
+
+from nerc import data, tags
+from nerc.config import DataConfig, InputError
+from nerc.data import Corpus, Sentence
+
+
+def read(tmp_path, content: bytes | str, **options) -> list[Sentence]:
+    path = tmp_path / "train.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return list(data.read_conll(path, **options))
+
+
+TWO = [
+    (("EU", "rejects"), ("B-ORG", "O")),
+    (("Peter", "Blackburn"), ("B-PER", "I-PER")),
+]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "EU B-ORG\nrejects O\n\nPeter B-PER\nBlackburn I-PER\n",
+        "EU\tB-ORG\nrejects\tO\n\nPeter\tB-PER\nBlackburn\tI-PER\n",
+        "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\nPeter NNP B-NP B-PER\nBlackburn NNP I-NP I-PER\n",
+        "EU   B-ORG  \nrejects O\n \t \n\n\nPeter B-PER\nBlackburn I-PER",
+        "\r\nEU B-ORG\r\nrejects O\r\n\r\nPeter B-PER\r\nBlackburn I-PER\r\n",
+        "\ufeffEU B-ORG\nrejects O\n\u00a0\nPeter B-PER\nBlackburn I-PER\n\n\n",
+        "EU I-ORG\nrejects O\n\nPeter I-PER\nBlackburn I-PER\n",
+        "EU S-ORG\nrejects O\n\nPeter B-PER\nBlackburn E-PER\n",
+    ],
+    ids="spaces tabs four-columns ragged crlf bom iob1 bioes".split(),
+)
+def test_every_form_of_a_file_is_the_same_corpus(tmp_path, content):
+    assert [(s.words, s.tags) for s in read(tmp_path, content)] == TWO
+
+
+def test_documents_and_lines_are_kept(tmp_path):
+    content = "-DOCSTART- -X- O O\n\na O\nb O\n\nc O\n\n-DOCSTART- O\nd O\n"
+    found = [(s.words, s.origin, s.document) for s in read(tmp_path, content)]
+    assert found == [
+        (("a", "b"), "train.txt:3", 1),
+        (("c",), "train.txt:6", 1),
+        (("d",), "train.txt:9", 2),
+    ]
+
+
+def test_odd_white_space_inside_a_line_belongs_to_words(tmp_path):
+    (sentence,) = read(tmp_path, "New York\tB-LOC\n\u2028x\tO\n\u00a0 O\n")
+    assert sentence.words == ("New York", "\u2028x", "\u00a0")
+
+
+def test_neighbours_of_iob1_stay_apart(tmp_path):
+    (sentence,) = read(tmp_path, "a I-PER\nb B-PER\nc I-LOC\n")
+    assert tags.entities(sentence.tags) == [("PER", 0, 1), ("PER", 1, 2), ("LOC", 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("", "train.txt: no sentence in it"),
+        ("-DOCSTART- O\n\n", "train.txt: no sentence in it"),
+        ("a O\nb\n", "train.txt:2: found one column, 'b'"),
+        ("a O\n\nb PER\n", "train.txt:3: 'PER' in the last column is no tag"),
+        ("a O\nb B-\n", "train.txt:2: 'B-' in the last column is no tag"),
+        ("a [CLS]\n", "train.txt:1: '[CLS]' in the last column is no tag"),
+        (b"a O\nZ\xfcrich B-LOC\n", "train.txt:2: byte 0xfc at position 2 is not UTF-8"),
+        ("a O\n".encode("utf-16"), "train.txt:1: byte 0xff at position 1 is not UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_where(tmp_path, content, message):
+    with pytest.raises(InputError) as error:
+        read(tmp_path, content)
+    assert message in str(error.value)
+
+
+def test_words_without_a_label_are_read_from_cheap_labels_and_counted(tmp_path):
+    path = tmp_path / "llm.txt"
+    path.write_text("a [CLS]\nb B-PER\nc I-LOC\n")
+    corpus = data.read_conll(path, cheap=True)
+    assert corpus[0].tags == ("[CLS]", "B-PER", "B-LOC")
+    assert "1 words with the tag [CLS], [SEP] or X" in corpus.remarks[0]
+    assert "1 tags go on with an entity that is not there" in corpus.remarks[1]
+
+
+def test_iob1_is_not_called_ill_formed(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("a I-PER\nb B-PER\nc O\n")
+    assert data.read_conll(path).remarks == ()
+
+
+def test_select_keeps_order_and_the_types_of_the_whole():
+    corpus = Corpus.of(Sentence((str(i),), (f"B-T{i}",), f"x:{i}", 0) for i in range(5))
+    part = corpus.select([3, 1])
+    assert [s.origin for s in part] == ["x:3", "x:1"]
+    assert part.inventory() == corpus.inventory()
+    assert len(corpus) == corpus.num_words == 5
+
+
+def test_fingerprint_tells_words_and_tags_but_not_their_place():
+    def corpus(words, labels, origin="a"):
+        return Corpus.of([Sentence(words, labels, origin, 0)]).fingerprint()
+
+    same = corpus(("a", "b"), ("O", "O"))
+    assert same == corpus(("a", "b"), ("O", "O"), origin="b")
+    assert len({same, corpus(("a", "c"), ("O", "O")), corpus(("a", "b"), ("O", "B-PER"))}) == 3
+
+
+def hub_rows(**columns):
+    names = ["B-LOC", "O", "I-LOC"]  # an order that nobody could guess
+    labels = datasets.List(datasets.ClassLabel(names=names))
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string"))})
+    features["ner_tags"] = labels
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+def test_hub_tags_go_by_their_names():
+    rows = hub_rows(
+        tokens=[["-DOCSTART-"], ["New", "York"], [], ["so"]],
+        ner_tags=[["O"], ["B-LOC", "I-LOC"], [], ["O"]],
+    )
+    corpus = data.from_dataset(rows, "user/set/train")
+    assert [(s.words, s.tags, s.origin, s.document) for s in corpus] == [
+        (("New", "York"), ("B-LOC", "I-LOC"), "user/set/train:1", 1),
+        (("so",), ("O",), "user/set/train:3", 1),
+    ]
+    assert corpus.remarks == ("user/set/train: 1 rows hold no word",)
+
+
+def test_hub_tags_may_be_strings():
+    rows = datasets.Dataset.from_dict({"words": [["a"]], "tags": [["I-x"]]})
+    assert data.from_dataset(rows, "s")[0].tags == ("B-x",)
+
+
+@pytest.mark.parametrize(
+    "columns, message",
+    [
+        ({"text": ["a"]}, "has no column tokens or words, only text"),
+        ({"tokens": [["a"]]}, "has no column ner_tags or tags or labels or ner"),
+        ({"tokens": [["a"]], "tags": [["O", "O"]]}, "s:0: 1 words but 2 tags"),
+        ({"tokens": [["a"]], "tags": [["who"]]}, "s:0: 'who' is no tag"),
+        ({"tokens": [[]], "tags": [[]]}, "no sentence"),
+    ],
+)
+def test_a_data_set_that_is_none_for_ner_says_so(columns, message):
+    with pytest.raises(InputError, match=message):
+        data.from_dataset(datasets.Dataset.from_dict(columns), "s")
+
+
+@pytest.mark.parametrize(
+    "corpus, split, message",
+    [
+        ("/no/such/folder", "train", "no such folder"),
+        ("sample:x", "train", "wanted sample or sample:SENTENCES"),
+        ("sample:0", "train", "wanted sample or sample:SENTENCES"),
+        ("conll2003", "llm", "has no labels of a language model"),
+        (__file__, "train", "is a file, wanted a folder"),
+        ("conll2003", "train", "the Hub cannot be reached .* or --corpus sample"),
+        ("user/set", "train", "the Hub cannot be reached"),
+    ],
+)
+def test_a_corpus_that_cannot_be_had_says_what_can(corpus, split, message):
+    with pytest.raises(InputError, match=message):
+        data.load(corpus, split)
+
+
+def test_a_missing_split_names_those_there(tmp_path):
+    (tmp_path / "train.txt").write_text("a O\n")
+    with pytest.raises(data.MissingSplit, match=r"has no valid.txt.*\(there: train.txt\)"):
+        data.load(str(tmp_path), "validation")
+
+
+def test_the_built_in_corpus_has_the_size_asked_for():
+    assert len(data.load("sample:40", "train")) == 40
+    assert len(data.load("sample:40", "test")) == 10
+    assert 0 < len(data.load("sample:400", "llm")) < 200
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        (folder / f"{name}.txt").write_text(text)
+    return str(folder)
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Three expert sentences; a and b have LLM labels, a twice."""
+    train = "a B-PER\n\nb B-PER\n\nc B-PER\n"
+    return write(tmp_path, train=train, llm="a B-LOC\n\nb B-LOC\n\na B-ORG\n")
+
+
+def test_experts_replace_every_llm_label_of_their_sentences(three):
+    config = DataConfig(data="mixed", expert="3", corpus=three)
+    assert [s.tags for s in data.training_corpus(config, 0)] == [("B-PER",)] * 3
+
+
+def test_sentences_that_no_expert_labelled_keep_the_llm_label(three):
+    for seed in range(5):
+        corpus = data.training_corpus(DataConfig(data="mixed", expert="1", corpus=three), seed)
+        expert, *cheap = corpus
+        wanted = [s for s in (("a",), ("b",), ("a",)) if s != expert.words]
+        assert expert.tags == ("B-PER",) and [s.words for s in cheap] == wanted
+
+
+def test_the_experts_are_drawn_by_seed_and_by_share(folder):
+    def draw(expert, seed, labels="gold"):
+        config = DataConfig(data=labels, expert=expert, corpus=str(folder))
+        return [s.origin for s in data.training_corpus(config, seed)]
+
+    assert draw("10", 1) == draw("10", 1) != draw("10", 2)
+    assert len(set(draw("10", 1))) == 10
+    assert len(draw("12%", 1)) == 8  # of 70
+    assert len(draw("100%", 1)) == len(draw(None, 1)) == 70
+    assert DataConfig(data="mixed").expert_amount == "12%"
+    with pytest.raises(InputError, match="only 70 expert sentences"):
+        draw("71", 1)
+
+
+def test_a_tag_outside_the_inventory_says_where(tmp_path):
+    corpus = data.load(write(tmp_path, train="a O\n\nb O\nc B-art\n"), "train")
+    with pytest.raises(
+        InputError, match=r"train.txt:3: 'B-art' of the word 'c' .* types LOC, MISC"
+    ):
+        data.check_tags(corpus, tags.inventory(["PER"]), "m")
+
+
+def test_conll2003_is_all_there(conll2003):
+    found = {}
+    for split in ("train", "validation", "test"):
+        corpus = data.load(str(conll2003), split)
+        counts = corpus.tag_counts()
+        begins = sum(n for tag, n in counts.items() if tag.startswith("B-"))
+        documents = len(set(corpus.table["document"].to_pylist()))
+        found[split] = len(corpus), corpus.num_words, begins, documents
+    # Sentences, words and entities: table 1 and 2 of Tjong Kim Sang & De Meulder (2003), where a
+    # -DOCSTART- line counts as a sentence and a word.
+    assert found == {
+        "train": (14987 - 946, 203621, 23499, 946),
+        "validation": (3466 - 216, 51362, 5942, 216),
+        "test": (3684 - 231, 46435, 5648, 231),
+    }
+    llm = data.load(str(conll2003), "llm")
+    assert len(llm) == 2037 and llm.num_words == 17218

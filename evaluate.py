@@ -6,6 +6,7 @@ python evaluate.py --revision model_primary --corpus DIR --split test --decode a
 """
 
 # What takes seconds to import is imported where it is used, as in train.py.
+import sys
 from pathlib import Path
 
 from nerc.config import EvaluateConfig, InputError, one_line_errors, parse
@@ -13,7 +14,7 @@ from nerc.config import EvaluateConfig, InputError, one_line_errors, parse
 PROGRAM = "evaluate.py"
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str]) -> None:
     (config,) = parse(argv, PROGRAM, __doc__, EvaluateConfig)
     with one_line_errors(PROGRAM):
         run(config)
@@ -74,4 +75,4 @@ def report_on(folder: Path, config: EvaluateConfig, accelerator):
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -9,6 +9,8 @@ python train.py --start main --data gold --revision main_tuned
 
 # What takes seconds to import is imported where it is used, so that --help and a mistyped flag
 # are answered at once.
+import shlex
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -25,13 +27,15 @@ from nerc.config import (
 PROGRAM = "train.py"
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str]) -> None:
     configs = parse(argv, PROGRAM, __doc__, DataConfig, ModelConfig, TrainConfig, StoreConfig)
     with one_line_errors(PROGRAM):
-        run(*configs)
+        run(*configs, command=shlex.join([PROGRAM, *argv]))
 
 
-def run(data: DataConfig, network: ModelConfig, config: TrainConfig, keep: StoreConfig) -> None:
+def run(
+    data: DataConfig, network: ModelConfig, config: TrainConfig, keep: StoreConfig, *, command: str
+) -> None:
     """Train and keep one revision."""
     from accelerate import Accelerator
     from accelerate.utils import set_seed
@@ -91,6 +95,7 @@ def run(data: DataConfig, network: ModelConfig, config: TrainConfig, keep: Store
         if main_process:
             record = {
                 "revision": name,
+                "command": command,
                 "config": asdict(data) | asdict(network) | asdict(config),
                 "precision": "bf16" if bf16 else "float32",
                 "data": {split: corpus.describe() for split, corpus in corpora.items()},
@@ -177,4 +182,4 @@ def tensorboard(folder):
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

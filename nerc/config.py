@@ -262,7 +262,7 @@ class _Parser(argparse.ArgumentParser):
 def fail(program: str, message: str) -> NoReturn:
     """End with exit code 2 and one line, which only the main process prints."""
     if os.environ.get("RANK", "0") == "0":
-        print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+        sys.stderr.write(f"{program}: error: {' '.join(message.split())}\n")
     raise SystemExit(2)
 
 
@@ -287,7 +287,7 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def parse(argv: Sequence[str] | None, program: str, description: str, *configs: type) -> tuple:
+def parse(argv: Sequence[str], program: str, description: str, *configs: type) -> tuple:
     """One instance of each config from the command line; ends with one line on bad input.
 
     Flags accept - and _; field names must be unique among the configs.
@@ -302,8 +302,7 @@ def parse(argv: Sequence[str] | None, program: str, description: str, *configs: 
         group = parser.add_argument_group(config.__doc__.splitlines()[0])
         for f in fields(config):
             _add_flag(group, f)
-    given = sys.argv[1:] if argv is None else argv
-    values = vars(parser.parse_args([_with_hyphens(argument) for argument in given]))
+    values = vars(parser.parse_args([_with_hyphens(argument) for argument in argv]))
     with one_line_errors(program):
         return tuple(c(**{f.name: values[f.name] for f in fields(c)}) for c in configs)
 

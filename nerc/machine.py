@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,6 @@ def describe(accelerator: Accelerator) -> dict[str, Any]:
             "threads_per_process": torch.get_num_threads(),
         },
         "git_commit": _git_commit(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 

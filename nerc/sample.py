@@ -16,9 +16,9 @@ from nerc.tags import CONLL_TYPES
 
 SPLITS = ("train", "validation", "test", "llm")
 
-# How hard the corpus is.
+# How hard the corpus is; TYPICAL_ENDINGS does most.
 AMBIGUOUS = 0.05  # share of prose in which a name's type shows in its document only, if at all
-PATTERN_SKEW = 1.6  # 1: all patterns of a topic equally often; above: a longer tail of rare ones
+PATTERN_SKEW = 1.6  # 1: all patterns equally often; above: few common ones and a tail of rare ones
 TYPICAL_ENDINGS = 0.3  # share of coined words with an ending typical of their kind (-son, -burg)
 SHORT_NAMES = 0.8  # share of later mentions that are short: surname alone, firm without its Corp
 SHARED_NAMES = 0.35  # share of clubs, firms, ... called after a place or person of the document
@@ -334,9 +334,9 @@ CONSONANTS = "BCDFGHJKLMNPRSTVZ"  # of acronyms
 OWNERS = ("train",) * 6 + ("validation", "test")  # how the stems are shared out
 
 # --- Labels of an LLM ----------------------------------------------------------------------------
-# Fitted to what was counted in the 2,037 sentences of CoNLL-2003 that an LLM has labelled ("What the
-# LLM noise is" in notes/active-learning.md): F1 of PER 0.753, LOC 0.599, ORG 0.316, MISC 0.047. It
-# wrote tags before words, lost count on the way, and sprinkled tags.
+# Fitted to the 2,037 sentences of CoNLL-2003 that an LLM has labelled ("What the LLM noise is" in
+# notes/active-learning.md): F1 PER 0.753, LOC 0.599, ORG 0.316, MISC 0.047. It wrote tags before
+# words, lost count on the way, and sprinkled tags.
 
 # The share of the training sentences that have such labels, by length: three lengths to an entry.
 LLM_COVERAGE = (0.21, 0.21, 0.19, 0.21, 0.19, 0.14, 0.1, 0.05, 0.035, 0.014, 0.004)

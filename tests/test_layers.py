@@ -1,0 +1,60 @@
+"""Dropout and BiLSTM against torch's own."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from nerc.layers import Dropout, bilstm, replace_dropout
+
+
+@pytest.mark.parametrize("lengths", [[3, 1, 6, 6, 2], [1], [4, 4], [1, 1, 1]])
+def test_bilstm_is_torchs_packed_bilstm(lengths):
+    torch.manual_seed(0)
+    lstm = nn.LSTM(5, 7, batch_first=True, bidirectional=True).double()
+    num_words = torch.tensor(lengths)
+    words = torch.randn(len(lengths), max(lengths), 5, dtype=torch.float64, requires_grad=True)
+    packed = pack_padded_sequence(words, num_words, batch_first=True, enforce_sorted=False)
+    wanted, _ = pad_packed_sequence(lstm(packed)[0], batch_first=True)
+    found = bilstm(lstm, words, num_words)
+    torch.testing.assert_close(found, wanted)
+
+    weights = torch.randn_like(wanted)
+    sources = [words, *lstm.parameters()]
+    gradients = [torch.autograd.grad((out * weights).sum(), sources) for out in (found, wanted)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_bilstm_does_not_read_padding():
+    torch.manual_seed(0)
+    lstm = nn.LSTM(5, 7, batch_first=True, bidirectional=True)
+    words = torch.randn(2, 6, 5)
+    alone = bilstm(lstm, words[1:, :2], torch.tensor([2]))
+    beside = bilstm(lstm, words, torch.tensor([6, 2]))
+    torch.testing.assert_close(beside[1:, :2], alone)
+    assert beside[1, 2:].eq(0).all()
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_drops_its_share_and_scales_the_rest(p):
+    torch.manual_seed(0)
+    x = torch.ones(1001, 999, requires_grad=True)
+    layer = Dropout(p)
+    out = layer(x)
+    dropped = (out == 0).double().mean().item()
+    # A million draws: four standard deviations, and the sixteen bits of p.
+    assert abs(dropped - p) < 4 * (p * (1 - p) / 1e6) ** 0.5 + 2**-16
+    torch.testing.assert_close(out[out != 0], torch.full_like(out[out != 0], 1 / (1 - p)))
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    assert gradient.equal(out)
+    assert layer(x).ne(out).any()
+    assert layer.eval()(x) is x or layer(x).equal(x)
+    assert Dropout(0.0)(x).equal(x)
+
+
+def test_replace_dropout_reaches_every_one():
+    net = nn.Sequential(nn.Dropout(0.2), nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.3)))
+    replace_dropout(net)
+    kinds = [(type(m), m.p) for m in net.modules() if isinstance(m, nn.Dropout)]
+    assert kinds == [(Dropout, 0.2), (Dropout, 0.3)]

@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 
 from nerc.config import (
     DataConfig,
@@ -49,7 +50,7 @@ def run(
     name = keep.revision or revisions.default_name(data)
     store.check_free(name, overwrite=keep.overwrite)
     accelerator = Accelerator()
-    say = accelerator.print
+    say = partial(accelerator.print, flush=True)
     threads = machine.set_threads(config.num_threads)
     bf16 = machine.use_bf16(config.precision, accelerator.device)
 

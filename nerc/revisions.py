@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from nerc.config import DataConfig, InputError, is_disk_full, parse_amount
@@ -167,7 +168,15 @@ def save(
 ) -> None:
     """Write what a revision holds, but for its logs, into folder."""
     with quiet():
-        model.save_pretrained(folder)
+        try:
+            model.save_pretrained(folder)
+        except SafetensorError as error:
+            # safetensors hides the system's error, a full disk above all, in its text.
+            code = re.search(r"\(os error (\d+)\)", str(error))
+            if code is None:
+                raise
+            number = int(code[1])
+            raise OSError(number, os.strerror(number), str(folder / "model.safetensors")) from None
         tokenizer.save_pretrained(folder)
     write_json(folder / "metrics.json", {split: r.to_json() for split, r in reports.items()})
     write_json(folder / "run.json", run)

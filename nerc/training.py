@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -117,7 +118,7 @@ def fit(
             optimizer.step()
             optimizer.zero_grad()
             update += 1
-            curve.add(update, sentences, share, losses.detach(), factor * config.lr)
+            curve.add(_Update(update, factor * config.lr, sentences, share, losses.detach()))
             bar.update()
         loss, words_per_second = curve.end()
         report = judge()
@@ -156,51 +157,56 @@ def _summed_losses(
     return losses.view(batch.labels.shape).sum(dim=1) * weight
 
 
+class _Update(NamedTuple):
+    number: int
+    learning_rate: float  # of the encoder
+    sentences: np.ndarray  # of all processes
+    share: np.ndarray  # of this one
+    losses: torch.Tensor  # of the share's sentences
+
+
 class _Curve:
-    """The losses of an epoch, read from the device every LOG_EVERY updates, and checked."""
+    """The losses of an epoch, read from the device every LOG_EVERY updates, checked and logged."""
 
     def __init__(self, accelerator, labelled, origin, log) -> None:
         self.accelerator, self.labelled, self.origin, self.log = accelerator, labelled, origin, log
-        self.pending: list[tuple[int, np.ndarray, np.ndarray, torch.Tensor]] = []
+        self.pending: list[_Update] = []
         self.loss_sum, self.num_words = 0.0, 0
         self.started = self.last_read = time.perf_counter()
 
-    def add(self, update, sentences, share, losses, lr) -> None:
-        self.pending.append((update, sentences, share, losses))
+    def add(self, update: _Update) -> None:
+        self.pending.append(update)
         if len(self.pending) == LOG_EVERY:
-            self.read(lr)
+            self._read()
 
-    def read(self, lr: float | None = None) -> None:
-        if not self.pending:
-            return
-        sums = torch.stack([losses.sum() for *_, losses in self.pending])
+    def end(self) -> tuple[float, float]:
+        """Mean loss of a word, and labelled words per second, of the whole epoch."""
+        if self.pending:
+            self._read()
+        seconds = time.perf_counter() - self.started
+        return self.loss_sum / max(1, self.num_words), self.num_words / seconds
+
+    def _read(self) -> None:
+        sums = torch.stack([update.losses.sum() for update in self.pending])
         sums = self.accelerator.reduce(sums, "sum").tolist()
-        for loss, (update, _, share, losses) in zip(sums, self.pending, strict=True):
+        for loss, update in zip(sums, self.pending, strict=True):
             if not math.isfinite(loss):
-                self._stop(update, loss, share, losses)
-        num_words = sum(int(self.labelled[sentences].sum()) for _, sentences, *_ in self.pending)
-        now = time.perf_counter()
-        if lr is not None:
-            update = self.pending[-1][0]
-            self.log("train/loss", sum(sums) / max(1, num_words), update)
-            self.log("train/learning_rate", lr, update)
-            self.log("train/words_per_second", num_words / (now - self.last_read), update)
+                self._stop(update, loss)
+        num_words = sum(int(self.labelled[update.sentences].sum()) for update in self.pending)
+        now, last = time.perf_counter(), self.pending[-1]
+        self.log("train/loss", sum(sums) / max(1, num_words), last.number)
+        self.log("train/learning_rate", last.learning_rate, last.number)
+        self.log("train/words_per_second", num_words / (now - self.last_read), last.number)
         self.last_read = now
         self.loss_sum += sum(sums)
         self.num_words += num_words
         self.pending.clear()
 
-    def _stop(self, update: int, loss: float, share: np.ndarray, losses: torch.Tensor) -> None:
-        finite = torch.isfinite(losses).tolist()
-        mine = [self.origin(int(s)) for s, ok in zip(share, finite, strict=False) if not ok]
+    def _stop(self, update: _Update, loss: float) -> None:
+        finite = torch.isfinite(update.losses).tolist()
+        mine = [self.origin(int(s)) for s, ok in zip(update.share, finite, strict=False) if not ok]
         guilty = gather_object(mine) if self.accelerator.num_processes > 1 else mine
         raise InputError(
-            f"update {update}: the loss is {loss}, on {len(guilty)} sentences: "
+            f"update {update.number}: the loss is {loss}, on {len(guilty)} sentences: "
             f"{', '.join(guilty)}; look at them, or lower --lr and --head-lr, or set --clip"
         )
-
-    def end(self) -> tuple[float, float]:
-        """Mean loss of a word, and labelled words per second, of the whole epoch."""
-        self.read()
-        seconds = time.perf_counter() - self.started
-        return self.loss_sum / max(1, self.num_words), self.num_words / seconds

@@ -186,7 +186,7 @@ def test_llm_sentences_are_training_sentences_about_one_in_seven_and_short():
 
 
 def test_llm_labels_are_as_wrong_as_the_measured_ones():
-    """2,037 sentences of CoNLL-2003: the table of notes/active-learning.md, section 0b."""
+    """2,037 sentences of CoNLL-2003: counted against their gold labels."""
     size = 60_000
     gold_tags = {(number, *words): tags for words, tags, number in generate("train", size)}
     pairs = [(gold_tags[number, *w], tags) for w, tags, number in generate("llm", size)]

@@ -1,0 +1,137 @@
+"""The command line: what it takes, and the one line that it answers otherwise."""
+
+import pytest
+
+from nerc.config import (
+    DataConfig,
+    EvaluateConfig,
+    InputError,
+    ModelConfig,
+    StoreConfig,
+    TrainConfig,
+    parse,
+    parse_amount,
+)
+
+TRAIN = (DataConfig, ModelConfig, TrainConfig, StoreConfig)
+
+
+def train(line: str):
+    return parse(line.split(), "train.py", "about", *TRAIN)
+
+
+def refused(line: str, capsys, configs=TRAIN) -> str:
+    with pytest.raises(SystemExit) as stop:
+        parse(line.split(), "train.py", "about", *configs)
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2 and out == "" and err.count("\n") == 1
+    assert err.startswith("train.py: error: ")
+    return err
+
+
+def test_hyphens_and_underscores_are_one():
+    for line in ("--batch-size 8 --head_lr=0.1", "--batch_size=8 --head-lr 0.1"):
+        _, _, config, _ = train(line)
+        assert (config.batch_size, config.head_lr) == (8, 0.1)
+
+
+def test_values_keep_their_underscores():
+    _, network, _, store = train("--encoder a_b --revision=my_model_2 --overwrite")
+    assert (network.encoder, store.revision, store.overwrite) == ("a_b", "my_model_2", True)
+
+
+def test_the_defaults_are_the_published_recipe():
+    data, network, config, store = train("")
+    assert (data.data, data.corpus, store.repo) == ("gold", "conll2003", "models")
+    config = config.resolved(hidden_size=768, num_layers=12)
+    assert (config.optimizer, config.lr, config.momentum) == ("sgd", 1e-3, 0.9)
+    assert (config.batch_size, config.epochs, config.schedule) == (32, 5, "constant")
+
+
+def test_strong_scales_the_encoders_rate_and_yields_to_flags():
+    _, _, config, _ = train("--recipe strong --epochs 7")
+    assert config.resolved(hidden_size=768, num_layers=12).lr == pytest.approx(5e-5)
+    assert config.resolved(hidden_size=384, num_layers=6).lr == pytest.approx(2e-4)
+    assert config.resolved(hidden_size=128, num_layers=2).lr == 1e-3  # the head's, no more
+    assert config.resolved(hidden_size=384, num_layers=6).epochs == 7
+    _, _, config, _ = train("--recipe strong --lr 0.5")
+    assert config.resolved(hidden_size=384, num_layers=6).lr == 0.5
+
+
+@pytest.mark.parametrize("text, value", [("12%", 0.12), ("0.5%", 0.005), ("240", 240)])
+def test_amounts(text, value):
+    found = parse_amount(text, flag="expert")
+    assert found == pytest.approx(value) and type(found) is type(value)
+
+
+@pytest.mark.parametrize("text", ["0", "0%", "101%", "-3", "1.5", "x", "", "12 %", "٣"])
+def test_amounts_that_are_none(text):
+    with pytest.raises(InputError, match="--expert must be a percentage"):
+        parse_amount(text, flag="expert")
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--epoch 3", "unrecognized arguments: --epoch 3"),
+        ("--colour red", "unrecognized arguments"),
+        ("stray", "unrecognized arguments: stray"),
+        ("--data silver", "invalid choice: 'silver'"),
+        ("--batch-size 0", "--batch-size must be 1 or more, not 0"),
+        ("--batch-size many", "invalid int value: 'many'"),
+        ("--epochs -1", "--epochs must be 1 or more"),
+        ("--lr 0", "--lr must be above 0"),
+        ("--lr nan", "--lr must be above 0"),
+        ("--head-lr inf", "--head-lr must be above 0"),
+        ("--momentum 1", "--momentum must be at least 0 and below 1"),
+        ("--dropout 1", "--dropout must be at least 0 and below 1"),
+        ("--warmup 1.1", "--warmup must be between 0 and 1"),
+        ("--clip -1", "--clip must be 0 or more"),
+        ("--weight-decay -1", "--weight-decay must be 0 or more"),
+        ("--seed -1", "--seed must be at least 0"),
+        ("--lstm-hidden-size -1", "--lstm-hidden-size must be 0 or more"),
+        ("--num-threads -1", "--num-threads must be 0 or more"),
+        ("--data mixed --expert 0", "--expert must be a percentage"),
+        ("--data llm --expert 3", "--expert must be left out with --data llm"),
+        ("--start main --encoder tiny", "--encoder must be left out with --start"),
+        ("--start main --lstm-hidden-size 1", "--lstm-hidden-size must be left out with --start"),
+    ],
+)
+def test_bad_flags_get_one_line(line, message, capsys):
+    assert message in refused(line, capsys)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("", "--revision must be followed by one or more names"),
+        ("--revision", "expected at least one argument"),
+        ("--revision a a", "--revision must be given once each"),
+        ("--revision a --split train", "invalid choice: 'train'"),
+        ("--revision a --batch-size 0", "--batch-size must be 1 or more"),
+    ],
+)
+def test_bad_flags_of_evaluate_get_one_line(line, message, capsys):
+    assert message in refused(line, capsys, [EvaluateConfig])
+
+
+def test_a_flag_that_the_optimiser_does_not_have_is_refused():
+    config = TrainConfig(recipe="strong", momentum=0.9)
+    with pytest.raises(InputError, match="--momentum must be left out with --optimizer adamw"):
+        config.resolved(hidden_size=768, num_layers=12)
+
+
+def test_only_the_main_process_speaks(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as stop:
+        train("--colour red")
+    assert stop.value.code == 2 and capsys.readouterr().err == ""
+
+
+def test_help_names_every_flag_with_both_recipes_values(capsys):
+    with pytest.raises(SystemExit):
+        train("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(paper sgd, strong adamw)" in text and "1,685 sentences" in text
+    for flag in ("--data", "--encoder", "--head-lr", "--overwrite", "--num-threads"):
+        assert flag in text

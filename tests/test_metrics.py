@@ -1,0 +1,96 @@
+"""Reports worked out by hand, and against seqeval called by hand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from seqeval.metrics import classification_report, f1_score
+from seqeval.scheme import IOB2
+
+from nerc import metrics, tags
+from nerc.data import Corpus, Sentence
+from nerc.metrics import Report
+
+WORD_TAGS = tags.inventory(tags.CONLL_TYPES)[:9]
+
+
+def judge(*pairs: tuple[str, str]) -> Report:
+    """The report on pairs of gold and predicted tags, every tag equally probable."""
+    gold = [tuple(g.split()) for g, _ in pairs]
+    corpus = Corpus.of(Sentence(("w",) * len(g), g, "toy", 0) for g in gold)
+    uniform = [np.full((len(g), 9), -math.log(9), dtype=np.float32) for g in gold]
+    return metrics.report(corpus, uniform, [p.split() for _, p in pairs], WORD_TAGS)
+
+
+def test_half_right():
+    # gold PER(0,2) LOC(3,4); predicted PER(0,1) LOC(3,4): one of two found, one of two right.
+    r = judge(("B-PER I-PER O B-LOC", "B-PER O O B-LOC"))
+    assert (r.precision, r.recall, r.f1, r.strict_f1, r.accuracy) == (0.5, 0.5, 0.5, 0.5, 0.75)
+    assert (r.sentences, r.words, r.entities) == (1, 4, 2)
+    assert r.loss == pytest.approx(math.log(9))
+    assert (r.types["PER"].f1, r.types["PER"].support) == (0, 1)
+    assert (r.types["LOC"].f1, r.types["LOC"].support) == (1, 1)
+    assert list(r.types) == ["PER", "ORG", "LOC", "MISC"]
+
+
+def test_i_after_o_counts_in_default_mode_only():
+    r = judge(("O B-PER I-PER", "O I-PER I-PER"))
+    assert (r.f1, r.strict_f1) == (1, 0)
+    assert r.accuracy == pytest.approx(2 / 3)
+
+
+def test_no_entity_anywhere():
+    r = judge(("O O", "O O"), ("O", "O"))
+    assert (r.precision, r.recall, r.f1, r.strict_f1, r.accuracy) == (0, 0, 0, 0, 1)
+    assert (r.entities, r.sentences, r.words) == (0, 2, 3)
+
+
+def test_sentences_are_not_joined():
+    # Joined, the second sentence's I-PER would go on with the first's entity: both wrong.
+    r = judge(("B-PER", "B-PER"), ("B-PER O", "I-PER O"))
+    assert r.f1 == 1 and r.entities == 2
+
+
+def test_precision_and_recall_by_type():
+    # PER: 1 of 2 predicted right, 1 of 1 found. ORG: none predicted, 1 in gold. MISC: 1 too many.
+    r = judge(("B-PER O O B-ORG", "B-PER B-PER B-MISC O"))
+    assert r.types["PER"] == metrics.TypeScores(0.5, 1.0, pytest.approx(2 / 3), 1)
+    assert r.types["ORG"] == metrics.TypeScores(0, 0, 0, 1)
+    assert r.types["MISC"] == metrics.TypeScores(0, 0, 0, 0)
+    assert r.precision == pytest.approx(1 / 3) and r.recall == 0.5 and r.f1 == pytest.approx(0.4)
+
+
+def test_the_loss_is_that_of_the_gold_tags():
+    corpus = Corpus.of([Sentence(("a", "b"), ("O", "B-PER"), "toy", 0)])
+    rows = np.log(np.full((2, 9), 0.05))
+    rows[0, 0], rows[1, 1] = math.log(0.6), math.log(0.3)
+    r = metrics.report(corpus, [rows.astype(np.float32)], [["O", "O"]], WORD_TAGS)
+    assert r.loss == pytest.approx(-(math.log(0.6) + math.log(0.3)) / 2, rel=1e-6)
+
+
+def test_the_ledger_fails_when_an_entity_is_not_scored(monkeypatch):
+    monkeypatch.setattr(tags, "entities", lambda labels: [])
+    with pytest.raises(RuntimeError, match="0 entities in the corpus, but 1 were scored"):
+        judge(("B-PER", "B-PER"))
+
+
+def test_random_tags_score_as_seqeval_says():
+    rng = np.random.default_rng(0)
+    gold, predicted = (
+        [[WORD_TAGS[i] for i in rng.integers(0, 9, size=12)] for _ in range(40)] for _ in range(2)
+    )
+    gold = [tags.to_iob2(row) for row in gold]
+    pairs = [(" ".join(g), " ".join(p)) for g, p in zip(gold, predicted, strict=True)]
+    r = judge(*pairs)
+    assert r.f1 == pytest.approx(f1_score(gold, predicted))
+    assert r.strict_f1 == pytest.approx(f1_score(gold, predicted, mode="strict", scheme=IOB2))
+    table = classification_report(gold, predicted, output_dict=True)
+    for name, scores in r.types.items():
+        assert scores.f1 == pytest.approx(table[name]["f1-score"])
+        assert scores.support == table[name]["support"]
+
+
+def test_a_report_survives_json():
+    r = judge(("B-PER O", "B-PER B-LOC"))
+    assert Report.from_json(json.loads(json.dumps(r.to_json()))) == r

@@ -1,0 +1,105 @@
+"""A store never holds half a revision, and says what it holds."""
+
+import json
+
+import pytest
+
+from nerc import revisions
+from nerc.config import DataConfig, InputError
+from nerc.revisions import Store
+
+
+@pytest.mark.parametrize(
+    "flags, name",
+    [
+        ({"data": "llm"}, "main"),
+        ({"data": "gold"}, "model_primary"),
+        ({"data": "gold", "expert": "240"}, "model_primary_240_sentences"),
+        ({"data": "mixed"}, "model_mixed_12"),
+        ({"data": "mixed", "expert": "1.71%"}, "model_mixed_1.71"),
+        ({"data": "mixed", "expert": "240"}, "model_mixed_240_sentences"),
+    ],
+)
+def test_default_names(flags, name):
+    assert revisions.default_name(DataConfig(**flags)) == name
+
+
+def write(store: Store, name: str, content: str, *, overwrite: bool = False) -> None:
+    with store.writing(name, overwrite=overwrite) as folder:
+        (folder / "config.json").write_text(content)
+
+
+def test_a_revision_appears_whole(tmp_path):
+    store = Store(str(tmp_path / "a" / "models"))
+    with store.writing("main", overwrite=False) as folder:
+        (folder / "config.json").write_text("{}")
+        assert store.names() == []
+    assert store.names() == ["main"] and (store.folder / "main").stat().st_mode & 0o444
+    assert [entry.name for entry in store.folder.iterdir()] == ["main"]
+
+
+def test_a_failed_run_leaves_nothing(tmp_path):
+    store = Store(str(tmp_path / "models"))
+    with pytest.raises(InputError), store.writing("main", overwrite=False) as folder:
+        (folder / "config.json").write_text("{}")
+        raise InputError("no")
+    assert not store.folder.exists()
+
+
+def test_the_old_revision_stays_until_the_new_one_is_complete(tmp_path):
+    store = Store(str(tmp_path))
+    write(store, "main", "old")
+    with pytest.raises(InputError), store.writing("main", overwrite=True) as folder:
+        (folder / "config.json").write_text("half")
+        raise InputError("no")
+    assert (store.path("main") / "config.json").read_text() == "old"
+    write(store, "main", "new", overwrite=True)
+    assert (store.path("main") / "config.json").read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["main"]
+
+
+def test_a_revision_that_appeared_meanwhile_is_not_overwritten(tmp_path):
+    store = Store(str(tmp_path))
+    with pytest.raises(InputError, match="is in .* already"):
+        with store.writing("main", overwrite=False) as folder:
+            (folder / "config.json").write_text("late")
+            write(store, "main", "first")
+    assert (store.path("main") / "config.json").read_text() == "first"
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "-flag", "", "a b"])
+def test_names_that_are_no_folder_names_are_refused(tmp_path, name):
+    with pytest.raises(InputError, match="--revision"):
+        Store(str(tmp_path)).check_free(name, overwrite=True)
+
+
+def test_a_revision_that_is_not_there_names_those_that_are(tmp_path):
+    store = Store(str(tmp_path))
+    write(store, "model_primary", "{}")
+    with pytest.raises(InputError) as error:
+        store.path("main")
+    assert "no revision main in" in str(error.value)
+    assert "(there: model_primary)" in str(error.value)
+    assert "train.py --data llm" in str(error.value)
+
+
+def test_a_disk_with_too_little_room_is_seen_before_training(tmp_path):
+    store = Store(str(tmp_path / "not" / "yet"))
+    store.check_room(1)
+    with pytest.raises(InputError, match="no room on the disk"):
+        store.check_room(2**60)
+    assert not (tmp_path / "not").exists()
+
+
+def test_a_store_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "models").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        Store(str(tmp_path / "models"))
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    revisions.write_json(tmp_path / "x.json", {"ü": 1})
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"ü": 1}
+    with pytest.raises(TypeError):
+        revisions.write_json(tmp_path / "x.json", {"a": object()})
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]

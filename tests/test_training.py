@@ -1,0 +1,176 @@
+"""The plan, the schedule, the update, and that a model learns."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import set_seed
+
+from nerc import data, encoding, prediction, training
+from nerc.config import InputError, TrainConfig
+
+
+def config(**values) -> TrainConfig:
+    defaults = {"recipe": "strong", "epochs": 2, "batch_size": 8, "lr": 1e-3, "head_lr": 1e-2}
+    return TrainConfig(**(defaults | values)).resolved(hidden_size=32, num_layers=2)
+
+
+def fit(model, encoded, settings, reports=(), log=lambda *_: None):
+    reports = iter(reports)
+    return list(
+        training.fit(
+            model,
+            encoded,
+            settings,
+            Accelerator(),
+            bf16=False,
+            judge=lambda: next(reports, None),
+            log=log,
+            origin=lambda sentence: f"sentence {sentence}",
+        )
+    )
+
+
+@pytest.fixture
+def encoded(model, tokenizer, folder):
+    return encoding.encode_for(model, tokenizer, data.load(str(folder), "train"))
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def test_the_plan_holds_every_sentence_once_and_depends_on_seed_and_epoch_alone():
+    one = training.plan(103, 10, seed=3, epoch=2)
+    assert sorted(np.concatenate(one)) == list(range(103))
+    assert [len(update) for update in one] == [10] * 10 + [3]
+    again = training.plan(103, 10, seed=3, epoch=2)
+    assert all(a.tolist() == b.tolist() for a, b in zip(one, again, strict=True))
+    for other in (training.plan(103, 10, 3, 3), training.plan(103, 10, 4, 2)):
+        assert one[0].tolist() != other[0].tolist()
+
+
+def test_the_learning_rate_rises_and_falls_to_nearly_nothing():
+    def factor(update, schedule="linear"):
+        return training.learning_rate_factor(update, 100, 0.1, schedule)
+
+    assert [factor(0), factor(4), factor(9), factor(10)] == [0.1, 0.5, 1.0, 1.0]
+    assert factor(55) == 0.5 and factor(99) == pytest.approx(1 / 90)
+    assert factor(0, "constant") == 0.1 and factor(99, "constant") == 1.0
+    assert training.learning_rate_factor(0, 3, 0.0, "linear") == 1.0
+
+
+def test_eight_sentences_are_learnt_by_heart(model, tokenizer, folder):
+    corpus = data.load(str(folder), "train").select(range(8))
+    few = encoding.encode_for(model, tokenizer, corpus)
+    epochs = fit(model, few, config(epochs=60, batch_size=2, keep="last"))
+    assert epochs[-1].loss < 0.05 < epochs[0].loss
+    assert prediction.judge(model, corpus, few).f1 == 1.0
+
+
+def test_the_same_seed_gives_the_same_weights(model, encoded):
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    results = []
+    for seed in (1, 1, 2):
+        model.load_state_dict(before)
+        set_seed(seed)
+        fit(model, encoded, config(seed=seed, epochs=1))
+        results.append(weights(model))
+    one, again, other = results
+    assert all(one[name].equal(again[name]) for name in one)
+    assert any(not one[name].equal(other[name]) for name in one)
+
+
+def test_an_update_is_the_mean_over_its_words_however_they_lie(model, encoded):
+    """One plain SGD step equals that of cross entropy averaged over the batch's words, by hand."""
+    (sentences,) = training.plan(len(encoded), len(encoded), seed=0, epoch=1)
+    rows, labels = [], []
+    for sentence in sentences:
+        batch = encoding.collate(encoded, [sentence])
+        rows.append(model(**batch.inputs(torch.device("cpu"))).logits[0])
+        labels.append(batch.labels[0])
+    loss = torch.nn.functional.cross_entropy(torch.cat(rows), torch.cat(labels))
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    wanted = {
+        name: p.detach() - 0.1 * gradient
+        for (name, p), gradient in zip(model.named_parameters(), gradients, strict=True)
+    }
+    sgd = {"recipe": "paper", "lr": 0.1, "head_lr": 0.1, "epochs": 1}
+    (epoch,) = fit(model, encoded, config(**sgd, batch_size=len(encoded), keep="last"))
+    assert epoch.loss == pytest.approx(loss.item(), rel=1e-5)
+    for name, weight in weights(model).items():
+        torch.testing.assert_close(weight, wanted[name], atol=1e-5, rtol=1e-4)
+
+
+def test_words_without_a_label_teach_nothing(model, encoded):
+    encoded.labels[:] = encoding.NO_LABEL
+    before = weights(model)
+    (epoch,) = fit(model, encoded, config(recipe="paper", epochs=1))
+    assert epoch.loss == 0
+    assert all(w.equal(before[name]) for name, w in weights(model).items())
+
+
+def test_groups_have_their_rates_and_only_matrices_decay(model):
+    optimizer = training.make_optimizer(model, config(lr=1e-4, head_lr=1e-2, weight_decay=0.5))
+    names = {id(p): name for name, p in model.named_parameters()}
+    seen = set()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            seen.add(name)
+            assert group["peak_lr"] == (1e-4 if name.startswith("bert.") else 1e-2)
+            assert (group["weight_decay"] > 0) == ("bias" not in name and "Norm" not in name)
+    assert seen == set(names.values())
+
+
+class Score:
+    def __init__(self, f1):
+        self.loss, self.accuracy, self.f1 = 1.0, 1.0, f1
+
+
+@pytest.mark.parametrize(
+    "keep, kept", [("best", [True, True, False]), ("last", [True, True, True])]
+)
+def test_the_epoch_that_keep_names_is_kept(model, encoded, keep, kept):
+    seen = []
+    settings = config(epochs=3, keep=keep)
+
+    def scores():
+        for f1 in (0.1, 0.3, 0.2):
+            seen.append(weights(model))
+            yield Score(f1)
+
+    epochs = fit(model, encoded, settings, scores())
+    assert [epoch.kept for epoch in epochs] == kept
+    chosen = seen[1 if keep == "best" else 2]
+    assert all(w.equal(chosen[name]) for name, w in weights(model).items())
+
+
+def test_the_curves_are_logged(model, encoded):
+    found = []
+    fit(model, encoded, config(epochs=2), [Score(0.5), Score(0.6)], lambda *row: found.append(row))
+    assert {name for name, *_ in found} == {
+        "train/loss",
+        "train/learning_rate",
+        "train/words_per_second",
+        "validation/loss",
+        "validation/accuracy",
+        "validation/f1",
+    }
+    per_epoch = math.ceil(len(encoded) / 8)
+    assert [u for n, _, u in found if n == "validation/f1"] == [per_epoch, 2 * per_epoch]
+    logged = [u for n, _, u in found if n == "train/loss"]
+    assert logged == sorted(set(logged)) and logged[-1] == 2 * per_epoch
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_sentences(model, encoded):
+    with torch.no_grad():
+        model.classifier.bias[0] = float("nan")
+    first = training.plan(len(encoded), 8, seed=0, epoch=1)[0]
+    with pytest.raises(InputError) as error:
+        fit(model, encoded, config())
+    message = str(error.value)
+    assert message.startswith("update 1: the loss is nan, on 8 sentences: ")
+    assert all(f"sentence {sentence}" in message for sentence in first)

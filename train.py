@@ -49,6 +49,8 @@ def run(
     store = revisions.Store(keep.repo)
     name = keep.revision or revisions.default_name(data)
     store.check_free(name, overwrite=keep.overwrite)
+    if network.start is not None:
+        store.path(network.start)
     accelerator = Accelerator()
     say = partial(accelerator.print, flush=True)
     threads = machine.set_threads(config.num_threads)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import huggingface_hub
 import torch
 from safetensors import SafetensorError
 from torch import nn
@@ -242,7 +243,8 @@ def _check_source(name: str, types: Sequence[str]) -> None:
     elif not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         raise InputError(f"{name}: no such folder")
     try:
-        found, _ = PreTrainedConfig.get_config_dict(name)
+        with quiet():
+            found, _ = PreTrainedConfig.get_config_dict(name)
     except (OSError, ValueError, httpx2.HTTPError) as error:
         raise InputError(_cannot_load(name, error)) from None
     if found.get("model_type") not in types:
@@ -282,6 +284,7 @@ def _cannot_load(name: str, error: Exception) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without transformers' tables and bars; what matters of loading is checked here."""
+    huggingface_hub.logging.set_verbosity_error()  # of five retries, the outcome is said here
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -273,6 +273,8 @@ def one_line_errors(program: str):
         yield
     except InputError as error:
         fail(program, str(error))
+    except PermissionError as error:
+        fail(program, f"{error.filename}: may not be read or written; check its permissions")
     except OSError as error:
         if not is_disk_full(error):
             raise

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -168,7 +169,8 @@ class Batch(NamedTuple):
 
     def inputs(self, device: torch.device) -> dict[str, torch.Tensor]:
         """The arguments of NERSmall.forward, without labels."""
-        moved = {n: getattr(self, n).to(device, non_blocking=True) for n in self._fields[:4]}
+        names = ("input_ids", "attention_mask", "real_pieces", "first_pieces")
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         return moved | {"num_words": self.num_words}
 
 
@@ -209,23 +211,34 @@ def collate(encoded: Encoded, sentences: Sequence[int]) -> Batch:
 
 
 def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:
-    """A cased WordPiece tokenizer of BERT's kind, its vocabulary learnt from the corpus's words."""
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+    """A cased WordPiece tokenizer of BERT's kind, its vocabulary learnt from the corpus's words.
+
+    The same words give the same vocabulary, in every process.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     special = {
         f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")
     }
-    backend = Backend(models.WordPiece(unk_token=special["unk_token"]))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=False)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalizer = normalizers.BertNormalizer(lowercase=False)
+    words = sorted(pc.unique(pc.list_flatten(corpus.table["words"])).to_pylist())
+    letters = sorted({c for word in words for c in normalizer.normalize_str(word)} - {" "})
+    # The trainer breaks ties by ids, and numbers the letters as they come out of a hash table,
+    # another in every process; so they are numbered here, before it can.
+    numbered = [*special.values(), *letters, *(f"##{letter}" for letter in letters)]
+    learner = Tokenizer(models.WordPiece(unk_token=special["unk_token"]))
+    learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=list(special.values()), show_progress=False
+        vocab_size=vocab_size, special_tokens=numbered, show_progress=False
     )
-    sentences = (" ".join(sentence.words) for sentence in corpus)
-    backend.train_from_iterator(sentences, trainer=trainer, length=len(corpus))
-    ends = [(special[end], backend.token_to_id(special[end])) for end in ("sep_token", "cls_token")]
+    learner.train_from_iterator((" ".join(s.words) for s in corpus), trainer=trainer)
+
+    # Letters are no special tokens, as which the trainer had to be given them.
+    vocabulary = learner.get_vocab()
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token=special["unk_token"]))
+    backend.normalizer, backend.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
+    ends = [(special[end], vocabulary[special[end]]) for end in ("sep_token", "cls_token")]
     backend.post_processor = processors.BertProcessing(*ends)
     return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 

@@ -179,6 +179,18 @@ def test_the_built_in_corpus_has_the_size_asked_for():
     assert 0 < len(data.load("sample:400", "llm")) < 200
 
 
+def test_a_data_set_is_loaded_by_split(tmp_path):
+    # The library loads a folder of parquet files as it loads a repository of them.
+    (tmp_path / "data").mkdir()
+    rows = hub_rows(tokens=[["New", "York"]], ner_tags=[["B-LOC", "I-LOC"]])
+    for split in ("train", "test"):
+        rows.to_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet")
+    (sentence,) = data.read_hub(str(tmp_path), "train")
+    assert (sentence.words, sentence.tags) == (("New", "York"), ("B-LOC", "I-LOC"))
+    with pytest.raises(InputError, match="validation"):
+        data.read_hub(str(tmp_path), "validation")
+
+
 def write(folder, **files):
     for name, text in files.items():
         (folder / f"{name}.txt").write_text(text)

@@ -1,5 +1,10 @@
 """Words, pieces and windows: nothing is lost, nothing is read from the wrong place."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +14,7 @@ from nerc.config import InputError
 from nerc.data import Corpus, Sentence
 from nerc.encoding import NO_LABEL
 
+ROOT = Path(__file__).parents[1]
 INVENTORY = tags.inventory(tags.CONLL_TYPES)
 
 
@@ -117,3 +123,19 @@ def test_a_tokenizer_that_is_none_is_refused(tmp_path, tokenizer):
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="does not fit the encoder"):
         encoding.load_tokenizer(str(tmp_path), len(tokenizer) - 1)
+
+
+def test_every_process_learns_the_same_vocabulary():
+    code = """
+import json
+from nerc import data, encoding
+vocabulary = encoding.learn_tokenizer(data.load("sample:500", "train"), 2000).get_vocab()
+print(json.dumps(vocabulary, sort_keys=True))
+"""
+    runs = [
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+        for _ in range(2)
+    ]
+    assert runs[0].stdout == runs[1].stdout
+    vocabulary = json.loads(runs[0].stdout)
+    assert len(vocabulary) == 2000 and sorted(vocabulary.values()) == list(range(2000))

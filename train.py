@@ -54,7 +54,7 @@ def run(
     accelerator = Accelerator()
     say = partial(accelerator.print, flush=True)
     threads = machine.set_threads(config.num_threads)
-    bf16 = machine.use_bf16(config.precision, accelerator.device)
+    precision = machine.choose_precision(config.precision, accelerator.device)
 
     corpora = load_corpora(data, config, say)
     set_seed(config.seed)  # new weights are drawn from it
@@ -70,8 +70,8 @@ def run(
     encoded = {s: encoding.encode_for(model, tokenizer, c) for s, c in corpora.items()}
     say(
         f"{name}: {len(corpora['train']):,} sentences, {corpora['train'].num_words:,} words; "
-        f"recipe {config.recipe}, {'bf16' if bf16 else 'float32'}, {accelerator.num_processes} "
-        f"process(es) on {accelerator.device.type}, {threads} thread(s) each"
+        f"recipe {config.recipe}, {precision}, {accelerator.num_processes} process(es) on "
+        f"{accelerator.device.type}, {threads} thread(s) each"
     )
 
     def report_on(split: str):
@@ -87,8 +87,8 @@ def run(
                 encoded["train"],
                 config,
                 accelerator,
-                bf16=bf16,
-                judge=lambda: report_on("validation") if "validation" in encoded else None,
+                bf16=precision == "bf16",
+                judge=partial(report_on, "validation") if "validation" in encoded else None,
                 log=log,
                 origin=lambda sentence: corpora["train"][sentence].origin,
             ):
@@ -100,12 +100,12 @@ def run(
                 "revision": name,
                 "command": command,
                 "config": asdict(data) | asdict(network) | asdict(config),
-                "precision": "bf16" if bf16 else "float32",
+                "precision": precision,
                 "data": {split: corpus.describe() for split, corpus in corpora.items()},
-                "epochs": [asdict(replace(epoch, report=None)) for epoch in epochs],
-                "kept_epoch": [epoch.number for epoch in epochs if epoch.kept][-1],
+                **reports.history(epochs),
                 "seconds": round(time.perf_counter() - started, 1),
-            } | machine.describe(accelerator)
+                **machine.describe(accelerator),
+            }
             revisions.save(folder, name, model, tokenizer, final, record)
     for split, report in final.items():
         say(f"\n{reports.counted(report, split)}\n{reports.table({name: report}, split)}")

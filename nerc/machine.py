@@ -35,16 +35,16 @@ def computes_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def use_bf16(precision: str, device: torch.device) -> bool:
-    """What --precision means on this device."""
+def choose_precision(precision: str, device: torch.device) -> str:
+    """What --precision (auto, float32 or bf16) means on this device: float32 or bf16."""
     if precision == "auto":
-        return computes_bf16(device)
+        return "bf16" if computes_bf16(device) else "float32"
     if precision == "bf16" and not computes_bf16(device):
         raise InputError(
             f"--precision bf16: this machine's {device.type} does not compute in bf16; leave "
             f"--precision out, or say float32"
         )
-    return precision == "bf16"
+    return precision
 
 
 def describe(accelerator: Accelerator) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Tables for people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nerc.metrics import Report
 from nerc.training import Epoch
@@ -33,6 +34,22 @@ def epoch_line(epoch: Epoch) -> str:
             f"  F1 {100 * r.f1:6.2f}{' *' if epoch.kept else '  '}"
         )
     return line + f"  {epoch.words_per_second:8,.0f} words/s  {epoch.seconds:6.0f} s"
+
+
+def history(epochs: Sequence[Epoch]) -> dict[str, Any]:
+    """The epochs and the one that was kept, for run.json."""
+    rows = [
+        {
+            "number": epoch.number,
+            "loss": epoch.loss,
+            "validation_f1": epoch.report.f1 if epoch.report else None,
+            "validation_loss": epoch.report.loss if epoch.report else None,
+            "words_per_second": round(epoch.words_per_second),
+            "seconds": round(epoch.seconds, 1),
+        }
+        for epoch in epochs
+    ]
+    return {"epochs": rows, "kept_epoch": [epoch.number for epoch in epochs if epoch.kept][-1]}
 
 
 def counted(report: Report, split: str) -> str:

@@ -82,14 +82,14 @@ def fit(
     accelerator: Accelerator,
     *,
     bf16: bool,
-    judge: Callable[[], Report | None],
+    judge: Callable[[], Report] | None,
     log: Callable[[str, float, int], None],
     origin: Callable[[int], str],
 ) -> Iterator[Epoch]:
     """Train model (on the accelerator's device), one Epoch at a time.
 
-    judge reports on validation, log(name, value, update) receives the curves, origin(sentence)
-    says where a sentence stood. Raises InputError on a loss that is not finite. Exhausted, it
+    judge reports on validation, where there is one; log(name, value, update) receives the curves;
+    origin(sentence) says where a sentence stood. Raises InputError on a loss that is not finite. Exhausted, it
     leaves the weights of the epoch that --keep asks for in model.
     """
     optimizer = make_optimizer(model, config)
@@ -121,7 +121,7 @@ def fit(
             curve.add(_Update(update, factor * config.lr, sentences, share, losses.detach()))
             bar.update()
         loss, words_per_second = curve.end()
-        report = judge()
+        report = judge() if judge else None
         score = report.f1 if report and config.keep == "best" else math.inf
         kept = score >= best or config.keep == "last"
         if kept and config.keep == "best":

@@ -88,5 +88,5 @@ def test_the_readmes_commands_have_the_flags_that_they_use():
     assert {script for script, _ in used} == set(SCRIPTS)
     for script, line in used:
         configs = FLAGS[script]
-        known = {f.name.replace("_", "-") for config in configs for f in fields(config)}
+        known = {f.name.replace("_", "-") for config in configs for f in fields(config)} | {"help"}
         assert set(re.findall(r"--([a-z-]+)", line)) <= known, f"{script} {line}"

@@ -18,7 +18,7 @@ def config(**values) -> TrainConfig:
 
 
 def fit(model, encoded, settings, reports=(), log=lambda *_: None):
-    reports = iter(reports)
+    scores, reports = reports, iter(reports)
     return list(
         training.fit(
             model,
@@ -26,7 +26,7 @@ def fit(model, encoded, settings, reports=(), log=lambda *_: None):
             settings,
             Accelerator(),
             bf16=False,
-            judge=lambda: next(reports, None),
+            judge=(lambda: next(reports)) if scores else None,
             log=log,
             origin=lambda sentence: f"sentence {sentence}",
         )

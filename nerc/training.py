@@ -89,8 +89,8 @@ def fit(
     """Train model (on the accelerator's device), one Epoch at a time.
 
     judge reports on validation, where there is one; log(name, value, update) receives the curves;
-    origin(sentence) says where a sentence stood. Raises InputError on a loss that is not finite. Exhausted, it
-    leaves the weights of the epoch that --keep asks for in model.
+    origin(sentence) says where a sentence stood. Raises InputError on a loss that is not finite.
+    Exhausted, it leaves the weights of the epoch that --keep asks for in model.
     """
     optimizer = make_optimizer(model, config)
     wrapped = accelerator.prepare(model)  # the optimiser stays ours: Accelerate's adds nothing

@@ -154,6 +154,13 @@ def test_the_built_in_corpus_needs_nothing(tmp_path, capsys):
     assert "| model_primary |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_tiny_learns_the_built_in_corpus(tmp_path):
+    train.main(["--corpus", "sample", "--recipe", "strong", "--repo", str(tmp_path)])
+    metrics = json.loads((tmp_path / "model_primary/metrics.json").read_text())
+    assert 0.85 <= metrics["validation"]["f1"] <= 0.97
+
+
 def test_an_overwritten_revision_is_the_new_one(folder, encoder, tmp_path):
     for seed in ("1", "2"):
         flags = ["--repo", str(tmp_path), "--seed", seed, "--overwrite", "--epochs", "1"]

@@ -28,14 +28,18 @@ def run(config: EvaluateConfig) -> None:
 
     store = revisions.Store(config.repo)
     folders = {name: store.path(name) for name in config.revision}
-    if config.json is not None and not Path(config.json).resolve().parent.is_dir():
-        raise InputError(f"--json {config.json}: no such folder")
+    if config.json is not None:
+        revisions.check_file(Path(config.json), "--json")
     accelerator = Accelerator()
     machine.set_threads(config.num_threads)
-    found = {name: report_on(folder, config, accelerator) for name, folder in folders.items()}
-    for report in dict.fromkeys(reports.counted(r, config.split) for r in found.values()):
-        accelerator.print(report)
-    accelerator.print(reports.table(found, config.split))
+    found, tables = {}, {}
+    for name, folder in folders.items():
+        source, found[name] = report_on(folder, config, accelerator)
+        tables.setdefault(source, {})[name] = found[name]
+    for judged in tables.values():  # a table for each corpus: figures of others do not compare
+        first = next(iter(judged.values()))
+        accelerator.print(reports.counted(first, config.split))
+        accelerator.print(reports.table(judged, config.split))
     if config.json is not None and accelerator.is_main_process:
         values = {name: {config.split: report.to_json()} for name, report in found.items()}
         revisions.write_json(Path(config.json), values)
@@ -43,7 +47,7 @@ def run(config: EvaluateConfig) -> None:
 
 
 def report_on(folder: Path, config: EvaluateConfig, accelerator):
-    """The report of one revision, in float32."""
+    """What the corpus is known by, and the report of one revision on it, in float32."""
     from nerc import encoding, revisions
     from nerc.data import check_tags, load
     from nerc.prediction import judge
@@ -64,7 +68,9 @@ def report_on(folder: Path, config: EvaluateConfig, accelerator):
     model.to(accelerator.device)
     check_tags(corpus, model.config.inventory, f"revision {folder.name}")
     encoded = encoding.encode_for(model, tokenizer, corpus)
-    return judge(
+    for remark in encoded.remarks:
+        accelerator.print(f"{folder.name}: {remark}")
+    return corpus.fingerprint(), judge(
         model,
         corpus,
         encoded,

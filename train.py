@@ -68,6 +68,9 @@ def run(
         hidden_size=model.config.hidden_size, num_layers=model.config.num_hidden_layers
     )
     encoded = {s: encoding.encode_for(model, tokenizer, c) for s, c in corpora.items()}
+    for split, pieces in encoded.items():
+        for remark in pieces.remarks:
+            say(f"{split}: {remark}")
     say(
         f"{name}: {len(corpora['train']):,} sentences, {corpora['train'].num_words:,} words; "
         f"recipe {config.recipe}, {precision}, {accelerator.num_processes} process(es) on "
@@ -79,7 +82,9 @@ def run(
 
     main_process = accelerator.is_main_process
     with store.writing(name, overwrite=keep.overwrite) if main_process else nullcontext() as folder:
-        set_seed(config.seed + accelerator.process_index)  # other dropout in every process
+        set_seed(
+            (config.seed + accelerator.process_index) % 2**32
+        )  # other dropout in every process
         epochs = []
         with tensorboard(folder) as log:
             for epoch in training.fit(
@@ -99,7 +104,7 @@ def run(
             record = {
                 "revision": name,
                 "command": command,
-                "config": asdict(data) | asdict(network) | asdict(config),
+                "config": asdict(data) | asdict(network) | model.shape() | asdict(config),
                 "precision": precision,
                 "data": {split: corpus.describe() for split, corpus in corpora.items()},
                 **reports.history(epochs),

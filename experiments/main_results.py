@@ -8,6 +8,7 @@ anew. Prints the table and writes main_results.jsonl, one line a run, beside thi
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def train(data: str, recipe: str, seed: int, given: argparse.Namespace) -> None:
     if (ROOT / "models" / name).exists():
         return
     flags = f"--data {data} --recipe {recipe} --seed {seed} --revision {name}".split()
-    flags += ["--corpus", given.corpus, "--encoder", given.encoder]
+    for flag, folder in (("--corpus", given.corpus), ("--encoder", given.encoder)):
+        flags += [flag, os.path.relpath(folder, ROOT)]
     flags += ["--num-threads", given.num_threads]
     subprocess.run([sys.executable, "train.py", *flags], cwd=ROOT, check=True)
 

@@ -44,6 +44,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+MAX_THREADS = 1024  # past some thousands, torch crashes
+
+
 class InputError(ValueError):
     """Bad input from the user; the message is one line: where, found, wanted, what to do."""
 
@@ -95,7 +98,7 @@ class DataConfig:
 def parse_amount(text: str, *, flag: str) -> float | int:
     """'12%' -> 0.12 (a share, float); '240' -> 240 (a number, int); InputError otherwise."""
     wanted = "a percentage above 0 and up to 100, such as 12%, or a whole number above 0"
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", text)
     if match:
         _check(0 < float(match[1]) <= 100, flag, wanted, text)
         return float(match[1]) / 100
@@ -126,7 +129,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         size, dropout = self.lstm_hidden_size, self.dropout
-        _check(size is None or size >= 0, "lstm_hidden_size", "0 or more", size)
+        _check(size is None or 0 <= size <= 2**16, "lstm_hidden_size", "0 to 65536", size)
         _check(dropout is None or 0 <= dropout < 1, "dropout", "at least 0 and below 1", dropout)
         if self.start is not None:
             for flag in ("encoder", "lstm_hidden_size"):
@@ -136,7 +139,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The optimisation; what is None comes from the recipe."""
+    """The optimisation; the recipe decides what is not given."""
 
     recipe: str = option(
         "paper",
@@ -190,7 +193,7 @@ class TrainConfig:
         for flag in ("batch_size", "epochs"):
             check(flag, lambda v: v >= 1, "1 or more")
         check("seed", lambda v: 0 <= v < 2**32, "at least 0 and below 2^32")
-        check("num_threads", lambda v: v >= 0, "0 or more")
+        check("num_threads", lambda v: 0 <= v <= MAX_THREADS, f"0 to {MAX_THREADS}")
 
     def resolved(self, *, hidden_size: int, num_layers: int) -> "TrainConfig":
         """This configuration with the recipe's values in the place of None.
@@ -207,6 +210,7 @@ class TrainConfig:
         config = replace(self, **(values | given))
         if config.optimizer == "adamw":
             _check(not self.momentum, "momentum", "left out with --optimizer adamw", self.momentum)
+            config = replace(config, momentum=0.0)
         return config
 
 
@@ -249,9 +253,11 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         _check(bool(self.revision), "revision", "followed by one or more names", "")
-        _check(len(set(self.revision)) == len(self.revision), "revision", "given once each", "")
+        names = " ".join(self.revision)
+        _check(len(set(self.revision)) == len(self.revision), "revision", "different names", names)
         _check(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
-        _check(self.num_threads >= 0, "num_threads", "0 or more", self.num_threads)
+        threads = self.num_threads
+        _check(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -301,12 +307,15 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
         allow_abbrev=False,
     )
     for config in configs:
-        group = parser.add_argument_group(config.__doc__.splitlines()[0])
+        group = parser.add_argument_group(config.__doc__.splitlines()[0].rstrip("."))
         for f in fields(config):
-            _add_flag(group, f)
+            _add_flag(group, f, RECIPES if config is TrainConfig else {})
     values = vars(parser.parse_args([_with_hyphens(argument) for argument in argv]))
+    for name, value in values.items():
+        if "" in (value if isinstance(value, (list, tuple)) else [value]):
+            parser.error(f"--{name.replace('_', '-')} is empty")
     with one_line_errors(program):
-        return tuple(c(**{f.name: values[f.name] for f in fields(c)}) for c in configs)
+        return tuple(c(**{f.name: _value(f, values) for f in fields(c)}) for c in configs)
 
 
 def _with_hyphens(argument: str) -> str:
@@ -315,20 +324,25 @@ def _with_hyphens(argument: str) -> str:
     return flag.replace("_", "-") + equals + value if argument.startswith("--") else argument
 
 
-def _add_flag(group: argparse._ArgumentGroup, f: Any) -> None:
+def _value(f: Any, values: dict[str, Any]) -> Any:
+    value = values[f.name]
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _add_flag(group: argparse._ArgumentGroup, f: Any, recipes: dict[str, dict]) -> None:
     flag = "--" + f.name.replace("_", "-")
     default = None if f.default is MISSING else f.default
     help_text = f.metadata["help"]
-    recipe_values = [f"{name} {r[f.name]}" for name, r in RECIPES.items() if f.name in r]
+    recipe_values = [f"{name} {r[f.name]}" for name, r in recipes.items() if f.name in r]
     if recipe_values:
         help_text += f" ({', '.join(recipe_values)})"
-    elif default not in (None, False, ()):
+    elif not (default is None or default is False or default == ()):
         help_text += f" (default: {default})"
     if f.type is bool:
         group.add_argument(flag, dest=f.name, action="store_true", help=help_text)
         return
     if f.type == tuple[str, ...]:
-        group.add_argument(flag, dest=f.name, nargs="+", default=(), help=help_text)
+        group.add_argument(flag, dest=f.name, nargs="+", action="extend", help=help_text)
         return
     kind = f.type if isinstance(f.type, type) else get_args(f.type)[0]
     metavar = None if f.metadata["choices"] else f.name.upper()

@@ -264,8 +264,9 @@ def read_hub(name: str, split: str) -> Corpus:
         ) from None
     except (OSError, httpx2.HTTPError) as error:
         raise InputError(
-            f"{name}: the Hub cannot be reached ({type(error).__name__}: {error}); give --corpus a "
-            f"folder with train.txt, valid.txt and test.txt, or sample, which needs no network"
+            f"{name}: is no folder here, and the Hub cannot be reached ({type(error).__name__}: "
+            f"{error}); give --corpus a folder with train.txt, valid.txt and test.txt, or sample, "
+            f"which needs no network"
         ) from None
     except (RuntimeError, ValueError) as error:
         if isinstance(error, InputError):
@@ -354,15 +355,20 @@ def _load_folder(folder: Path, split: str) -> Corpus:
 
 def _load_sample(corpus: str, split: str) -> Corpus:
     _, colon, size = corpus.partition(":")
-    if colon and not (re.fullmatch("[0-9]+", size) and int(size) > 0):
-        raise InputError(f"--corpus {corpus}: wanted sample or sample:SENTENCES, as sample:1000")
+    if colon and not (re.fullmatch("[0-9]{1,9}", size) and int(size) > 0):
+        raise InputError(
+            f"--corpus {corpus}: wanted sample or sample:SENTENCES, 1 to 999999999, as sample:1000"
+        )
     num = int(size or SAMPLE_SENTENCES)
     if split in ("validation", "test"):
         num = max(1, round(num * SAMPLE_HELD_OUT))
-    return Corpus.of(
+    found = Corpus.of(
         Sentence(tuple(words), tuple(tags.to_iob2(labels)), f"sample/{split}:{i}", document)
         for i, (words, labels, document) in enumerate(sample.generate(split, num))
     )
+    if not len(found):
+        raise InputError(f"--corpus {corpus}: too small to hold {split} sentences; ask for more")
+    return found
 
 
 # ------------------------------------------------------------ whose labels
@@ -410,8 +416,8 @@ def check_tags(corpus: Corpus, inventory: Sequence[str], name: str) -> None:
     for sentence in corpus:
         for word, tag in zip(sentence.words, sentence.tags, strict=True):
             if tag in unknown:
-                known = ", ".join(sorted(tags.types_of(inventory)))
+                known = ", ".join(tag for tag in inventory if tag not in tags.SPECIAL_TAGS)
                 raise InputError(
                     f"{sentence.origin}: {tag!r} of the word {word!r} is not among the tags of "
-                    f"{name}, which knows the types {known}"
+                    f"{name}, which are {known}; rename it, or train on data that has it"
                 )

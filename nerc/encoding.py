@@ -1,5 +1,7 @@
 """Sentences -> word pieces, in windows that lose no word -> batches."""
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,7 @@ class Encoded:
     limit: int  # pieces of a window, without [CLS] and [SEP]
     cls_id: int
     sep_id: int
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sentence_offsets) - 1
@@ -74,14 +77,20 @@ def encode(
     ids = {tag: i for i, tag in enumerate(inventory)}
     ids |= {tag: NO_LABEL for tag in ("[CLS]", "[SEP]", "X")}
     pieces, counts, num_words, labels = [], [], [], []
+    num_odd = Counter()
     for words, tags in _chunks(corpus):
         encodings = tokenizer(
-            words, is_split_into_words=True, add_special_tokens=False, verbose=False
+            words,
+            is_split_into_words=True,
+            add_special_tokens=False,
+            split_special_tokens=True,  # the text's word "[SEP]" is a word
+            verbose=False,
         ).encodings
         for sentence, encoding in zip(words, encodings, strict=True):
-            sentence_pieces, sentence_counts = _align(
+            sentence_pieces, sentence_counts, odd = _align(
                 encoding, len(sentence), tokenizer.unk_token_id, max_count=room // 4
             )
+            num_odd.update(odd)
             pieces.append(sentence_pieces)
             counts.append(sentence_counts)
             num_words.append(len(sentence))
@@ -98,6 +107,7 @@ def encode(
         limit=room,
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
+        remarks=tuple(f"{count} words {what}" for what, count in num_odd.items() if count),
     )
 
 
@@ -118,11 +128,19 @@ def _offsets(counts: Iterable[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
-def _align(encoding, num_words: int, unknown: int, max_count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pieces of one sentence, and how many of them each of its words has, 1 to max_count."""
+def _align(
+    encoding, num_words: int, unknown: int, max_count: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Pieces of one sentence, how many of them each word has, 1 to max_count, and what was odd."""
     pieces = np.array(encoding.ids, dtype=np.int32)
     words = np.array(encoding.word_ids, dtype=np.int64)  # not decreasing
     counts = np.bincount(words, minlength=num_words)
+    odd = {
+        f"are read by their first {max_count} pieces alone": int((counts > max_count).sum()),
+        "have no piece that the tokenizer knows, and are read as the unknown one": int(
+            (counts == 0).sum()
+        ),
+    }
     if counts.max() > max_count:
         first = np.cumsum(counts) - counts
         keep = np.arange(len(pieces)) - first[words] < max_count
@@ -132,7 +150,7 @@ def _align(encoding, num_words: int, unknown: int, max_count: int) -> tuple[np.n
         dropped = np.flatnonzero(counts == 0)
         pieces = np.insert(pieces, np.searchsorted(words, dropped), unknown)
         counts = np.maximum(counts, 1)
-    return pieces, counts
+    return pieces, counts, odd
 
 
 def windows(counts: np.ndarray, limit: int) -> list[Window]:
@@ -253,9 +271,14 @@ def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
     if folder.is_dir() and not any((folder / f).exists() for f in ("tokenizer.json", "vocab.txt")):
         raise InputError(f"{name}: holds no tokenizer (no tokenizer.json and no vocab.txt)")
     try:
+        if (folder / "tokenizer.json").exists():
+            json.loads((folder / "tokenizer.json").read_bytes())["model"]["type"]
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: its tokenizer cannot be loaded: {error}") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{name}: its tokenizer cannot be loaded: {error!r}") from None
+    wanted = ("cls_token", "sep_token", "unk_token")
+    if lacking := [w for w in wanted if getattr(tokenizer, w) is None]:
+        raise InputError(f"{name}: its tokenizer has no {' and no '.join(lacking)}")
     num_pieces = len(tokenizer) - len(tokenizer.all_special_tokens)
     if not tokenizer.is_fast or num_pieces <= 0 or len(tokenizer) > vocab_size:
         raise InputError(

@@ -23,7 +23,10 @@ def set_threads(num_threads: int) -> int:
     """
     if not num_threads:
         processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        num_threads = max(1, len(os.sched_getaffinity(0)) // processes_here)
+        # Not every system can say which of the cores this process may use.
+        can_say = hasattr(os, "sched_getaffinity")
+        cores = len(os.sched_getaffinity(0)) if can_say else os.cpu_count() or 1
+        num_threads = max(1, cores // processes_here)
     torch.set_num_threads(num_threads)
     return num_threads
 

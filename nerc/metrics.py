@@ -1,5 +1,6 @@
 """Report: what a model's predictions are worth on labelled sentences."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 from seqeval.scheme import IOB2
 
 from nerc import tags
+from nerc.config import InputError
 from nerc.data import Corpus
 
 
@@ -67,6 +69,11 @@ def report(
     for labels, guesses, row in zip(gold, predicted, log_probabilities, strict=True):
         assert len(labels) == len(guesses) == len(row), "a word was lost"
         likelihood += row[np.arange(len(row)), [ids[tag] for tag in labels]].sum(dtype=np.float64)
+    if not math.isfinite(likelihood):
+        raise InputError(
+            f"the model's loss on {corpus[0].origin} and what follows is {-likelihood}: its "
+            f"weights are broken; if they were trained just now, lower --lr or set --clip"
+        )
     names = sorted(tags.types_of(word_tags), key=_conll_order)
     scores, micro, support = _seqeval(gold, predicted, names)
     in_file = sum(len(tags.entities(labels)) for labels in gold)

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 import huggingface_hub
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
@@ -88,8 +89,15 @@ class NERSmall(BertPreTrainedModel):
         """
         if revision is not None and Path(name).is_dir():
             name, revision = Path(name) / revision, None
+            if not name.is_dir():
+                raise InputError(f"{name}: no such revision")
         kwargs = {"dtype": torch.float32, "use_safetensors": True} | kwargs
         return super().from_pretrained(name, *args, revision=revision or "main", **kwargs)
+
+    def shape(self) -> dict[str, int | float]:
+        """What --lstm-hidden-size and --dropout would have to be for this model."""
+        config = self.config
+        return {"lstm_hidden_size": config.lstm_hidden_size, "dropout": config.hidden_dropout_prob}
 
     def forward(
         self,
@@ -213,7 +221,7 @@ def from_encoder(
     """A NERSmall on the pretrained BERT in a folder or on the Hub, with a new head."""
     _check_source(name, types=("bert",))
     config = NERSmallConfig.with_inventory(inventory)
-    with quiet():  # a NERSmall made of a BERT is what is wanted
+    with _loading(name):
         config = NERSmallConfig.from_pretrained(
             name,
             id2label=config.id2label,
@@ -230,6 +238,13 @@ def load(name: str) -> NERSmall:
     return _load(name, new_head=False)
 
 
+# What transformers raises when the files of a model are damaged, missing or out of reach.
+_BROKEN = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError),
+    *(SafetensorError, StrictDataclassError, httpx2.HTTPError),
+)
+
+
 def _check_source(name: str, types: Sequence[str]) -> None:
     """Raise InputError unless name, a folder or a Hub name, is a model of one of the types."""
     folder = Path(name)
@@ -242,25 +257,18 @@ def _check_source(name: str, types: Sequence[str]) -> None:
                 )
     elif not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         raise InputError(f"{name}: no such folder")
-    try:
-        with quiet():
-            found, _ = PreTrainedConfig.get_config_dict(name)
-    except (OSError, ValueError, httpx2.HTTPError) as error:
-        raise InputError(_cannot_load(name, error)) from None
-    if found.get("model_type") not in types:
-        raise InputError(
-            f"{name}: is a model of type {found.get('model_type')!r}, wanted {' or '.join(types)}"
-        )
+    with _loading(name):
+        found, _ = PreTrainedConfig.get_config_dict(name)
+        model_type = found.get("model_type")
+    if model_type not in types:
+        raise InputError(f"{name}: is a model of type {model_type!r}, wanted {' or '.join(types)}")
 
 
 def _load(name: str, *, new_head: bool, **kwargs) -> NERSmall:
-    try:
-        with quiet():
-            model, loaded = NERSmall.from_pretrained(
-                name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
-            )
-    except (OSError, ValueError, SafetensorError, httpx2.HTTPError) as error:
-        raise InputError(_cannot_load(name, error)) from None
+    with _loading(name):
+        model, loaded = NERSmall.from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
     lacking = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
     if new_head:
         lacking = {key for key in lacking if key.startswith("bert.")}
@@ -269,16 +277,29 @@ def _load(name: str, *, new_head: bool, **kwargs) -> NERSmall:
             f"{name}: its weights lack {len(lacking)} tensors of the right shape, such as "
             f"{min(lacking)}; are config.json and model.safetensors of one model?"
         )
+    surplus = [k for k in loaded["unexpected_keys"] if "encoder.layer." in k or k[:5] == "lstm."]
+    if surplus:
+        raise InputError(
+            f"{name}: config.json knows nothing of {len(surplus)} tensors of its weights, such as "
+            f"{min(surplus)}; are they of one model?"
+        )
     return model
 
 
-def _cannot_load(name: str, error: Exception) -> str:
-    if Path(name).is_dir():
-        return f"{name}: cannot be loaded: {error}"
-    return (
-        f"{name}: no such folder, and not to be had from the Hub ({error}); give a folder with a "
-        f"BERT in it, or --encoder tiny, which needs none"
-    )
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Quietly; files that are damaged, missing or out of reach become an InputError."""
+    try:
+        with quiet():
+            yield
+    except _BROKEN as error:
+        what = f"{type(error).__name__}: {error}"
+        if Path(name).is_dir():
+            raise InputError(f"{name}: cannot be loaded: {what}") from None
+        raise InputError(
+            f"{name}: no such folder, and not to be had from the Hub ({what}); give a folder with "
+            f"a BERT in it, or --encoder tiny, which needs none"
+        ) from None
 
 
 @contextmanager

@@ -8,7 +8,9 @@ import os
 import re
 import shutil
 import tempfile
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +55,19 @@ class Store:
 
     def check_free(self, name: str, *, overwrite: bool) -> None:
         """Raise InputError where no revision of this name may be written."""
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-            raise InputError(
-                f"--revision {name!r}: wanted letters, digits and _ - . (the last two not first)"
-            )
-        if (self.folder / name).exists() and not overwrite:
+        _check_name(name)
+        place = self.folder / name
+        if not os.path.lexists(place):
+            return
+        if not overwrite:
             raise InputError(
                 f"revision {name} is in {self.folder} already; give --overwrite to replace it, or "
                 f"another --revision"
+            )
+        if place.is_symlink() or not (place / "config.json").is_file():
+            raise InputError(
+                f"{place} is no revision, and --overwrite replaces nothing else; move it away, or "
+                f"give another --revision"
             )
 
     def check_room(self, num_bytes: int) -> None:
@@ -77,18 +84,33 @@ class Store:
 
     def path(self, name: str) -> Path:
         """The revision's folder; InputError, with those there are, where it is not."""
+        _check_name(name)
         folder = self.folder / name
         if not (folder / "config.json").exists():
             there = ", ".join(self.names()) or "none"
             raise InputError(
-                f"no revision {name} in {self.folder} (there: {there}); {_command_for(name)}"
+                f"no revision {name} in {self.folder} (there: {there}); make it with: accelerate "
+                f"launch train.py {self._flags_for(name)}"
             )
         return folder
 
+    def _flags_for(self, name: str) -> str:
+        mixed = re.fullmatch(r"model_mixed_([0-9.]+)(_sentences)?", name)
+        flags = {"main": "--data llm", "model_primary": "--data gold"}.get(name)
+        if mixed:
+            flags = f"--data mixed --expert {mixed[1]}{'' if mixed[2] else '%'}"
+        flags = flags or f"--revision {name}"
+        return flags if self.folder == Path("models") else f"{flags} --repo {self.folder}"
+
     @contextmanager
-    def writing(self, name: str, *, overwrite: bool):
-        """A new folder to write a revision in, which becomes the revision when all went well."""
+    def writing(self, name: str, *, overwrite: bool) -> Iterator[Path]:
+        """A new folder to write a revision in, which becomes the revision when all went well.
+
+        Where another run took the name meanwhile, the revision gets another, and InputError says
+        which: what hours of training gave is not thrown away.
+        """
         staging = self.folder / _STAGING
+        was_there = self.folder.exists()
         try:
             staging.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=staging))
@@ -98,16 +120,32 @@ class Store:
             raise InputError(f"--repo {self.folder}: cannot be written: {error}") from None
         try:
             yield folder
-            self.check_free(name, overwrite=overwrite)
+            _make_readable(folder)
+            try:
+                self.check_free(name, overwrite=overwrite)
+            except InputError as error:
+                other = next(
+                    n for i in count(2) if not os.path.lexists(n := self.folder / f"{name}_{i}")
+                )
+                folder.rename(other)
+                raise InputError(f"{error}; this run's is kept as {other}") from None
             _put_in_place(folder, self.folder / name)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            _remove_if_empty(staging)
-            _remove_if_empty(self.folder)
+            for empty in (staging,) if was_there else (staging, self.folder):
+                with suppress(OSError):  # another run may be using it
+                    empty.rmdir()
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
+        raise InputError(
+            f"--revision {name!r}: wanted up to 100 letters, digits and _ - . (the last two not "
+            f"first)"
+        )
 
 
 def _put_in_place(new: Path, target: Path) -> None:
-    new.chmod(0o777 & ~_umask())  # mkdtemp's folders are for the owner alone
     old = new.with_name(new.name + ".old")
     if target.exists():
         target.rename(old)
@@ -117,7 +155,14 @@ def _put_in_place(new: Path, target: Path) -> None:
         if old.exists():
             old.rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def _make_readable(folder: Path) -> None:
+    """Give folder and files the rights of this user's new files; some libraries give fewer."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
 
 
 def _umask() -> int:
@@ -126,22 +171,23 @@ def _umask() -> int:
     return mask
 
 
-def _remove_if_empty(folder: Path) -> None:
-    if folder.exists() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _command_for(name: str) -> str:
-    data = {"main": "--data llm", "model_primary": "--data gold"}.get(name)
-    if data is None and name.startswith("model_mixed"):
-        data = "--data mixed"
-    return f"make it with: accelerate launch train.py {data or f'--data gold --revision {name}'}"
+def check_file(path: Path, flag: str) -> None:
+    """Raise InputError unless a file may be written at path."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{flag} {path}: is no file, wanted the name of one")
+    if not path.resolve().parent.is_dir() or len(path.name) > 200:
+        raise InputError(
+            f"{flag} {path}: no such folder, or too long a name; make the folder first"
+        )
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise InputError(f"{flag} {path}: its folder may not be written")
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write values readably, whole or not at all."""
-    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    """Write values readably, whole or not at all; a link stays one."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    path = path.resolve()
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -185,36 +231,49 @@ def save(
 
 def _model_card(name: str, reports: dict[str, Report], run: dict[str, Any]) -> str:
     config = run["config"]
+    labels = {"gold": "expert labels", "llm": "a language model's labels", "mixed": "both labels"}
+    units = config["lstm_hidden_size"]
+    facts = {
+        "trained on": f"{labels[config['data']]} of {config['corpus']}",
+        "expert sentences": config["expert"] or ("none" if config["data"] == "llm" else "all"),
+        "started from": config["encoder"] or f"revision {config['start']}",
+        "BiLSTM": f"{units} units per direction" if units else "none",
+        "recipe": f"{config['recipe']}, seed {config['seed']}",
+    }
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: token-classification",
         "tags: [named-entity-recognition, nerc]",
         "---",
         "",
         f"# {name}",
         "",
-        f"A BERT-BiLSTM tagger for named entities, trained by nerc on the {config['data']} labels "
-        f"of {config['corpus']} with the recipe {config['recipe']}, seed {config['seed']}.",
+        "A tagger for named entities, trained by nerc; `run.json` says exactly how.",
+        "",
+        *(f"- {what}: {value}" for what, value in facts.items()),
         "",
         "| split | loss | accuracy | precision | recall | F1 |",
         "|---|---|---|---|---|---|",
     ]
     for split, r in reports.items():
-        figures = [r.accuracy, r.precision, r.recall, r.f1]
-        cells = [f"{r.loss:.5f}", *(f"{figure:.5f}" for figure in figures)]
-        lines.append(f"| {split} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "Load it with `NERSmall.from_pretrained(FOLDER)` after `from nerc import NERSmall`.",
-    ]
+        figures = [r.loss, r.accuracy, r.precision, r.recall, r.f1]
+        lines.append(f"| {split} | {' | '.join(f'{figure:.5f}' for figure in figures)} |")
+    lines += ["", "Load it with `from nerc import NERSmall; NERSmall.from_pretrained(FOLDER)`."]
     return "\n".join(lines) + "\n"
 
 
 def read_run(folder: Path) -> dict[str, Any]:
     """run.json of a revision; {} where it has none (published checkpoints)."""
     path = folder / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(run["config"], dict) and isinstance(run["data"], dict):
+            return run
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    raise InputError(f"{path}: is damaged, wanted what train.py writes there")
 
 
 def load_revision(folder: Path) -> tuple[NERSmall, PreTrainedTokenizerBase]:

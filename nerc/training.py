@@ -92,9 +92,11 @@ def fit(
     origin(sentence) says where a sentence stood. Raises InputError on a loss that is not finite.
     Exhausted, it leaves the weights of the epoch that --keep asks for in model.
     """
+    labelled = train.num_labelled()
+    if not labelled.any():
+        raise InputError("not one word of the training sentences has a label")
     optimizer = make_optimizer(model, config)
     wrapped = accelerator.prepare(model)  # the optimiser stays ours: Accelerate's adds nothing
-    labelled = train.num_labelled()
     num_updates = config.epochs * math.ceil(len(train) / config.batch_size)
     quiet = not accelerator.is_local_main_process or not sys.stderr.isatty()
     bar = tqdm(total=num_updates, desc="training", unit="update", leave=False, disable=quiet)
@@ -122,8 +124,8 @@ def fit(
             bar.update()
         loss, words_per_second = curve.end()
         report = judge() if judge else None
-        score = report.f1 if report and config.keep == "best" else math.inf
-        kept = score >= best or config.keep == "last"
+        score = report.f1 if report else -math.inf
+        kept = score >= best if config.keep == "best" else number == config.epochs
         if kept and config.keep == "best":
             best = score
             best_weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}

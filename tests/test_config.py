@@ -58,13 +58,18 @@ def test_strong_scales_the_encoders_rate_and_yields_to_flags():
     assert config.resolved(hidden_size=384, num_layers=6).lr == 0.5
 
 
+def test_a_repeated_flag_adds_names():
+    (config,) = parse("--revision a --revision b c".split(), "x", "", EvaluateConfig)
+    assert config.revision == ("a", "b", "c")
+
+
 @pytest.mark.parametrize("text, value", [("12%", 0.12), ("0.5%", 0.005), ("240", 240)])
 def test_amounts(text, value):
     found = parse_amount(text, flag="expert")
     assert found == pytest.approx(value) and type(found) is type(value)
 
 
-@pytest.mark.parametrize("text", ["0", "0%", "101%", "-3", "1.5", "x", "", "12 %", "٣"])
+@pytest.mark.parametrize("text", ["0", "0%", "101%", "-3", "1.5", "x", "", "12 %", "٣", "١٢%"])
 def test_amounts_that_are_none(text):
     with pytest.raises(InputError, match="--expert must be a percentage"):
         parse_amount(text, flag="expert")
@@ -89,8 +94,11 @@ def test_amounts_that_are_none(text):
         ("--clip -1", "--clip must be 0 or more"),
         ("--weight-decay -1", "--weight-decay must be 0 or more"),
         ("--seed -1", "--seed must be at least 0"),
-        ("--lstm-hidden-size -1", "--lstm-hidden-size must be 0 or more"),
-        ("--num-threads -1", "--num-threads must be 0 or more"),
+        ("--lstm-hidden-size -1", "--lstm-hidden-size must be 0 to 65536"),
+        ("--num-threads -1", "--num-threads must be 0 to 1024"),
+        ("--num-threads 100000", "--num-threads must be 0 to 1024"),
+        ("--revision=", "--revision is empty"),
+        ("--corpus=", "--corpus is empty"),
         ("--data mixed --expert 0", "--expert must be a percentage"),
         ("--data llm --expert 3", "--expert must be left out with --data llm"),
         ("--start main --encoder tiny", "--encoder must be left out with --start"),
@@ -106,7 +114,8 @@ def test_bad_flags_get_one_line(line, message, capsys):
     [
         ("", "--revision must be followed by one or more names"),
         ("--revision", "expected at least one argument"),
-        ("--revision a a", "--revision must be given once each"),
+        ("--revision a a", "--revision must be different names, not 'a a'"),
+        ("--revision a --revision a", "--revision must be different names"),
         ("--revision a --split train", "invalid choice: 'train'"),
         ("--revision a --batch-size 0", "--batch-size must be 1 or more"),
     ],

@@ -234,7 +234,7 @@ def test_the_experts_are_drawn_by_seed_and_by_share(folder):
 def test_a_tag_outside_the_inventory_says_where(tmp_path):
     corpus = data.load(write(tmp_path, train="a O\n\nb O\nc B-art\n"), "train")
     with pytest.raises(
-        InputError, match=r"train.txt:3: 'B-art' of the word 'c' .* types LOC, MISC"
+        InputError, match=r"train.txt:3: 'B-art' of the word 'c' .* which are O, B-PER"
     ):
         data.check_tags(corpus, tags.inventory(["PER"]), "m")
 

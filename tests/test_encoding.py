@@ -81,6 +81,20 @@ def test_a_sentence_of_5000_words_keeps_every_word(tokenizer):
     assert 60 < batch.input_ids.shape[1] <= 64
 
 
+def test_words_that_look_like_special_pieces_are_words(tokenizer):
+    encoded = encoding.encode(corpus(["[SEP]", "said", "[MASK]"]), tokenizer, INVENTORY, 64)
+    assert not {tokenizer.sep_token_id, tokenizer.mask_token_id} & set(encoded.pieces.tolist())
+    assert encoded.num_words().tolist() == [3]
+
+
+def test_what_is_read_in_part_is_counted(tokenizer):
+    sentence = ["said", "-".join("ab" * 12), "\u2063", "\u2063"]
+    cut, unknown = encoding.encode(corpus(sentence), tokenizer, INVENTORY, 32).remarks
+    assert cut == "1 words are read by their first 7 pieces alone"
+    assert unknown.startswith("2 words have no piece")
+    assert encoding.encode(corpus(["said"]), tokenizer, INVENTORY, 32).remarks == ()
+
+
 def test_a_word_longer_than_a_window_is_one_word(tokenizer):
     limit = 32
     sentence = ["said", "-".join("ab" * 12), "said"]

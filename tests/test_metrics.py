@@ -9,6 +9,7 @@ from seqeval.metrics import classification_report, f1_score
 from seqeval.scheme import IOB2
 
 from nerc import metrics, tags
+from nerc.config import InputError
 from nerc.data import Corpus, Sentence
 from nerc.metrics import Report
 
@@ -67,6 +68,12 @@ def test_the_loss_is_that_of_the_gold_tags():
     rows[0, 0], rows[1, 1] = math.log(0.6), math.log(0.3)
     r = metrics.report(corpus, [rows.astype(np.float32)], [["O", "O"]], WORD_TAGS)
     assert r.loss == pytest.approx(-(math.log(0.6) + math.log(0.3)) / 2, rel=1e-6)
+
+
+def test_weights_that_are_broken_are_said():
+    corpus = Corpus.of([Sentence(("a",), ("O",), "toy", 0)])
+    with pytest.raises(InputError, match="loss on toy .* is nan: its weights are broken"):
+        metrics.report(corpus, [np.full((1, 9), np.nan, np.float32)], [["O"]], WORD_TAGS)
 
 
 def test_the_ledger_fails_when_an_entity_is_not_scored(monkeypatch):

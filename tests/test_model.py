@@ -143,6 +143,12 @@ def spoil(folder, source, what):
         config.write_text("{")
     elif what == "other type":
         config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "gpt2"}))
+    elif what == "layer too many":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": 1}))
+    elif what == "wrong value":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_size": "x"}))
+    elif what == "a list":
+        config.write_text("[]")
     elif what == "layer missing":
         tensors = load_file(weights)
         kept = {k: v for k, v in tensors.items() if ".layer.1." not in k}
@@ -159,6 +165,9 @@ def spoil(folder, source, what):
         ("no json", "cannot be loaded"),
         ("other type", "of type 'gpt2', wanted bert"),
         ("layer missing", "its weights lack 16 tensors"),
+        ("layer too many", "knows nothing of 16 tensors"),
+        ("wrong value", "cannot be loaded"),
+        ("a list", "cannot be loaded"),
     ],
 )
 def test_an_encoder_that_is_none_says_what_is_wrong(tmp_path, encoder, what, message):

@@ -60,11 +60,77 @@ def test_the_old_revision_stays_until_the_new_one_is_complete(tmp_path):
 
 def test_a_revision_that_appeared_meanwhile_is_not_overwritten(tmp_path):
     store = Store(str(tmp_path))
-    with pytest.raises(InputError, match="is in .* already"):
+    with pytest.raises(InputError, match="is in .* already.* kept as .*main_2"):
         with store.writing("main", overwrite=False) as folder:
             (folder / "config.json").write_text("late")
             write(store, "main", "first")
     assert (store.path("main") / "config.json").read_text() == "first"
+    assert (store.path("main_2") / "config.json").read_text() == "late"
+
+
+def test_overwrite_replaces_revisions_only(tmp_path):
+    store = Store(str(tmp_path))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.tex").write_text("years")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("notes", "file", "link"):
+        with pytest.raises(InputError, match="is no revision"):
+            store.check_free(name, overwrite=True)
+        with pytest.raises(InputError, match="already"):
+            store.check_free(name, overwrite=False)
+
+
+def test_a_folder_of_the_users_stays(tmp_path):
+    store = Store(str(tmp_path))
+    with pytest.raises(InputError), store.writing("main", overwrite=False):
+        raise InputError("no")
+    assert tmp_path.is_dir() and list(tmp_path.iterdir()) == []
+
+
+def test_files_of_a_revision_are_as_readable_as_others(tmp_path):
+    store = Store(str(tmp_path))
+    with store.writing("main", overwrite=False) as folder:
+        (folder / "config.json").write_text("{}")
+        (folder / "config.json").chmod(0o600)
+    (tmp_path / "other").write_text("")
+    modes = [p.stat().st_mode for p in (tmp_path / "main/config.json", tmp_path / "other")]
+    assert modes[0] == modes[1]
+
+
+@pytest.mark.parametrize(
+    "name, flags",
+    [
+        ("main", "--data llm --repo"),
+        ("model_mixed_240_sentences", "--data mixed --expert 240 --repo"),
+        ("model_mixed_1.71", "--data mixed --expert 1.71% --repo"),
+        ("mine", "--revision mine --repo"),
+    ],
+)
+def test_the_hint_makes_the_missing_revision(tmp_path, name, flags):
+    with pytest.raises(InputError) as error:
+        Store(str(tmp_path)).path(name)
+    assert f"train.py {flags} {tmp_path}" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"config": 1, "data": {}}', b"\xff"])
+def test_a_damaged_record_is_said(tmp_path, content):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(InputError, match="is damaged"):
+        revisions.read_run(tmp_path)
+
+
+def test_files_are_written_where_files_are(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    revisions.write_json(tmp_path / "link.json", 1)
+    assert (tmp_path / "link.json").is_symlink() and (tmp_path / "real.json").exists()
+    for path in (tmp_path, tmp_path / "no" / "x.json", tmp_path / ("x" * 240)):
+        with pytest.raises(InputError, match="--json"):
+            revisions.check_file(path, "--json")
+    revisions.check_file(tmp_path / "new.json", "--json")
+    with pytest.raises(ValueError):
+        revisions.write_json(tmp_path / "nan.json", float("nan"))
+    assert not (tmp_path / "nan.json").exists()
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "-flag", "", "a b"])

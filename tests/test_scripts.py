@@ -106,6 +106,16 @@ def test_evaluate_puts_revisions_side_by_side_and_writes_json(store, tmp_path, c
         assert written[name] == {"validation": metrics["validation"]}
 
 
+def test_revisions_of_different_corpora_stand_in_different_tables(store, tmp_path, capsys):
+    repo = tmp_path / "models"
+    shutil.copytree(store, repo)
+    train.main(["--corpus", "sample:80", "--epochs", "1", "--repo", str(repo), "--revision", "b"])
+    capsys.readouterr()
+    evaluate.main(["--repo", str(repo), "--revision", "model_primary", "b"])
+    out = capsys.readouterr().out
+    assert out.count("validation: ") == out.count("| Revision") == 2
+
+
 def test_seqeval_by_hand_gives_the_same_f1(store, folder):
     model, tokenizer = revisions.load_revision(store / "model_primary")
     corpus = data.load(str(folder), "test")
@@ -345,6 +355,23 @@ def test_a_loss_that_explodes_is_refused(folder, encoder, tmp_path, capsys):
     message = refused(train, capsys, *flags, "--repo", tmp_path / "models")
     assert "the loss is nan, on" in message and "train.txt:" in message
     assert not (tmp_path / "models").exists()
+
+
+def test_a_run_that_ends_with_broken_weights_is_refused(folder, encoder, tmp_path, capsys):
+    # One update only: the loss before it is finite, the weights after it are not.
+    flags = ["--batch-size", "99", "--epochs", "1", "--optimizer", "sgd", "--clip", "0"]
+    flags += ["--warmup", "0", "--lr", "1e38", "--head-lr", "1e38", "--repo", tmp_path / "models"]
+    message = refused(train, capsys, *small(folder, encoder), *flags)
+    assert "its weights are broken" in message and not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("file", ["run.json", "config.json", "tokenizer.json", "model.safetensors"])
+def test_a_damaged_revision_is_refused(store, tmp_path, capsys, file):
+    repo = tmp_path / "models"
+    shutil.copytree(store, repo)
+    (repo / "model_primary" / file).write_text("[]")
+    message = refused(evaluate, capsys, "--repo", repo, "--revision", "model_primary")
+    assert "model_primary" in message
 
 
 def test_a_json_file_that_cannot_be_written_is_seen_before_the_work(store, tmp_path, capsys):

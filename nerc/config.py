@@ -5,6 +5,7 @@ decided by the recipe, the corpus or the machine; what was decided stands in a r
 """
 
 import argparse
+import errno
 import os
 import re
 import sys
@@ -290,8 +291,6 @@ def one_line_errors(program: str):
 
 def is_disk_full(error: OSError) -> bool:
     """Whether error says that a disk, a quota or the allowed file size is exhausted."""
-    import errno
-
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

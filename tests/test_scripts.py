@@ -325,7 +325,7 @@ def test_a_hub_out_of_reach_is_said(tmp_path):
     done = run(sys.executable, "train.py", "--repo", str(models), **env)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
-    assert "lhoestq/conll2003: the Hub cannot be reached" in done.stderr
+    assert "lhoestq/conll2003: is no folder here, and the Hub cannot be reached" in done.stderr
     assert "or sample, which needs no network" in done.stderr
     assert not models.exists()
 

@@ -90,3 +90,9 @@ def test_the_readmes_commands_have_the_flags_that_they_use():
         configs = FLAGS[script]
         known = {f.name.replace("_", "-") for config in configs for f in fields(config)} | {"help"}
         assert set(re.findall(r"--([a-z-]+)", line)) <= known, f"{script} {line}"
+
+
+def test_the_readmes_results_are_those_of_the_experiment():
+    command = [sys.executable, "experiments/main_results.py"]
+    table = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert table.count("\n") >= 3 and table in (ROOT / "README.md").read_text(encoding="utf-8")

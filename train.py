@@ -38,6 +38,7 @@ def run(
     data: DataConfig, network: ModelConfig, config: TrainConfig, keep: StoreConfig, *, command: str
 ) -> None:
     """Train and keep one revision."""
+    started = time.perf_counter()
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
@@ -45,7 +46,6 @@ def run(
     from nerc.data import check_tags
     from nerc.prediction import judge
 
-    started = time.perf_counter()
     store = revisions.Store(keep.repo)
     name = keep.revision or revisions.default_name(data)
     store.check_free(name, overwrite=keep.overwrite)

@@ -59,8 +59,9 @@ def report_on(folder: Path, config: EvaluateConfig, accelerator):
     corpus = load(source, config.split)
     for remark in corpus.remarks:
         accelerator.print(remark)
+    fingerprint = corpus.fingerprint()
     known = run.get("data", {}).get(config.split)
-    if config.corpus is None and known and known["sha256"] != corpus.fingerprint():
+    if config.corpus is None and known and known["sha256"] != fingerprint:
         accelerator.print(
             f"{folder.name}: the {config.split} sentences of {source} have changed since training"
         )
@@ -70,7 +71,7 @@ def report_on(folder: Path, config: EvaluateConfig, accelerator):
     encoded = encoding.encode_for(model, tokenizer, corpus)
     for remark in encoded.remarks:
         accelerator.print(f"{folder.name}: {remark}")
-    return corpus.fingerprint(), judge(
+    return fingerprint, judge(
         model,
         corpus,
         encoded,

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from nerc.config import InputError
 from nerc.data import Corpus
+from nerc.tags import SPECIAL_TAGS
 
 NO_LABEL = -100  # of padding and of words that carry no label; what cross entropy leaves out
 
@@ -75,7 +76,7 @@ def encode(
     """
     room = limit - 2
     ids = {tag: i for i, tag in enumerate(inventory)}
-    ids |= {tag: NO_LABEL for tag in ("[CLS]", "[SEP]", "X")}
+    ids |= {tag: NO_LABEL for tag in SPECIAL_TAGS}
     pieces, counts, num_words, labels = [], [], [], []
     num_odd = Counter()
     for words, tags in _chunks(corpus):

@@ -22,15 +22,13 @@ def main(argv: list[str]) -> None:
 
 def run(config: EvaluateConfig) -> None:
     """Print one table of all revisions; with --json, write the reports too."""
-    from accelerate import Accelerator
-
-    from nerc import machine, reports, revisions
+    from nerc import files, launch, machine, reports, revisions
 
     store = revisions.Store(config.repo)
     folders = {name: store.path(name) for name in config.revision}
     if config.json is not None:
-        revisions.check_file(Path(config.json), "--json")
-    accelerator = Accelerator()
+        files.check_file(Path(config.json), "--json")
+    accelerator = launch.start()
     machine.set_threads(config.num_threads)
     found, tables = {}, {}
     for name, folder in folders.items():
@@ -42,7 +40,7 @@ def run(config: EvaluateConfig) -> None:
         accelerator.print(reports.table(judged, config.split))
     if config.json is not None and accelerator.is_main_process:
         values = {name: {config.split: report.to_json()} for name, report in found.items()}
-        revisions.write_json(Path(config.json), values)
+        files.write_json(Path(config.json), values)
     accelerator.end_training()
 
 

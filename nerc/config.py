@@ -6,9 +6,12 @@ decided by the recipe, the corpus or the machine; what was decided stands in a r
 
 import argparse
 import errno
+import math
 import os
 import re
+import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -46,10 +49,21 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 MAX_THREADS = 1024  # past some thousands, torch crashes
+_WAIT_FOR_MAIN = 5.0  # seconds, in which a launcher ends the other processes of one that failed
 
 
 class InputError(ValueError):
     """Bad input from the user; the message is one line: where, found, wanted, what to do."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop; like KeyboardInterrupt, it is no Exception to be caught."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.name = signal.Signals(number).name
+        self.exit_code = 128 + number
+        self.advice = "it had nothing to keep yet"
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
@@ -170,6 +184,11 @@ class TrainConfig:
         "validation labels must choose nothing",
         ("best", "last"),
     )
+    micro_batch_words: int = option(
+        0,
+        "most words that a process computes at a time, which bounds its memory; an update is the "
+        "sum of as many micro-batches as it takes. 0: a process's whole share of the update",
+    )
     seed: int = option(0, "seed of weights, order, dropout and the draw of expert sentences")
     precision: str = option(
         "auto",
@@ -193,6 +212,7 @@ class TrainConfig:
         check("warmup", lambda v: 0 <= v <= 1, "between 0 and 1")
         for flag in ("batch_size", "epochs"):
             check(flag, lambda v: v >= 1, "1 or more")
+        check("micro_batch_words", lambda v: v >= 0, "0 or more")
         check("seed", lambda v: 0 <= v < 2**32, "at least 0 and below 2^32")
         check("num_threads", lambda v: 0 <= v <= MAX_THREADS, f"0 to {MAX_THREADS}")
 
@@ -226,8 +246,42 @@ class StoreConfig:
         "model_mixed_240_sentences for mixed",
     )
     overwrite: bool = option(
-        False, "replace a revision of that name; the old one stays until the new one is complete"
+        False,
+        "replace a revision of that name, finished (the old one stays until the new one is "
+        "complete) or interrupted",
     )
+    resume: bool = option(
+        False,
+        "go on with the interrupted run of this revision from its last checkpoint; without one "
+        "start anew, and with nothing left to do say so",
+    )
+    checkpoint_every: str = option(
+        "15m",
+        "how often to keep what --resume needs: a time (30s, 15m, 2h), a number of updates (500), "
+        "or never, which is but for signals",
+    )
+    status: str | None = option(
+        None,
+        "write the run's state (running, interrupted, finished or failed) and update to this "
+        "file, for job scripts. Default: status.json among the run's checkpoints",
+    )
+
+    def __post_init__(self) -> None:
+        self.interval  # noqa: B018
+
+    @property
+    def interval(self) -> tuple[int, float]:
+        """--checkpoint-every as (updates, seconds), inf for the one that does not count."""
+        if self.checkpoint_every == "never":
+            return sys.maxsize, math.inf
+        match = re.fullmatch(r"([0-9]+)([smh]?)", self.checkpoint_every)
+        wanted = "a time such as 30s, 15m or 2h, a number of updates, or never"
+        ok = match is not None and int(match[1]) > 0
+        _check(ok, "checkpoint_every", wanted, self.checkpoint_every)
+        number, unit = int(match[1]), match[2]
+        if not unit:
+            return number, math.inf
+        return sys.maxsize, number * {"s": 1.0, "m": 60.0, "h": 3600.0}[unit]
 
 
 @dataclass(frozen=True)
@@ -263,13 +317,25 @@ class EvaluateConfig:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if _rank():  # every process has the same command line
+            raise SystemExit(2)
         fail(self.prog, f"{message}; see {self.prog} --help")
 
 
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
 def fail(program: str, message: str) -> NoReturn:
-    """End with exit code 2 and one line, which only the main process prints."""
-    if os.environ.get("RANK", "0") == "0":
-        sys.stderr.write(f"{program}: error: {' '.join(message.split())}\n")
+    """End with exit code 2 and one line.
+
+    What is wrong for all processes of a run the main process says; another one waits until its
+    launcher has ended it for that, and speaks where it is alone.
+    """
+    if _rank():
+        time.sleep(_WAIT_FOR_MAIN)
+        message = f"process {_rank()}: {message}"
+    sys.stderr.write(f"{program}: error: {' '.join(message.split())}\n")
     raise SystemExit(2)
 
 
@@ -287,6 +353,16 @@ def one_line_errors(program: str):
             raise
         place = f" while writing {error.filename}" if error.filename else ""
         fail(program, f"no room on the disk{place}: {error.strerror}; make room and run again")
+    except KeyboardInterrupt:
+        _end_interrupted(program, Interrupted(signal.SIGINT))
+    except Interrupted as interrupted:
+        _end_interrupted(program, interrupted)
+
+
+def _end_interrupted(program: str, interrupted: Interrupted) -> NoReturn:
+    if _rank() == 0:
+        sys.stderr.write(f"{program}: interrupted by {interrupted.name}: {interrupted.advice}\n")
+    raise SystemExit(interrupted.exit_code)
 
 
 def is_disk_full(error: OSError) -> bool:
@@ -313,8 +389,10 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
     for name, value in values.items():
         if "" in (value if isinstance(value, (list, tuple)) else [value]):
             parser.error(f"--{name.replace('_', '-')} is empty")
-    with one_line_errors(program):
+    try:
         return tuple(c(**{f.name: _value(f, values) for f in fields(c)}) for c in configs)
+    except InputError as error:
+        parser.error(str(error))
 
 
 def _with_hyphens(argument: str) -> str:

@@ -50,8 +50,7 @@ def bilstm(lstm: nn.LSTM, words: torch.Tensor, num_words: torch.Tensor) -> torch
         torch.stack([getattr(lstm, f"{name}_l0"), getattr(lstm, f"{name}_l0_reverse")])
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     ]
-    bias = weights[2] + weights[3]
-    hidden = _TwoLSTMs.apply(inputs, weights[0], weights[1], bias, batch_sizes)  # (D, N, H)
+    hidden = _TwoLSTMs.apply(inputs, *weights, batch_sizes)  # (D, N, H)
     empty = hidden.new_zeros(len(flat), lstm.hidden_size)
     grids = [empty.index_copy(0, index, h) for index, h in zip((forth, back), hidden, strict=True)]
     return torch.cat(grids, dim=1).view(*words.shape[:2], -1)
@@ -81,10 +80,10 @@ class _TwoLSTMs(torch.autograd.Function):
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx, x, w_ih, w_hh, bias, batch_sizes):
-        # x (D, N, I); w_ih (D, 4 H, I); w_hh (D, 4 H, H); bias (D, 4 H); gates in order i, f, g, o
+    def forward(ctx, x, w_ih, w_hh, b_ih, b_hh, batch_sizes):
+        # x (D, N, I); w_ih (D, 4 H, I); w_hh (D, 4 H, H); b (D, 4 H); gates in order i, f, g, o
         size = w_hh.shape[2]
-        gates = torch.baddbmm(bias[:, None], x, w_ih.transpose(1, 2))  # (D, N, 4 H)
+        gates = torch.baddbmm((b_ih + b_hh)[:, None], x, w_ih.transpose(1, 2))  # (D, N, 4 H)
         cells = gates.new_empty(*gates.shape[:2], size)
         hidden = torch.empty_like(cells)
         recurrent = w_hh.transpose(1, 2)
@@ -150,4 +149,6 @@ class _TwoLSTMs(torch.autograd.Function):
                 grad_hidden[:, earlier].baddbmm_(gate, w_hh)
         by_gate = grad_gates.transpose(1, 2)  # (D, 4 H, N)
         grad_w_hh = by_gate[:, :, first:] @ hidden[:, before]
-        return grad_gates @ w_ih, by_gate @ x, grad_w_hh, grad_gates.sum(dim=1), None
+        grad_b = grad_gates.sum(dim=1)
+        # Two tensors: what adds up or clips gradients in place would do it twice to a shared one.
+        return grad_gates @ w_ih, by_gate @ x, grad_w_hh, grad_b, grad_b.clone(), None

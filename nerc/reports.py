@@ -27,11 +27,10 @@ def table(reports: Mapping[str, Report], split: str) -> str:
 def epoch_line(epoch: Epoch) -> str:
     """One aligned line for the console; F1 and accuracy in percent."""
     line = f"epoch {epoch.number:2d}  loss {epoch.loss:7.4f}"
-    if epoch.report:
-        r = epoch.report
+    if found := epoch.validation:
         line += (
-            f"  validation loss {r.loss:7.4f}  accuracy {100 * r.accuracy:6.2f}"
-            f"  F1 {100 * r.f1:6.2f}{' *' if epoch.kept else '  '}"
+            f"  validation loss {found['loss']:7.4f}  accuracy {100 * found['accuracy']:6.2f}"
+            f"  F1 {100 * found['f1']:6.2f}{' *' if epoch.kept else '  '}"
         )
     return line + f"  {epoch.words_per_second:8,.0f} words/s  {epoch.seconds:6.0f} s"
 
@@ -42,8 +41,8 @@ def history(epochs: Sequence[Epoch]) -> dict[str, Any]:
         {
             "number": epoch.number,
             "loss": epoch.loss,
-            "validation_f1": epoch.report.f1 if epoch.report else None,
-            "validation_loss": epoch.report.loss if epoch.report else None,
+            "validation_f1": epoch.validation and epoch.validation["f1"],
+            "validation_loss": epoch.validation and epoch.validation["loss"],
             "words_per_second": round(epoch.words_per_second),
             "seconds": round(epoch.seconds, 1),
         }

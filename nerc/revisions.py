@@ -7,22 +7,22 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from filelock import FileLock, Timeout
 from transformers import PreTrainedTokenizerBase
 
 from nerc.config import DataConfig, InputError, is_disk_full, parse_amount
 from nerc.encoding import load_tokenizer
+from nerc.files import make_readable, system_errors, write_json
 from nerc.metrics import Report
 from nerc.model import NERSmall, load, quiet
 
-_STAGING = ".checkpoints"
+_UNFINISHED = ".checkpoints"
 
 
 def default_name(config: DataConfig) -> str:
@@ -79,7 +79,7 @@ class Store:
         if free < num_bytes:
             raise InputError(
                 f"--repo {self.folder}: no room on the disk, {free / 2**20:.0f} MiB are free and "
-                f"the revision takes {num_bytes / 2**20:.0f} MiB; make room or give another --repo"
+                f"the run takes {num_bytes / 2**20:.0f} MiB; make room or give another --repo"
             )
 
     def path(self, name: str) -> Path:
@@ -102,39 +102,73 @@ class Store:
         flags = flags or f"--revision {name}"
         return flags if self.folder == Path("models") else f"{flags} --repo {self.folder}"
 
-    @contextmanager
-    def writing(self, name: str, *, overwrite: bool) -> Iterator[Path]:
-        """A new folder to write a revision in, which becomes the revision when all went well.
+    def run_folder(self, name: str) -> Path:
+        """Where an unfinished run keeps what it needs to go on."""
+        return self.folder / _UNFINISHED / name
 
-        Where another run took the name meanwhile, the revision gets another, and InputError says
-        which: what hours of training gave is not thrown away.
-        """
-        staging = self.folder / _STAGING
+    @contextmanager
+    def working(self, name: str) -> Iterator[Path]:
+        """The run_folder, locked against other runs; it stays while it holds a checkpoint."""
+        folder = self.run_folder(name)
         was_there = self.folder.exists()
         try:
-            staging.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=staging))
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / "lock", timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"another run is writing revision {name} in {self.folder}; wait for it, or give "
+                f"another --revision"
+            ) from None
         except OSError as error:
             if is_disk_full(error):
                 raise
             raise InputError(f"--repo {self.folder}: cannot be written: {error}") from None
         try:
+            _undo(folder / "revision", self.folder / name)
             yield folder
-            _make_readable(folder)
+        finally:
+            if not any(folder.glob("update_*")):
+                shutil.rmtree(folder)
+            lock.release()
+            places = [folder.parent] if was_there else [folder.parent, self.folder]
+            for empty in places if not folder.exists() else []:
+                with suppress(OSError):  # another run may be using it
+                    empty.rmdir()
+
+    @contextmanager
+    def publishing(self, folder: Path, name: str, *, overwrite: bool) -> Iterator[Path]:
+        """A new folder in a run_folder, which becomes the revision when all went well.
+
+        Where another run took the name meanwhile, the revision gets another, and InputError says
+        which: what hours of training gave is not thrown away.
+        """
+        new = folder / "revision"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        try:
+            yield new
+            make_readable(new)
             try:
                 self.check_free(name, overwrite=overwrite)
             except InputError as error:
                 other = next(
                     n for i in count(2) if not os.path.lexists(n := self.folder / f"{name}_{i}")
                 )
-                folder.rename(other)
+                new.rename(other)
                 raise InputError(f"{error}; this run's is kept as {other}") from None
-            _put_in_place(folder, self.folder / name)
+            _put_in_place(new, self.folder / name)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            for empty in (staging,) if was_there else (staging, self.folder):
-                with suppress(OSError):  # another run may be using it
-                    empty.rmdir()
+            shutil.rmtree(new, ignore_errors=True)
+
+    @contextmanager
+    def writing(self, name: str, *, overwrite: bool) -> Iterator[Path]:
+        """A new folder to write a revision in, which becomes the revision when all went well."""
+        with (
+            self.working(name) as folder,
+            self.publishing(folder, name, overwrite=overwrite) as new,
+        ):
+            yield new
 
 
 def _check_name(name: str) -> None:
@@ -146,7 +180,7 @@ def _check_name(name: str) -> None:
 
 
 def _put_in_place(new: Path, target: Path) -> None:
-    old = new.with_name(new.name + ".old")
+    old = _old(new)
     if target.exists():
         target.rename(old)
     try:
@@ -159,49 +193,24 @@ def _put_in_place(new: Path, target: Path) -> None:
         shutil.rmtree(old)
 
 
-def _make_readable(folder: Path) -> None:
-    """Give folder and files the rights of this user's new files; some libraries give fewer."""
-    for path in (folder, *folder.rglob("*")):
-        path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+def _undo(new: Path, target: Path) -> None:
+    """Give the old revision its place back where a kill interrupted _put_in_place."""
+    if _old(new).exists():
+        if target.exists():
+            shutil.rmtree(_old(new))
+        else:
+            _old(new).rename(target)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def check_file(path: Path, flag: str) -> None:
-    """Raise InputError unless a file may be written at path."""
-    if path.exists() and not path.is_file():
-        raise InputError(f"{flag} {path}: is no file, wanted the name of one")
-    if not path.resolve().parent.is_dir() or len(path.name) > 200:
-        raise InputError(
-            f"{flag} {path}: no such folder, or too long a name; make the folder first"
-        )
-    if not os.access(path.resolve().parent, os.W_OK):
-        raise InputError(f"{flag} {path}: its folder may not be written")
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write values readably, whole or not at all; a link stays one."""
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    path = path.resolve()
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+def _old(new: Path) -> Path:
+    return new.with_name(new.name + ".old")
 
 
 def num_bytes(model: NERSmall) -> int:
-    """About what a revision of this model takes on disk."""
+    """About what a revision of this model, and a checkpoint on the way to it, take on disk."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    return weights + 2**22  # tokenizer, records and logs
+    # Of a checkpoint: the weights, two moments of AdamW, the best weights so far.
+    return (1 + 4) * weights + 2**22  # tokenizer, records and logs
 
 
 def save(
@@ -214,15 +223,8 @@ def save(
 ) -> None:
     """Write what a revision holds, but for its logs, into folder."""
     with quiet():
-        try:
+        with system_errors(folder / "model.safetensors"):
             model.save_pretrained(folder)
-        except SafetensorError as error:
-            # safetensors hides the system's error, a full disk above all, in its text.
-            code = re.search(r"\(os error (\d+)\)", str(error))
-            if code is None:
-                raise
-            number = int(code[1])
-            raise OSError(number, os.strerror(number), str(folder / "model.safetensors")) from None
         tokenizer.save_pretrained(folder)
     write_json(folder / "metrics.json", {split: r.to_json() for split, r in reports.items()})
     write_json(folder / "run.json", run)

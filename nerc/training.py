@@ -1,16 +1,17 @@
-"""fit(): batch plan, loss, optimiser and schedule.
+"""Training: batch plan, loss, optimiser and schedule, and a place from which to go on.
 
 Which sentences form update k of epoch e depends on the seed, e and k alone. The loss of an update
 is the sum over its labelled words divided by their number, wherever they are computed: processes
-only share an update out.
+and micro-batches only cut an update up. So a place in a run is the number of an update.
 """
 
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from nerc.config import InputError, TrainConfig
+from nerc.checkpoints import Checkpoints
+from nerc.config import InputError, Interrupted, TrainConfig
 from nerc.encoding import NO_LABEL, Encoded, collate
+from nerc.launch import Status, Stop, from_main, tensors_from_main
 from nerc.metrics import Report
 from nerc.model import NERSmall
 
@@ -36,8 +39,8 @@ class Epoch:
     loss: float
     words_per_second: float
     seconds: float  # with validation
-    report: Report | None
-    kept: bool  # the best so far; the weights that fit() leaves behind are those of the last kept
+    validation: dict[str, float] | None  # loss, accuracy and f1
+    kept: bool  # the best so far; the weights that a training leaves are those of the last kept
 
 
 def plan(num_sentences: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -75,79 +78,207 @@ def make_optimizer(model: NERSmall, config: TrainConfig) -> torch.optim.Optimize
     return torch.optim.AdamW(described, lr=config.lr, fused=True)
 
 
-def fit(
-    model: NERSmall,
-    train: Encoded,
-    config: TrainConfig,
-    accelerator: Accelerator,
-    *,
-    bf16: bool,
-    judge: Callable[[], Report] | None,
-    log: Callable[[str, float, int], None],
-    origin: Callable[[int], str],
-) -> Iterator[Epoch]:
-    """Train model (on the accelerator's device), one Epoch at a time.
+class Training:
+    """A run's model, optimiser and place in the plan: all that a checkpoint holds.
 
-    judge reports on validation, where there is one; log(name, value, update) receives the curves;
-    origin(sentence) says where a sentence stood. Raises InputError on a loss that is not finite.
-    Exhausted, it leaves the weights of the epoch that --keep asks for in model.
+    log(name, value, update) receives the curves; origin(sentence) says where a sentence stood.
+    Raises InputError on a loss that is not finite.
     """
-    labelled = train.num_labelled()
-    if not labelled.any():
-        raise InputError("not one word of the training sentences has a label")
-    optimizer = make_optimizer(model, config)
-    wrapped = accelerator.prepare(model)  # the optimiser stays ours: Accelerate's adds nothing
-    num_updates = config.epochs * math.ceil(len(train) / config.batch_size)
-    quiet = not accelerator.is_local_main_process or not sys.stderr.isatty()
-    bar = tqdm(total=num_updates, desc="training", unit="update", leave=False, disable=quiet)
-    best, best_weights, update = -math.inf, None, 0
-    for number in range(1, config.epochs + 1):
-        started = time.perf_counter()
-        curve = _Curve(accelerator, labelled, origin, log)
-        model.train()
-        for sentences in plan(len(train), config.batch_size, config.seed, number):
-            factor = learning_rate_factor(update, num_updates, config.warmup, config.schedule)
-            for group in optimizer.param_groups:
-                group["lr"] = factor * group["peak_lr"]
-            share = sentences[accelerator.process_index :: accelerator.num_processes]
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-                losses = _summed_losses(wrapped, train, share, sentences[:1])
-            # The processes' gradients are averaged, so each is scaled up by their number first.
-            scale = accelerator.num_processes / max(1, int(labelled[sentences].sum()))
-            (losses.sum() * scale).backward()
-            if config.clip:
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            optimizer.step()
-            optimizer.zero_grad()
-            update += 1
-            curve.add(_Update(update, factor * config.lr, sentences, share, losses.detach()))
-            bar.update()
-        loss, words_per_second = curve.end()
-        report = judge() if judge else None
-        score = report.f1 if report else -math.inf
-        kept = score >= best if config.keep == "best" else number == config.epochs
-        if kept and config.keep == "best":
-            best = score
-            best_weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-        seconds = time.perf_counter() - started
+
+    def __init__(
+        self,
+        model: NERSmall,
+        train: Encoded,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        *,
+        bf16: bool,
+        log: Callable[[str, float, int], None],
+        origin: Callable[[int], str],
+        started: float,
+    ) -> None:
+        self.started = started  # perf_counter() then; of a resumed run, as if it had not stopped
+        self.labelled = train.num_labelled()
+        if not self.labelled.any():
+            raise InputError("not one word of the training sentences has a label")
+        self.model, self.train, self.config, self.accelerator = model, train, config, accelerator
+        self.bf16, self.log, self.origin = bf16, log, origin
+        self.model.to(accelerator.device)
+        self.optimizer = make_optimizer(model, config)
+        self.num_updates = config.epochs * math.ceil(len(train) / config.batch_size)
+        self.update = 0  # done so far
+        self.resumed_at: list[int] = []  # updates
+        self.epochs: list[Epoch] = []  # with their judgement
+        self.best: dict[str, torch.Tensor] = {}  # weights of the last kept epoch, on the CPU
+        self.curve = _Curve(accelerator, self.labelled, origin, log)
+
+    def run(
+        self,
+        judge: Callable[[], Report] | None,
+        stop: Stop,
+        status: Status,
+        checkpoints: Checkpoints | None = None,
+        interval: tuple[int, float] = (sys.maxsize, math.inf),
+    ) -> Iterator[Epoch]:
+        """Train, one Epoch at a time, from wherever it stands.
+
+        judge reports on validation, where there is one. The main process writes checkpoints every
+        so many updates or seconds (interval), and when stop asks for the end, which raises
+        Interrupted. Exhausted, it leaves the weights of the epoch that --keep asks for in model.
+        """
+        updates_between, seconds_between = interval
+        wrapped = self.accelerator.prepare(self.model)  # the optimiser stays ours
+        quiet = not self.accelerator.is_local_main_process or not sys.stderr.isatty()
+        with tqdm(
+            **{"desc": "training", "unit": "update", "leave": False, "disable": quiet},
+            **{"total": self.num_updates, "initial": self.update},
+        ) as bar:
+            saved = time.monotonic()
+            self.curve.start()
+            while len(self.epochs) < self.config.epochs:
+                stop.hold()
+                self.model.train()
+                for sentences in self._rest_of_epoch():
+                    self._step(wrapped, sentences)
+                    bar.update()
+                    number = stop.agreed()
+                    due = self.update % updates_between == 0
+                    ends = self.update * self.config.epochs % self.num_updates == 0
+                    log_speed = ends or self.update % LOG_EVERY == 0
+                    if not (number or due or log_speed):
+                        continue
+                    self.curve.read(log_speed=log_speed)
+                    status.running(self.update)
+                    late = time.monotonic() > saved + seconds_between
+                    if checkpoints and (number or due or late):
+                        self.save(checkpoints)
+                        saved = time.monotonic()
+                    if number:
+                        raise Interrupted(number)
+                with stop.at_once(lambda: self.save(checkpoints)):
+                    started = time.perf_counter()
+                    report = judge() if judge else None
+                self._end_epoch(report, time.perf_counter() - started)
+                yield self.epochs[-1]
+        if self.best:
+            self.model.load_state_dict(self.best)
+
+    def _rest_of_epoch(self) -> Sequence[np.ndarray]:
+        """Sentences of the updates of the epoch that is not judged yet, but for those done."""
+        number = len(self.epochs) + 1
+        updates = plan(len(self.train), self.config.batch_size, self.config.seed, number)
+        done = self.update - len(self.epochs) * len(updates)
+        return updates[done:]
+
+    def _step(self, wrapped: nn.Module, sentences: np.ndarray) -> None:
+        """One update of the weights, by the gradient of the mean loss of its labelled words."""
+        config, accelerator = self.config, self.accelerator
+        rank, world = accelerator.process_index, accelerator.num_processes
+        # Dropout masks are drawn anew for each update, so that resuming needs no generator's state.
+        draw = np.random.SeedSequence([config.seed, 2, self.update, rank])
+        torch.manual_seed(int(draw.generate_state(1, np.uint64)[0]))
+        factor = learning_rate_factor(self.update, self.num_updates, config.warmup, config.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * group["peak_lr"]
+        # The processes' gradients are averaged, so each is scaled up by their number first.
+        scale = world / max(1, int(self.labelled[sentences].sum()))
+        share = sentences[rank::world]
+        # A process whose share is empty computes another sentence, at no weight: all take part.
+        pieces = micro_batches(share, self.train, config.micro_batch_words) or [sentences[:1]]
+        losses = []
+        for i, piece in enumerate(pieces):
+            is_last = i == len(pieces) - 1
+            with nullcontext() if is_last else accelerator.no_sync(wrapped):
+                with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=self.bf16):
+                    loss = _summed_losses(wrapped, self.train, piece)
+                (loss.sum() * (scale if len(share) else 0.0)).backward()
+            losses.append(loss.detach())
+        if config.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.update += 1
+        own = torch.cat(losses)[: len(share)]
+        self.curve.add(_Update(self.update, factor * config.lr, sentences, share, own))
+
+    def _end_epoch(self, report: Report | None, seconds: float) -> None:
+        number, keep = len(self.epochs) + 1, self.config.keep
+        validation = None
         if report:
-            for name in ("loss", "accuracy", "f1"):
-                log(f"validation/{name}", getattr(report, name), update)
-        yield Epoch(number, loss, words_per_second, seconds, report, kept)
-    bar.close()
-    if best_weights is not None:
-        model.load_state_dict(best_weights)
+            validation = {"loss": report.loss, "accuracy": report.accuracy, "f1": report.f1}
+            for name, value in validation.items():
+                self.log(f"validation/{name}", value, self.update)
+        kept = number == self.config.epochs
+        if keep == "best":
+            before = [epoch.validation["f1"] for epoch in self.epochs if epoch.kept and validation]
+            kept = not before or validation["f1"] >= before[-1]
+            if kept:
+                state = self.model.state_dict()
+                self.best = {name: t.detach().cpu().clone() for name, t in state.items()}
+        loss, words_per_second, train_seconds = self.curve.end()
+        seconds += train_seconds
+        self.epochs.append(Epoch(number, loss, words_per_second, seconds, validation, kept))
+
+    def save(self, checkpoints: Checkpoints | None) -> None:
+        """Write a checkpoint, between two updates; None, in other processes, writes none."""
+        if checkpoints is None:
+            return
+        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": t for name, t in self.best.items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                if value is not None:
+                    tensors[f"optimizer.{key}.{name}"] = value
+        progress = {
+            "update": self.update,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "curve": self.curve.state(),
+            "processes": self.accelerator.num_processes,
+            "seconds": time.perf_counter() - self.started,
+            "resumed_at": self.resumed_at,
+        }
+        checkpoints.write(tensors, progress)
+
+    def restore(self, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
+        """Take up what the main process read from a checkpoint (the others give {})."""
+        progress = from_main(self.accelerator, progress)
+        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+        for name, tensor in tensors_from_main(self.accelerator, tensors).items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.model.load_state_dict(parts["model"])
+        self.best = {name: tensor.cpu() for name, tensor in parts["best"].items()}
+        parameters = dict(self.model.named_parameters())
+        for name, tensor in parts["optimizer"].items():
+            key, _, parameter = name.partition(".")
+            self.optimizer.state[parameters[parameter]][key] = tensor
+        self.update = progress["update"]
+        self.resumed_at = [*progress["resumed_at"], self.update]
+        self.started -= progress["seconds"]
+        self.epochs = [Epoch(**epoch) for epoch in progress["epochs"]]
+        self.curve.restore(progress["curve"])
 
 
-def _summed_losses(
-    model: nn.Module, train: Encoded, share: Sequence[int], instead: Sequence[int]
-) -> torch.Tensor:
-    """Cross entropy of each sentence of a share (S,), summed over its labelled words.
+def micro_batches(share: np.ndarray, train: Encoded, num_words: int) -> list[np.ndarray]:
+    """Cut a share of an update into pieces of at most num_words words, but at least a sentence.
 
-    A process whose share is empty computes another sentence, at no weight: all must take part.
+    0: one piece. A share of nothing has no piece.
     """
-    weight = 1.0 if len(share) else 0.0
-    batch = collate(train, share if len(share) else instead)
+    if not len(share) or not num_words:
+        return [share] if len(share) else []
+    pieces, words = [[]], 0
+    for sentence, length in zip(share, train.num_words(share), strict=True):
+        if words + length > num_words and pieces[-1]:
+            pieces.append([])
+            words = 0
+        pieces[-1].append(sentence)
+        words += length
+    return [np.array(piece) for piece in pieces]
+
+
+def _summed_losses(model: nn.Module, train: Encoded, sentences: Sequence[int]) -> torch.Tensor:
+    """Cross entropy of each sentence (S,), summed over its labelled words."""
+    batch = collate(train, sentences)
     device = next(model.parameters()).device
     logits = model(**batch.inputs(device)).logits  # (S, W, K)
     losses = F.cross_entropy(
@@ -156,7 +287,7 @@ def _summed_losses(
         ignore_index=NO_LABEL,
         reduction="none",
     )
-    return losses.view(batch.labels.shape).sum(dim=1) * weight
+    return losses.view(batch.labels.shape).sum(dim=1)
 
 
 class _Update(NamedTuple):
@@ -168,40 +299,61 @@ class _Update(NamedTuple):
 
 
 class _Curve:
-    """The losses of an epoch, read from the device every LOG_EVERY updates, checked and logged."""
+    """The losses of an epoch: read from the device every few updates, checked and logged."""
 
     def __init__(self, accelerator, labelled, origin, log) -> None:
         self.accelerator, self.labelled, self.origin, self.log = accelerator, labelled, origin, log
         self.pending: list[_Update] = []
-        self.loss_sum, self.num_words = 0.0, 0
-        self.started = self.last_read = time.perf_counter()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.loss_sum, self.num_words, self.seconds = 0.0, 0, 0.0
+        self.start()
+
+    def start(self) -> None:
+        """Start the clock, which should not count what came before."""
+        self.logged = self.last_read = time.perf_counter()
+        self.words_since = 0
+
+    def state(self) -> dict[str, float]:
+        """What was read of the epoch so far, for restore()."""
+        assert not self.pending, "losses that were not read"
+        return {name: getattr(self, name) for name in ("loss_sum", "num_words", "seconds")}
+
+    def restore(self, state: dict[str, float]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def add(self, update: _Update) -> None:
         self.pending.append(update)
-        if len(self.pending) == LOG_EVERY:
-            self._read()
 
-    def end(self) -> tuple[float, float]:
-        """Mean loss of a word, and labelled words per second, of the whole epoch."""
-        if self.pending:
-            self._read()
-        seconds = time.perf_counter() - self.started
-        return self.loss_sum / max(1, self.num_words), self.num_words / seconds
+    def end(self) -> tuple[float, float, float]:
+        """Mean loss of a word, labelled words per second, and seconds, of the whole epoch."""
+        loss = self.loss_sum / max(1, self.num_words)
+        found = loss, self.num_words / self.seconds, self.seconds
+        self._begin()
+        return found
 
-    def _read(self) -> None:
+    def read(self, *, log_speed: bool) -> None:
+        """Read, check and log the losses since the last time; all processes take part."""
         sums = torch.stack([update.losses.sum() for update in self.pending])
         sums = self.accelerator.reduce(sums, "sum").tolist()
+        now = time.perf_counter()
         for loss, update in zip(sums, self.pending, strict=True):
             if not math.isfinite(loss):
                 self._stop(update, loss)
-        num_words = sum(int(self.labelled[update.sentences].sum()) for update in self.pending)
-        now, last = time.perf_counter(), self.pending[-1]
-        self.log("train/loss", sum(sums) / max(1, num_words), last.number)
-        self.log("train/learning_rate", last.learning_rate, last.number)
-        self.log("train/words_per_second", num_words / (now - self.last_read), last.number)
+            num_words = int(self.labelled[update.sentences].sum())
+            self.log("train/loss", loss / max(1, num_words), update.number)
+            self.log("train/learning_rate", update.learning_rate, update.number)
+            self.loss_sum += loss
+            self.num_words += num_words
+            self.words_since += num_words
+        self.seconds += now - self.last_read
         self.last_read = now
-        self.loss_sum += sum(sums)
-        self.num_words += num_words
+        if log_speed:
+            speed = self.words_since / (now - self.logged)
+            self.log("train/words_per_second", speed, self.pending[-1].number)
+            self.logged, self.words_since = now, 0
         self.pending.clear()
 
     def _stop(self, update: _Update, loss: float) -> None:

@@ -1,11 +1,16 @@
 """The command line: what it takes, and the one line that it answers otherwise."""
 
+import math
+import sys
+
 import pytest
 
+from nerc import config
 from nerc.config import (
     DataConfig,
     EvaluateConfig,
     InputError,
+    Interrupted,
     ModelConfig,
     StoreConfig,
     TrainConfig,
@@ -31,8 +36,8 @@ def refused(line: str, capsys, configs=TRAIN) -> str:
 
 def test_hyphens_and_underscores_are_one():
     for line in ("--batch-size 8 --head_lr=0.1", "--batch_size=8 --head-lr 0.1"):
-        _, _, config, _ = train(line)
-        assert (config.batch_size, config.head_lr) == (8, 0.1)
+        _, _, settings, _ = train(line)
+        assert (settings.batch_size, settings.head_lr) == (8, 0.1)
 
 
 def test_values_keep_their_underscores():
@@ -135,6 +140,39 @@ def test_only_the_main_process_speaks(capsys, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         train("--colour red")
     assert stop.value.code == 2 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("rank, start", [("0", "train.py: error: no"), ("3", "process 3: no")])
+def test_what_is_wrong_in_one_process_alone_is_said_by_it(capsys, monkeypatch, rank, start):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(config, "_WAIT_FOR_MAIN", 0.01)
+    with pytest.raises(SystemExit) as stop, config.one_line_errors("train.py"):
+        raise InputError("no")
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and start in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text, interval",
+    [
+        ("500", (500, math.inf)),
+        ("30s", (sys.maxsize, 30.0)),
+        ("15m", (sys.maxsize, 900.0)),
+        ("2h", (sys.maxsize, 7200.0)),
+        ("never", (sys.maxsize, math.inf)),
+    ],
+)
+def test_checkpoints_come_by_updates_or_by_time(text, interval):
+    assert StoreConfig(checkpoint_every=text).interval == interval
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted(2), Interrupted(15)])
+def test_an_interrupted_run_says_so_in_one_line(capsys, error):
+    with pytest.raises(SystemExit) as stop, config.one_line_errors("train.py"):
+        raise error
+    err = capsys.readouterr().err
+    assert stop.value.code == (143 if error.args == (15,) else 130)
+    assert err.startswith("train.py: interrupted by SIG") and err.count("\n") == 1
 
 
 def test_help_names_every_flag_with_both_recipes_values(capsys):

@@ -26,6 +26,18 @@ def test_bilstm_is_torchs_packed_bilstm(lengths):
         torch.testing.assert_close(ours, theirs)
 
 
+def test_no_two_gradients_of_the_bilstm_share_memory():
+    """Else what adds up or clips gradients in place would do it twice."""
+    torch.manual_seed(0)
+    lstm = nn.LSTM(5, 7, batch_first=True, bidirectional=True)
+    bilstm(lstm, torch.randn(2, 6, 5), torch.tensor([6, 2])).sum().backward()
+    before = {name: p.grad.clone() for name, p in lstm.named_parameters()}
+    for parameter in lstm.parameters():
+        parameter.grad.mul_(2)
+    for name, parameter in lstm.named_parameters():
+        assert parameter.grad.equal(2 * before[name]), name
+
+
 def test_bilstm_does_not_read_padding():
     torch.manual_seed(0)
     lstm = nn.LSTM(5, 7, batch_first=True, bidirectional=True)

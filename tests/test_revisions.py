@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nerc import revisions
+from nerc import files, revisions
 from nerc.config import DataConfig, InputError
 from nerc.revisions import Store
 
@@ -63,9 +63,42 @@ def test_a_revision_that_appeared_meanwhile_is_not_overwritten(tmp_path):
     with pytest.raises(InputError, match="is in .* already.* kept as .*main_2"):
         with store.writing("main", overwrite=False) as folder:
             (folder / "config.json").write_text("late")
-            write(store, "main", "first")
+            (tmp_path / "main").mkdir()  # copied there, say
+            (tmp_path / "main/config.json").write_text("first")
     assert (store.path("main") / "config.json").read_text() == "first"
     assert (store.path("main_2") / "config.json").read_text() == "late"
+
+
+def test_two_runs_do_not_write_one_revision(tmp_path):
+    store = Store(str(tmp_path))
+    with store.writing("main", overwrite=False) as folder:
+        (folder / "config.json").write_text("first")
+        with pytest.raises(InputError, match="another run is writing revision main"):
+            write(Store(str(tmp_path)), "main", "second")
+        write(store, "other", "{}")
+    assert (store.path("main") / "config.json").read_text() == "first"
+    assert store.names() == ["main", "other"] and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_kill_between_the_old_revision_and_the_new_one_loses_neither(tmp_path):
+    store = Store(str(tmp_path))
+    write(store, "main", "old")
+    folder = store.run_folder("main")
+    folder.mkdir(parents=True)
+    (tmp_path / "main").rename(folder / "revision.old")  # where the kill came
+    with store.working("main"):
+        assert (store.path("main") / "config.json").read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["main"]
+
+
+def test_a_run_folder_stays_while_it_holds_a_checkpoint(tmp_path):
+    store = Store(str(tmp_path / "models"))
+    with store.working("main") as folder:
+        (folder / "update_0000001.safetensors").write_text("")
+    assert (folder / "update_0000001.safetensors").exists()
+    with store.working("main") as folder:
+        (folder / "update_0000001.safetensors").unlink()
+    assert not (tmp_path / "models/.checkpoints").exists()
 
 
 def test_overwrite_replaces_revisions_only(tmp_path):
@@ -122,14 +155,14 @@ def test_a_damaged_record_is_said(tmp_path, content):
 
 def test_files_are_written_where_files_are(tmp_path):
     (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
-    revisions.write_json(tmp_path / "link.json", 1)
+    files.write_json(tmp_path / "link.json", 1)
     assert (tmp_path / "link.json").is_symlink() and (tmp_path / "real.json").exists()
     for path in (tmp_path, tmp_path / "no" / "x.json", tmp_path / ("x" * 240)):
         with pytest.raises(InputError, match="--json"):
-            revisions.check_file(path, "--json")
-    revisions.check_file(tmp_path / "new.json", "--json")
+            files.check_file(path, "--json")
+    files.check_file(tmp_path / "new.json", "--json")
     with pytest.raises(ValueError):
-        revisions.write_json(tmp_path / "nan.json", float("nan"))
+        files.write_json(tmp_path / "nan.json", float("nan"))
     assert not (tmp_path / "nan.json").exists()
 
 
@@ -164,8 +197,8 @@ def test_a_store_that_is_a_file_is_refused(tmp_path):
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
-    revisions.write_json(tmp_path / "x.json", {"ü": 1})
+    files.write_json(tmp_path / "x.json", {"ü": 1})
     assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"ü": 1}
     with pytest.raises(TypeError):
-        revisions.write_json(tmp_path / "x.json", {"a": object()})
+        files.write_json(tmp_path / "x.json", {"a": object()})
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]

@@ -1,6 +1,7 @@
 """The plan, the schedule, the update, and that a model learns."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from accelerate import Accelerator
 from transformers import set_seed
 
 from nerc import data, encoding, prediction, training
-from nerc.config import InputError, TrainConfig
+from nerc.checkpoints import Checkpoints
+from nerc.config import InputError, Interrupted, TrainConfig
+from nerc.launch import Status, Stop
 
 
 def config(**values) -> TrainConfig:
@@ -17,20 +20,24 @@ def config(**values) -> TrainConfig:
     return TrainConfig(**(defaults | values)).resolved(hidden_size=32, num_layers=2)
 
 
+def start(model, encoded, settings, log=lambda *_: None) -> training.Training:
+    return training.Training(
+        model,
+        encoded,
+        settings,
+        Accelerator(),
+        bf16=False,
+        log=log,
+        origin=lambda sentence: f"sentence {sentence}",
+        started=time.perf_counter(),
+    )
+
+
 def fit(model, encoded, settings, reports=(), log=lambda *_: None):
     scores, reports = reports, iter(reports)
-    return list(
-        training.fit(
-            model,
-            encoded,
-            settings,
-            Accelerator(),
-            bf16=False,
-            judge=(lambda: next(reports)) if scores else None,
-            log=log,
-            origin=lambda sentence: f"sentence {sentence}",
-        )
-    )
+    trained = start(model, encoded, settings, log)
+    judge = (lambda: next(reports)) if scores else None
+    return list(trained.run(judge, Stop(trained.accelerator), Status(None)))
 
 
 @pytest.fixture
@@ -119,8 +126,8 @@ def test_words_without_a_label_teach_nothing(model, encoded):
         config(recipe="paper", epochs=1, lr=1e-9, head_lr=1e-9),
         log=lambda name, value, update: losses.append(value) if name == "train/loss" else None,
     )
-    # The mean of its words is the one labelled word's loss, and nothing is not a number.
-    assert len(losses) == 1 and losses[0] > 0 and place < len(updates)
+    # The loss of its update is the one labelled word's; of those without a label it is 0.
+    assert [loss > 0 for loss in losses] == [i == place for i in range(len(updates))]
     for name, weight in weights(model).items():
         torch.testing.assert_close(weight, before[name], atol=1e-6, rtol=0)
 
@@ -174,8 +181,9 @@ def test_the_curves_are_logged(model, encoded):
     }
     per_epoch = math.ceil(len(encoded) / 8)
     assert [u for n, _, u in found if n == "validation/f1"] == [per_epoch, 2 * per_epoch]
-    logged = [u for n, _, u in found if n == "train/loss"]
-    assert logged == sorted(set(logged)) and logged[-1] == 2 * per_epoch
+    for name in ("train/loss", "train/learning_rate"):
+        assert [u for n, _, u in found if n == name] == list(range(1, 2 * per_epoch + 1))
+    assert [u for n, _, u in found if n == "train/words_per_second"] == [9, 10, 18]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_sentences(model, encoded):
@@ -187,3 +195,123 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_sentences(model, 
     message = str(error.value)
     assert message.startswith("update 1: the loss is nan, on 8 sentences: ")
     assert all(f"sentence {sentence}" in message for sentence in first)
+
+
+# ------------------------------------------------------------------- micro-batches
+
+
+def test_micro_batches_hold_the_share_once_and_no_more_words_than_asked(encoded):
+    share = np.arange(len(encoded))[::-1]
+    for num_words in (1, 20, 50, 10**6):
+        pieces = training.micro_batches(share, encoded, num_words)
+        assert np.concatenate(pieces).tolist() == share.tolist()
+        words = [int(encoded.num_words(piece).sum()) for piece in pieces]
+        # A sentence of more words than asked for is a piece of its own.
+        assert all(w <= num_words or len(p) == 1 for w, p in zip(words, pieces, strict=True))
+        # Greedy: no two neighbours would have fitted into one.
+        firsts = [int(encoded.num_words(piece[:1])[0]) for piece in pieces[1:]]
+        assert all(w + f > num_words for w, f in zip(words, firsts, strict=False))
+    assert len(training.micro_batches(share, encoded, 0)) == 1
+    assert training.micro_batches(share[:0], encoded, 20) == []
+
+
+def test_micro_batches_change_no_result(model, encoded):
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    results = []
+    for num_words in (0, 1, 40):
+        model.load_state_dict(before)
+        losses = []
+        settings = config(epochs=1, micro_batch_words=num_words, optimizer="sgd", lr=0.1)
+        fit(model, encoded, settings, log=lambda *row, losses=losses: losses.append(row))
+        results.append(([v for n, v, _ in losses if n == "train/loss"], weights(model)))
+    (whole, one), *others = results
+    for losses, other in others:
+        assert losses == pytest.approx(whole, rel=1e-4) and len(losses) == len(whole)
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], atol=1e-5, rtol=1e-4)
+
+
+# ------------------------------------------------------------------- stop, checkpoint, go on
+
+
+class StopAt(Stop):
+    """A wish to stop that comes while an update is computed, or while an epoch is judged."""
+
+    def __init__(self, accelerator, update: int) -> None:
+        super().__init__(accelerator)
+        self.left = update
+
+    def agreed(self) -> int:
+        self.left -= 1
+        return 10 if self.left == 0 else 0
+
+
+def with_dropout(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd", "momentum": 0.9}])
+@pytest.mark.parametrize("update", [1, 9, 13, 27])
+def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
+    model, encoded, tmp_path, update, settings
+):
+    with_dropout(model)
+    settings = config(epochs=3, **settings)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    scores = [0.1, 0.3, 0.2]
+    rows = []
+    whole = fit(model, encoded, settings, map(Score, scores), lambda *row: rows.append(row))
+    wanted = weights(model)
+
+    model.load_state_dict(before)
+    checkpoints = Checkpoints(tmp_path)
+    reports = map(Score, scores)
+    seen = []
+    first = start(model, encoded, settings, lambda *row: seen.append(row))
+    stop = StopAt(first.accelerator, update)
+    with pytest.raises(Interrupted):
+        list(first.run(lambda: next(reports), stop, Status(None), checkpoints))
+
+    for parameter in model.parameters():
+        parameter.data.fill_(7)
+    second = start(model, encoded, settings, lambda *row: seen.append(row))
+    tensors, progress, remarks = checkpoints.read()
+    assert not remarks
+    second.restore(tensors, progress)
+    assert second.update == update
+    stop = Stop(second.accelerator)
+    list(second.run(lambda: next(reports), stop, Status(None), checkpoints))
+    assert all(w.equal(wanted[name]) for name, w in weights(model).items())
+    same = [
+        (e.number, e.loss, e.validation, e.kept) == (w.number, w.loss, w.validation, w.kept)
+        for e, w in zip(second.epochs, whole, strict=True)
+    ]
+    assert same == [True] * 3
+    speed = "train/words_per_second"
+    assert [r for r in seen if r[0] != speed] == [r for r in rows if r[0] != speed]
+    assert [r[2] for r in seen if r[0] == speed] == [r[2] for r in rows if r[0] == speed]
+
+
+def test_checkpoints_come_every_so_many_updates_or_seconds(model, encoded, tmp_path):
+    def written(interval) -> list[str]:
+        checkpoints = Checkpoints(tmp_path)
+        checkpoints.clear()
+        names = []
+        write = checkpoints.write
+        checkpoints.write = lambda tensors, progress: (
+            names.append(progress["update"]),
+            write(tensors, progress),
+        )
+        trained = start(model, encoded, config(epochs=2))
+        list(
+            trained.run(
+                lambda: Score(0.5), Stop(trained.accelerator), Status(None), checkpoints, interval
+            )
+        )
+        return names
+
+    assert written((5, math.inf)) == [5, 10, 15]
+    assert written((10**6, 0.0)) == [9, 10, 18]  # where losses are read
+    assert written((10**6, math.inf)) == []

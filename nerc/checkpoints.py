@@ -1,0 +1,133 @@
+"""Checkpoints: what --resume needs, in a folder for each unfinished run.
+
+A checkpoint is one safetensors file, update_0000120.safetensors, that is whole or not there. The
+newest two are kept, so that there is one to go back to where a disk damages the other.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from nerc.config import InputError
+from nerc.files import write_tensors
+
+KEPT = 2
+
+
+class Checkpoints:
+    """The checkpoints in a folder, and TensorBoard's event files, which must agree with them.
+
+    A context, which closes the event files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.logs = folder, folder / "logs"
+        self._writer = None
+        for half in folder.glob(".*"):  # what a killed run was writing
+            half.unlink()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._writer:
+            self._writer.close()
+
+    def log(self, name: str, value: float, update: int) -> None:
+        """Add a point to a curve."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.logs))
+        self._writer.add_scalar(name, value, update)
+
+    def flush(self) -> None:
+        """See every point of the curves in the event files."""
+        if self._writer:
+            self._writer.flush()
+
+    def paths(self) -> list[Path]:
+        """Those there are, the newest first."""
+        return sorted(self.folder.glob("update_*.safetensors"), reverse=True)
+
+    def write(self, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
+        """Keep tensors and progress (JSON, with its "update") as the newest checkpoint."""
+        self.flush()
+        sizes = {}
+        for path in sorted(self.logs.glob("*")):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                sizes[path.name] = path.stat().st_size
+        tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        text = json.dumps(progress | {"logs": sizes})
+        metadata = {"progress": text, "sha256": _digest(tensors, text)}
+        name = f"update_{progress['update']:07d}.safetensors"
+        write_tensors(self.folder / name, tensors, metadata)
+        for old in self.paths()[KEPT:]:
+            old.unlink()
+
+    def read(self) -> tuple[dict[str, torch.Tensor], dict[str, Any], list[str]] | None:
+        """Tensors and progress of the newest checkpoint that is whole; None where there is none.
+
+        Damaged ones are passed over, with a remark for each; InputError where all are damaged.
+        The event files are cut back to what they held when the checkpoint was written.
+        """
+        remarks = []
+        for path in self.paths():
+            try:
+                tensors, progress = _read(path)
+            except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+                remarks.append(f"{path}: is damaged and passed over: {error}")
+                continue
+            for newer in self.paths():
+                if newer > path:
+                    newer.unlink()
+            remarks += self._cut_logs(progress.pop("logs"))
+            return tensors, progress, remarks
+        if remarks:
+            raise InputError(
+                f"none of the checkpoints can be read ({'; '.join(remarks)}); mend the disk, or "
+                f"give --overwrite to start anew"
+            )
+        return None
+
+    def _cut_logs(self, sizes: dict[str, int]) -> list[str]:
+        for path in self.logs.glob("*"):
+            if path.name not in sizes:
+                path.unlink()
+        damaged = []
+        for path, size in ((self.logs / name, size) for name, size in sizes.items()):
+            if not path.exists() or path.stat().st_size < size:
+                damaged.append(f"{path}: is shorter than it was, the curves will have a gap")
+            else:
+                os.truncate(path, size)
+        return damaged
+
+    def clear(self) -> None:
+        """Remove what an earlier run left; the event files must not have been opened."""
+        for path in self.paths():
+            path.unlink()
+        shutil.rmtree(self.logs, ignore_errors=True)
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if metadata["sha256"] != _digest(tensors, metadata["progress"]):
+        raise ValueError("its contents are not those that were written")
+    return tensors, json.loads(metadata["progress"])
+
+
+def _digest(tensors: dict[str, torch.Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

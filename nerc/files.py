@@ -1,0 +1,84 @@
+"""Files that are whole or not there, and as readable as the user's other files."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from nerc.config import InputError
+
+
+def make_readable(folder: Path) -> None:
+    """Give folder and files the rights of this user's new files; some libraries give fewer."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def check_file(path: Path, flag: str) -> None:
+    """Raise InputError unless a file may be written at path."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{flag} {path}: is no file, wanted the name of one")
+    if not path.resolve().parent.is_dir() or len(path.name) > 200:
+        raise InputError(
+            f"{flag} {path}: no such folder, or too long a name; make the folder first"
+        )
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise InputError(f"{flag} {path}: its folder may not be written")
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write values readably, whole or not at all; a link stays one."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all, and see it on the disk."""
+
+    def write(temporary: Path) -> None:
+        with system_errors(path):
+            save_file(tensors, temporary, metadata)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+
+    _write(path, write)
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    path = path.resolve()
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink()
+        raise
+
+
+@contextmanager
+def system_errors(path: Path) -> Iterator[None]:
+    """Raise the system's error, a full disk above all, that safetensors hides in its text."""
+    try:
+        yield
+    except SafetensorError as error:
+        code = re.search(r"\(os error (\d+)\)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None

@@ -1,0 +1,216 @@
+"""How a run is started and stopped: its processes, the signals it gets, and the file that tells."""
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import distributed
+
+from nerc.config import InputError, Interrupted
+from nerc.files import write_json
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_HOW = (
+    "launch with: accelerate launch train.py (every GPU), or torchrun --nproc_per_node N train.py"
+)
+
+
+def start() -> Accelerator:
+    """The accelerator of this process; InputError where the launch went wrong in silence.
+
+    Several processes on a machine without a GPU are several processes on its CPU.
+    """
+    asked = _num_processes_asked(os.environ)
+    no_gpu = not torch.accelerator.is_available()
+    accelerator = Accelerator(cpu=asked > 1 and no_gpu)
+    if accelerator.num_processes != asked:
+        raise InputError(
+            f"{asked} processes were launched, and this one would run as one of "
+            f"{accelerator.num_processes}; {_HOW}"
+        )
+    return accelerator
+
+
+def _num_processes_asked(environment: Mapping[str, str]) -> int:
+    """How many processes the launcher, whichever it was, started or was asked for."""
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
+    groups = int(environment.get("GROUP_WORLD_SIZE", tasks))  # launchers that know of each other
+    if tasks > 1 and ("WORLD_SIZE" not in environment or groups != tasks):
+        raise InputError(
+            f"srun started {tasks} tasks that know nothing of each other, each would be a run of "
+            f"its own; launch as slurm/train.sbatch does, or give srun --ntasks 1"
+        )
+    # `accelerate launch` on a CPU sets an address to meet at, then starts a single process.
+    by_accelerate = "ACCELERATE_MIXED_PRECISION" in environment
+    if by_accelerate and "MASTER_ADDR" in environment and "WORLD_SIZE" not in environment:
+        raise InputError(
+            "accelerate launch was asked for several processes on a CPU and started one; launch "
+            "with: torchrun --nproc_per_node N train.py (for one process, unset MASTER_ADDR)"
+        )
+    for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"):
+        if name in environment:
+            return int(environment[name])
+    return 1
+
+
+class Stop:
+    """The wish to stop, which a signal to any process tells; a context, in which signals do so.
+
+    Where stopping does no harm the signal raises Interrupted; elsewhere all processes agree on it
+    by agreed(). A second Ctrl-C, a second or more after the first, raises it anywhere.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.signal = 0
+        self._since = 0.0
+        self._at_once = True
+        self._num_processes = accelerator.num_processes
+        # A group of its own for the hosts: asking a GPU would make the host wait for it.
+        self._group = distributed.new_group(backend="gloo") if self._num_processes > 1 else None
+
+    def __enter__(self) -> "Stop":
+        self._before = {number: signal.signal(number, self._receive) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _) -> None:
+        # A launcher passes on what the terminal has sent already: that is no second Ctrl-C.
+        again = self.signal == number == signal.SIGINT and time.monotonic() > self._since + 1
+        if not self.signal:
+            self.signal, self._since = number, time.monotonic()
+        if self._at_once or again:
+            raise Interrupted(self.signal)
+
+    def agreed(self) -> int:
+        """The signal that any of the processes got, 0 for none: the same on all of them."""
+        if self._group is None:
+            return self.signal
+        found = torch.tensor(self.signal)
+        distributed.all_reduce(found, distributed.ReduceOp.MAX, self._group)
+        return int(found)
+
+    def hold(self) -> None:
+        """From here on, signals wait for agreed()."""
+        self._at_once = False
+
+    @contextmanager
+    def at_once(self, save: Callable[[], None]) -> Iterator[None]:
+        """A stretch, between updates, that a signal may break off; save() is called first."""
+        try:
+            self._at_once = True
+            if self.signal:
+                raise Interrupted(self.signal)
+            yield
+            self._at_once = False
+        except Interrupted:
+            self._at_once = False
+            save()
+            raise
+
+
+class Status:
+    """The state of a run in a file, from which job scripts decide: launchers change exit codes."""
+
+    EVERY = 5.0  # seconds, at least, between two writes while it runs
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.facts = path, {"update": 0}
+        self._written = -math.inf
+
+    def running(self, update: int) -> None:
+        """Note the update that the run is at."""
+        self.facts["update"] = update
+        if time.monotonic() > self._written + self.EVERY:
+            self.write("running")
+
+    def write(self, state: str, **facts: Any) -> None:
+        """Write that the run is running, interrupted, finished or failed."""
+        self._written = time.monotonic()
+        if self.path is not None and self.path.parent.is_dir():
+            write_json(self.path, {"state": state} | self.facts | facts)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the processes of a run share: the accelerator, the wish to stop, the status."""
+
+    accelerator: Accelerator
+    stop: Stop
+    status: Status
+
+    @property
+    def is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def say(self, text: str) -> None:
+        """Print on the main process alone."""
+        self.accelerator.print(text, flush=True)
+
+
+@contextmanager
+def session(status: Path) -> Iterator[Session]:
+    """Start; on the way out, leave in the status file how it ended."""
+    accelerator = start()
+    note = Status(status if accelerator.is_main_process else None)
+    with Stop(accelerator) as stop:
+        note.write("running")
+        try:
+            try:
+                yield Session(accelerator, stop, note)
+            except RuntimeError as error:
+                if not _lost_the_others(error):
+                    raise
+                what = str(error).splitlines()[0].partition(". ")[0]
+                raise InputError(
+                    f"another process of this run has ended; why stands above, or in its own "
+                    f"output ({what})"
+                ) from None
+        except Interrupted:
+            note.write("interrupted")
+            raise
+        except BaseException as error:
+            note.write("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        note.write("finished")
+    accelerator.end_training()
+
+
+def from_main(accelerator: Accelerator, value: Any) -> Any:
+    """What the main process has as value: text, numbers, lists and dicts of them."""
+    return broadcast_object_list([value])[0] if accelerator.num_processes > 1 else value
+
+
+def tensors_from_main(
+    accelerator: Accelerator, tensors: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The main process's tensors, on the accelerator's device."""
+    device = accelerator.device
+    shapes = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
+    found = {}
+    for name, (shape, dtype) in from_main(accelerator, shapes).items():
+        tensor = torch.empty(shape, dtype=dtype, device=device)
+        if accelerator.is_main_process:
+            tensor.copy_(tensors[name])
+        if accelerator.num_processes > 1:
+            distributed.broadcast(tensor, 0)
+        found[name] = tensor
+    return found
+
+
+def _lost_the_others(error: RuntimeError) -> bool:
+    """Whether error only says that another process of this run has ended."""
+    several = distributed.is_initialized() and distributed.get_world_size() > 1
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
+    return several and any(sign in str(error) for sign in signs)

@@ -1,0 +1,308 @@
+"""A run, from its settings to the revision: what it starts from, what is left to do, doing it."""
+
+import hashlib
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from nerc import encoding, machine, model, reports, revisions
+from nerc.checkpoints import Checkpoints
+from nerc.config import DataConfig, InputError, Interrupted, ModelConfig, StoreConfig, TrainConfig
+from nerc.data import Corpus, MissingSplit, check_tags, load, training_corpus
+from nerc.encoding import Encoded
+from nerc.files import write_json
+from nerc.launch import Session, from_main
+from nerc.metrics import Report
+from nerc.prediction import judge
+from nerc.revisions import Store
+from nerc.training import Training
+
+# Flags that change no result; the corpus is known by what is in it, not by where it lies.
+_CHANGE_NOTHING = ("num_threads", "micro_batch_words", "corpus")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from, with every setting decided; the same in every process."""
+
+    corpora: dict[str, Corpus]  # train, and validation and test where there are any
+    encoded: dict[str, Encoded]
+    model: model.NERSmall
+    tokenizer: PreTrainedTokenizerBase
+    config: TrainConfig
+    description: dict[str, Any]  # its config and data, by which a run is known
+    started: float  # time.perf_counter() when the loading began
+
+
+def prepare(
+    data: DataConfig,
+    network: ModelConfig,
+    config: TrainConfig,
+    store: Store,
+    precision: str,
+    say: Callable[[str], None],
+) -> Start:
+    """Load everything; new weights are drawn from torch's global generator."""
+    started = time.perf_counter()
+    corpora = load_corpora(data, config, say)
+    network = with_defaults(network, data)
+    tagger, tokenizer = starting_point(network, store, corpora["train"])
+    for corpus in corpora.values():
+        check_tags(corpus, tagger.config.inventory, "the model to train")
+    config = config.resolved(
+        hidden_size=tagger.config.hidden_size, num_layers=tagger.config.num_hidden_layers
+    )
+    encoded = {s: encoding.encode_for(tagger, tokenizer, c) for s, c in corpora.items()}
+    for split, pieces in encoded.items():
+        for remark in pieces.remarks:
+            say(f"{split}: {remark}")
+    data = replace(data, expert=data.expert_amount)
+    description = {
+        "config": asdict(data) | asdict(network) | tagger.shape() | asdict(config),
+        "precision": precision,
+        "data": {split: corpus.describe() for split, corpus in corpora.items()},
+        "pieces_sha256": hashlib.sha256(encoded["train"].pieces.tobytes()).hexdigest(),
+    }
+    return Start(corpora, encoded, tagger, tokenizer, config, description, started)
+
+
+def load_corpora(
+    data: DataConfig, config: TrainConfig, say: Callable[[str], None]
+) -> dict[str, Corpus]:
+    """Corpora of train, validation and test; what a run can do without may be missing, aloud."""
+    corpora = {"train": training_corpus(data, config.seed)}
+    for split in ("validation", "test"):
+        try:
+            corpora[split] = load(data.corpus, split)
+        except MissingSplit as error:
+            if split == "validation" and config.keep == "best":
+                raise MissingSplit(
+                    f"{error}; --keep best chooses by it, --keep last needs none"
+                ) from None
+            say(f"{error}: no report on it")
+    for corpus in corpora.values():
+        for remark in corpus.remarks:
+            say(remark)
+    return corpora
+
+
+def with_defaults(network: ModelConfig, data: DataConfig) -> ModelConfig:
+    """The network with encoder and sizes decided; with --start the revision decides."""
+    if network.start is not None:
+        return network
+    is_sample = data.corpus.partition(":")[0] == "sample"
+    encoder = network.encoder or ("tiny" if is_sample else "bert-base-cased")
+    size, dropout = network.lstm_hidden_size, network.dropout
+    default_size = model.TINY_LSTM_HIDDEN_SIZE if encoder == "tiny" else model.LSTM_HIDDEN_SIZE
+    return replace(
+        network,
+        encoder=encoder,
+        lstm_hidden_size=default_size if size is None else size,
+        dropout=0.1 if dropout is None else dropout,
+    )
+
+
+def starting_point(
+    network: ModelConfig, store: Store, corpus: Corpus
+) -> tuple[model.NERSmall, PreTrainedTokenizerBase]:
+    """Model and tokenizer before training: of a revision, a pretrained encoder, or new."""
+    if network.start is not None:
+        tagger, tokenizer = revisions.load_revision(store.path(network.start))
+        if network.dropout is not None:
+            model.set_dropout(tagger, network.dropout)
+        return tagger, tokenizer
+    shape = {"lstm_hidden_size": network.lstm_hidden_size, "dropout": network.dropout}
+    if network.encoder == "tiny":
+        tokenizer = encoding.learn_tokenizer(corpus, model.TINY_VOCAB_SIZE)
+        return model.tiny(len(tokenizer), corpus.inventory(), **shape), tokenizer
+    tagger = model.from_encoder(network.encoder, corpus.inventory(), **shape)
+    return tagger, encoding.load_tokenizer(network.encoder, tagger.config.vocab_size)
+
+
+def train(
+    start: Start, name: str, store: Store, keep: StoreConfig, session: Session, command: str
+) -> dict[str, Report] | None:
+    """Train from start, or from where an earlier process came to, and keep the revision.
+
+    Gives its reports on validation and test; None where there was nothing left to do.
+    """
+    main = session.is_main
+    with (
+        store.working(name) if main else nullcontext() as folder,
+        Checkpoints(folder) if main else nullcontext() as checkpoints,
+    ):
+        todo = left_to_do(store, name, keep, checkpoints, start.description) if main else None
+        todo = from_main(session.accelerator, todo)
+        if main and todo != "the rest":
+            checkpoints.clear()
+        if todo == "nothing":
+            session.status.facts.clear()
+            return None
+        training = Training(
+            start.model,
+            start.encoded["train"],
+            start.config,
+            session.accelerator,
+            bf16=start.description["precision"] == "bf16",
+            log=checkpoints.log if main else lambda *_: None,
+            origin=lambda sentence: start.corpora["train"][sentence].origin,
+            started=start.started,
+        )
+        record = folder / "run.json" if main else None
+        if todo == "the rest":
+            resume(training, checkpoints, session, start.description)
+        elif main:
+            write_json(record, {"id": uuid.uuid4().hex} | start.description)
+        try:
+            final = finish(training, start, checkpoints, keep, session)
+        except Interrupted as interrupted:
+            if main and checkpoints.paths():
+                interrupted.advice = (
+                    f"at update {training.update:,} of {training.num_updates:,}; go on with the "
+                    f"same command and --resume"
+                )
+            raise
+        if main:
+            run = {
+                "revision": name,
+                "command": command,
+                **json.loads(record.read_text(encoding="utf-8")),
+                **start.description,
+                **reports.history(training.epochs),
+                "resumed_at": training.resumed_at,
+                "seconds": round(time.perf_counter() - training.started, 1),
+                **machine.describe(session.accelerator),
+            }
+            with store.publishing(folder, name, overwrite=keep.overwrite) as new:
+                checkpoints.flush()
+                shutil.copytree(checkpoints.logs, new / "logs")
+                revisions.save(new, name, start.model, start.tokenizer, final, run)
+            checkpoints.clear()
+    return final
+
+
+def finish(
+    training: Training,
+    start: Start,
+    checkpoints: Checkpoints | None,
+    keep: StoreConfig,
+    session: Session,
+) -> dict[str, Report]:
+    """Do the epochs that are left; the reports on validation and test of what came out."""
+
+    def report_on(split: str) -> Report:
+        return judge(
+            start.model, start.corpora[split], start.encoded[split], accelerator=session.accelerator
+        )
+
+    session.status.facts |= {"updates": training.num_updates}
+    has_validation = "validation" in start.corpora
+    for epoch in training.run(
+        (lambda: report_on("validation")) if has_validation else None,
+        session.stop,
+        session.status,
+        checkpoints,
+        keep.interval,
+    ):
+        session.say(reports.epoch_line(epoch))
+    with session.stop.at_once(lambda: training.save(checkpoints)):
+        return {split: report_on(split) for split in start.corpora if split != "train"}
+
+
+def resume(
+    training: Training, checkpoints: Checkpoints | None, session: Session, now: dict[str, Any]
+) -> None:
+    """Put training where the newest whole checkpoint stands, and say what is not as it was."""
+    tensors, progress = {}, {}
+    if checkpoints:
+        tensors, progress, remarks = checkpoints.read()
+        for remark in remarks:
+            session.say(remark)
+        was = _read(checkpoints.folder / "run.json")["precision"]
+        if was != now["precision"]:
+            session.say(f"it was computed in {was}, and goes on in {now['precision']}")
+        processes = session.accelerator.num_processes
+        if progress["processes"] != processes:
+            session.say(
+                f"it had {progress['processes']} process(es), and goes on with {processes}: the "
+                f"same batches, other dropout masks"
+            )
+    training.restore(tensors, progress)
+    session.say(f"goes on after update {training.update:,} of {training.num_updates:,}")
+
+
+def left_to_do(
+    store: Store, name: str, keep: StoreConfig, checkpoints: Checkpoints, now: dict[str, Any]
+) -> str:
+    """Of the run that now describes: "all", "the rest" (from a checkpoint) or "nothing".
+
+    InputError where there is an interrupted run but no --resume, or one that is not this run.
+    """
+    record = checkpoints.folder / "run.json"
+    unfinished = checkpoints.paths() and record.exists()
+    finished = (store.folder / name / "run.json").exists()
+    if not keep.resume:
+        if unfinished and not keep.overwrite:
+            raise InputError(
+                f"an interrupted run of {name} is in {checkpoints.folder}; give --resume to go on "
+                f"with it, or --overwrite to start anew"
+            )
+        return "all"
+    known = _read(record) if unfinished else None
+    kept = revisions.read_run(store.folder / name) if finished else None
+    if known and kept and kept.get("id") == known["id"]:
+        return "nothing"  # a kill came after the last step but one
+    if known is None and kept is None:
+        return "all"
+    where = checkpoints.folder if known else store.folder / name
+    if changes := differences(known or kept, now):
+        if keep.overwrite:
+            return "all"
+        raise InputError(
+            f"--resume: {where} is of another run: {'; '.join(changes)}; give what it was, or "
+            f"--overwrite to start anew"
+        )
+    return "the rest" if known else "nothing"
+
+
+def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """In what two descriptions of runs differ, where it matters, in words."""
+    old, new = known["config"], json.loads(json.dumps(now["config"]))
+    found = []
+    for name in dict.fromkeys([*old, *new]):
+        one, two = old.get(name), new.get(name)
+        if name == "encoder" and one and two:  # machines keep it in different places
+            one, two = Path(one).name, Path(two).name
+        if name not in _CHANGE_NOTHING and one != two:
+            found.append(f"--{name.replace('_', '-')} was {one}, is {two}")
+    for split in dict.fromkeys([*known["data"], *now["data"]]):
+        one, two = known["data"].get(split), now["data"].get(split)
+        if one != two:
+            found.append(f"the {split} split was {_size(one)}, is {_size(two)}")
+    if not found and known.get("pieces_sha256") != now["pieces_sha256"]:
+        found.append("the encoder's tokenizer cuts the words into other pieces")
+    return found
+
+
+def _size(corpus: dict[str, Any] | None) -> str:
+    if corpus is None:
+        return "missing"
+    return f"{corpus['sentences']} sentences (SHA-256 {corpus['sha256'][:8]})"
+
+
+def _read(record: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+        if isinstance(known["id"], str) and isinstance(known["config"], dict):
+            return known
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    raise InputError(f"{record}: is damaged; give --overwrite to start anew")

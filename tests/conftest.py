@@ -6,6 +6,10 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -118,7 +122,56 @@ def store(folder, encoder, tmp_path_factory) -> Path:
     return repo
 
 
+@pytest.fixture(scope="session")
+def killed(folder, encoder, tmp_path_factory) -> Path:
+    """A store with the checkpoints of the run of the fixture store, killed after a few updates."""
+    repo = tmp_path_factory.mktemp("killed") / "models"
+    flags = [*small(folder, encoder), "--repo", str(repo), "--checkpoint-every", "1"]
+    run = subprocess.Popen(
+        [sys.executable, "train.py", *flags],
+        cwd=Path(__file__).parents[1],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
+    while len(list(repo.glob(".checkpoints/model_primary/update_*"))) < 2:
+        assert run.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    return repo
+
+
 def small(folder: Path, encoder: Path) -> list[str]:
     """Flags of a run that takes a second or two."""
     flags = f"--corpus {folder} --encoder {encoder} --lstm-hidden-size 16 --batch-size 8 --epochs 2"
     return flags.split() + ["--recipe", "strong", "--lr", "1e-3", "--head-lr", "1e-2"]
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(script, capsys, *flags) -> str:
+    with pytest.raises(SystemExit) as stop:
+        script.main([str(flag) for flag in flags])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2
+    assert err.startswith(f"{script.PROGRAM}: error: ") and err.count("\n") == 1, err
+    assert "Traceback" not in out + err
+    return err
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 8 MiB, where this user may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)

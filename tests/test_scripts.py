@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import small
+from conftest import files, refused, small
 from safetensors.torch import load_file
 from seqeval.metrics import f1_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,10 +19,6 @@ import train
 from nerc import data, encoding, prediction, revisions, tags
 
 ROOT = Path(__file__).parents[1]
-
-
-def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 # ------------------------------------------------------------------- what a run leaves
@@ -236,16 +232,6 @@ def test_accelerate_launch_uses_every_core(folder, encoder, tmp_path):
 # ------------------------------------------------------------------- bad input
 
 
-def refused(script, capsys, *flags) -> str:
-    with pytest.raises(SystemExit) as stop:
-        script.main([str(flag) for flag in flags])
-    out, err = capsys.readouterr()
-    assert stop.value.code == 2
-    assert err.startswith(f"{script.PROGRAM}: error: ") and err.count("\n") == 1, err
-    assert "Traceback" not in out + err
-    return err
-
-
 BAD_FILES = {
     "missing file": (None, "has no train.txt"),
     "empty file": ("", "no sentence in it"),
@@ -377,22 +363,6 @@ def test_a_damaged_revision_is_refused(store, tmp_path, capsys, file):
 def test_a_json_file_that_cannot_be_written_is_seen_before_the_work(store, tmp_path, capsys):
     flags = ["--repo", store, "--revision", "model_primary", "--json", tmp_path / "no/x.json"]
     assert "no such folder" in refused(evaluate, capsys, *flags)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 8 MiB, where this user may mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def test_a_disk_without_room_is_refused_before_training(folder, encoder, small_disk, capsys):

@@ -1,0 +1,100 @@
+"""A checkpoint is whole or passed over, and the curves agree with it."""
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nerc.checkpoints import Checkpoints
+from nerc.config import InputError
+
+
+def write(checkpoints: Checkpoints, *updates: int) -> None:
+    for update in updates:
+        tensors = {"model.a": torch.full((3, 2), float(update)), "optimizer.step.a": torch.ones(())}
+        checkpoints.write(tensors, {"update": update})
+
+
+def read(folder) -> tuple[int, list[str]]:
+    tensors, progress, remarks = Checkpoints(folder).read()
+    assert tensors["model.a"].eq(progress["update"]).all() and tensors["optimizer.step.a"] == 1
+    return progress["update"], remarks
+
+
+def test_the_newest_two_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.read() is None
+    write(checkpoints, 5, 7, 10_000_001, 10_000_003)
+    names = ["update_10000003.safetensors", "update_10000001.safetensors"]
+    assert [path.name for path in checkpoints.paths()] == names
+    assert read(tmp_path) == (10_000_003, [])
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flip(content: bytes) -> bytes:
+    return content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
+
+
+def other_number(content: bytes) -> bytes:
+    assert b'\\"update\\": 9' in content
+    return content.replace(b'\\"update\\": 9', b'\\"update\\": 8')
+
+
+@pytest.mark.parametrize("damage", [cut, flip, other_number, lambda content: b""])
+def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, damage):
+    write(Checkpoints(tmp_path), 4, 9)
+    newest = tmp_path / "update_0000009.safetensors"
+    newest.write_bytes(damage(newest.read_bytes()))
+    update, remarks = read(tmp_path)
+    assert (
+        update == 4 and len(remarks) == 1 and f"{newest}: is damaged and passed over" in remarks[0]
+    )
+    assert not newest.exists(), "or it would be the newest again"
+
+
+def test_where_all_are_damaged_the_run_is_refused_and_they_stay(tmp_path):
+    write(Checkpoints(tmp_path), 4, 9)
+    for path in tmp_path.iterdir():
+        path.write_bytes(cut(path.read_bytes()))
+    with pytest.raises(InputError, match="none of the checkpoints can be read"):
+        Checkpoints(tmp_path).read()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path):
+    write(Checkpoints(tmp_path), 4)
+    (tmp_path / ".update_0000009.safetensors-abc").write_bytes(b"half")
+    assert read(tmp_path)[0] == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["update_0000004.safetensors"]
+
+
+def steps(folder) -> list[int]:
+    events = EventAccumulator(str(folder / "logs"), purge_orphaned_data=False).Reload()
+    return [event.step for event in events.Scalars("loss")]
+
+
+def test_the_curves_are_cut_back_to_the_checkpoint_and_go_on(tmp_path):
+    with Checkpoints(tmp_path) as first:
+        for update in range(1, 8):
+            first.log("loss", 0.5, update)
+            if update == 5:
+                write(first, update)
+    assert steps(tmp_path) == [1, 2, 3, 4, 5, 6, 7]
+    for _ in range(2):  # killed again before it came to another checkpoint
+        with Checkpoints(tmp_path) as second:
+            second.read()
+            for update in range(6, 10):
+                second.log("loss", 0.5, update)
+        assert steps(tmp_path) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_curves_that_a_disk_lost_are_said(tmp_path):
+    with Checkpoints(tmp_path) as first:
+        first.log("loss", 0.5, 1)
+        write(first, 1)
+    (log,) = (tmp_path / "logs").iterdir()
+    log.write_bytes(cut(log.read_bytes()))
+    update, remarks = read(tmp_path)
+    assert update == 1 and "the curves will have a gap" in remarks[0]

@@ -1,0 +1,155 @@
+"""--resume: exactly where the run was, or a line that says why not."""
+
+import json
+import shutil
+
+import pytest
+from conftest import files, refused, small
+from safetensors.torch import load_file
+
+import train
+from nerc.checkpoints import Checkpoints
+
+
+@pytest.fixture
+def repo(killed, tmp_path):
+    """A store with an interrupted run, to do as one likes with."""
+    return shutil.copytree(killed, tmp_path / "models")
+
+
+@pytest.fixture
+def flags(folder, encoder, repo):
+    return [*small(folder, encoder), "--repo", str(repo), "--checkpoint-every", "1"]
+
+
+def interrupted(repo):
+    return sorted((repo / ".checkpoints/model_primary").glob("update_*"))
+
+
+def same_weights(one, two) -> bool:
+    a, b = (load_file(repo / "model_primary/model.safetensors") for repo in (one, two))
+    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(store, repo, flags, capsys):
+    newest = int(interrupted(repo)[-1].name[7:14])
+    train.main([*flags, "--resume"])
+    assert f"goes on after update {newest} of 18" in capsys.readouterr().out
+    assert same_weights(store, repo)
+    assert [entry.name for entry in repo.iterdir()] == ["model_primary"]
+    logs = {name for name in files(repo) if "/logs/" in name}
+    assert files(repo) - logs == {name for name in files(store) if "/logs/" not in name}
+    run = json.loads((repo / "model_primary/run.json").read_text())
+    assert run["resumed_at"] == [newest] and [e["number"] for e in run["epochs"]] == [1, 2]
+
+
+def test_a_finished_run_has_nothing_left_to_do(store, folder, encoder, tmp_path, capsys):
+    repo = shutil.copytree(store, tmp_path / "models")
+    before = {path: path.stat().st_mtime_ns for path in repo.rglob("*")}
+    train.main([*small(folder, encoder), "--repo", str(repo), "--resume"])
+    assert "is finished: nothing is left to do" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in repo.rglob("*")} == before
+    message = refused(
+        train, capsys, *small(folder, encoder), "--repo", repo, "--resume", "--seed", 5
+    )
+    assert "is of another run: --seed was 0, is 5" in message
+
+
+def test_without_a_checkpoint_resume_starts_anew(store, folder, encoder, tmp_path):
+    train.main([*small(folder, encoder), "--repo", str(tmp_path), "--resume"])
+    assert same_weights(store, tmp_path)
+
+
+def test_a_kill_just_before_the_end_of_the_end_is_no_new_run(killed, repo, flags, capsys):
+    train.main([*flags, "--resume"])
+    shutil.copytree(killed / ".checkpoints", repo / ".checkpoints")  # not cleaned up yet
+    capsys.readouterr()
+    train.main([*flags, "--resume"])
+    assert "nothing is left to do" in capsys.readouterr().out
+    assert [entry.name for entry in repo.iterdir()] == ["model_primary"]
+
+
+def test_an_interrupted_run_is_not_lost_by_starting_anew_without_a_word(repo, flags, store, capsys):
+    before = interrupted(repo)
+    message = refused(train, capsys, *flags)
+    assert "give --resume to go on with it, or --overwrite to start anew" in message
+    assert interrupted(repo) == before
+    train.main([*flags, "--overwrite"])
+    assert same_weights(store, repo) and "goes on after" not in capsys.readouterr().out
+
+
+def test_a_changed_configuration_is_refused_with_the_difference(repo, flags, store, capsys):
+    before = interrupted(repo)
+    message = refused(train, capsys, *flags, "--resume", "--lr", "0.002", "--epochs", "3")
+    assert "--lr was 0.001, is 0.002; --epochs was 2, is 3;" in message
+    assert interrupted(repo) == before
+    train.main([*flags, "--resume", "--micro-batch-words", "1000"])  # which changes nothing
+    assert same_weights(store, repo)
+
+
+def test_a_changed_corpus_is_refused_with_the_difference(repo, flags, folder, tmp_path, capsys):
+    corpus = shutil.copytree(folder, tmp_path / "moved")
+    with (corpus / "valid.txt").open("a") as file:
+        file.write("\n\nmore O\n")
+    before = interrupted(repo)
+    message = refused(train, capsys, *flags, "--corpus", corpus, "--resume")
+    assert "the validation split was 23 sentences (SHA-256" in message and "is 24 sent" in message
+    assert interrupted(repo) == before
+
+
+def test_the_same_corpus_in_another_place_is_the_same(repo, flags, folder, tmp_path, store):
+    corpus = shutil.copytree(folder, tmp_path / "moved")
+    train.main([*flags, "--corpus", str(corpus), "--resume"])
+    assert same_weights(store, repo)
+
+
+def test_a_damaged_checkpoint_is_passed_over_aloud(repo, flags, store, capsys):
+    older, newest = interrupted(repo)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    train.main([*flags, "--resume"])
+    out = capsys.readouterr().out
+    assert f"{newest}: is damaged and passed over" in out
+    assert f"goes on after update {int(older.name[7:14])} of 18" in out
+    assert same_weights(store, repo)
+
+
+def test_where_every_checkpoint_is_damaged_the_run_is_refused(repo, flags, capsys):
+    for path in interrupted(repo):
+        path.write_bytes(b"")
+    assert "none of the checkpoints can be read" in refused(train, capsys, *flags, "--resume")
+    assert interrupted(repo)
+
+
+def test_a_damaged_record_of_the_run_is_refused(repo, flags, capsys):
+    (repo / ".checkpoints/model_primary/run.json").write_text("{")
+    assert "run.json: is damaged; give --overwrite" in refused(train, capsys, *flags, "--resume")
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_ends_the_run_and_room_lets_it_go_on(
+    folder, encoder, store, small_disk, tmp_path, capsys, monkeypatch
+):
+    repo = small_disk / "models"
+    status = tmp_path / "status.json"
+    flags = [*small(folder, encoder), "--repo", repo, "--checkpoint-every", "4"]
+    write = Checkpoints.write
+
+    def fill_and_write(self, tensors, progress):
+        if progress["update"] == 12:
+            free = shutil.disk_usage(small_disk).free
+            (small_disk / "ballast").write_bytes(bytes(free - 2**14))
+        write(self, tensors, progress)
+
+    monkeypatch.setattr(Checkpoints, "write", fill_and_write)
+    message = refused(train, capsys, *flags, "--status", status)
+    assert "no room on the disk while writing" in message and "update_0000012" in message
+    assert [path.name for path in interrupted(repo)] == [
+        "update_0000004.safetensors",
+        "update_0000008.safetensors",
+    ]
+    found = json.loads(status.read_text())
+    assert found["state"] == "failed" and "No space left" in found["error"]
+    monkeypatch.undo()
+    (small_disk / "ballast").unlink()
+    train.main([*map(str, flags), "--resume"])
+    assert "goes on after update 8 of 18" in capsys.readouterr().out
+    assert same_weights(store, repo)

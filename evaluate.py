@@ -36,8 +36,8 @@ def run(config: EvaluateConfig) -> None:
         tables.setdefault(source, {})[name] = found[name]
     for judged in tables.values():  # a table for each corpus: figures of others do not compare
         first = next(iter(judged.values()))
-        accelerator.print(reports.counted(first, config.split))
-        accelerator.print(reports.table(judged, config.split))
+        launch.say(accelerator, reports.counted(first, config.split))
+        launch.say(accelerator, reports.table(judged, config.split))
     if config.json is not None and accelerator.is_main_process:
         values = {name: {config.split: report.to_json()} for name, report in found.items()}
         files.write_json(Path(config.json), values)
@@ -46,7 +46,7 @@ def run(config: EvaluateConfig) -> None:
 
 def report_on(folder: Path, config: EvaluateConfig, accelerator):
     """What the corpus is known by, and the report of one revision on it, in float32."""
-    from nerc import encoding, revisions
+    from nerc import encoding, launch, revisions
     from nerc.data import check_tags, load
     from nerc.prediction import judge
 
@@ -56,19 +56,20 @@ def report_on(folder: Path, config: EvaluateConfig, accelerator):
         raise InputError(f"{folder}: has no run.json that names a corpus; give --corpus")
     corpus = load(source, config.split)
     for remark in corpus.remarks:
-        accelerator.print(remark)
+        launch.say(accelerator, remark)
     fingerprint = corpus.fingerprint()
     known = run.get("data", {}).get(config.split)
     if config.corpus is None and known and known["sha256"] != fingerprint:
-        accelerator.print(
-            f"{folder.name}: the {config.split} sentences of {source} have changed since training"
+        launch.say(
+            accelerator,
+            f"{folder.name}: the {config.split} sentences of {source} have changed since training",
         )
     model, tokenizer = revisions.load_revision(folder)
     model.to(accelerator.device)
     check_tags(corpus, model.config.inventory, f"revision {folder.name}")
     encoded = encoding.encode_for(model, tokenizer, corpus)
     for remark in encoded.remarks:
-        accelerator.print(f"{folder.name}: {remark}")
+        launch.say(accelerator, f"{folder.name}: {remark}")
     return fingerprint, judge(
         model,
         corpus,

@@ -31,6 +31,7 @@ def start() -> Accelerator:
     """
     asked = _num_processes_asked(os.environ)
     no_gpu = not torch.accelerator.is_available()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # else Accelerate warns; set_threads decides
     accelerator = Accelerator(cpu=asked > 1 and no_gpu)
     if accelerator.num_processes != asked:
         raise InputError(
@@ -62,20 +63,28 @@ def _num_processes_asked(environment: Mapping[str, str]) -> int:
     return 1
 
 
+def say(accelerator: Accelerator, text: str) -> None:
+    """Print on the main process alone; Accelerate would on one process of every machine."""
+    if accelerator.is_main_process:
+        accelerator.print(text, flush=True)
+
+
 class Stop:
     """The wish to stop, which a signal to any process tells; a context, in which signals do so.
 
-    Where stopping does no harm the signal raises Interrupted; elsewhere all processes agree on it
-    by agreed(). A second Ctrl-C, a second or more after the first, raises it anywhere.
+    While a run loads, the signal raises Interrupted at once; while it trains, all processes agree
+    on it by agreed(). A second Ctrl-C, a second or more after the first, need not wait.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.signal = 0
+        self.between_updates = True
         self._since = 0.0
         self._at_once = True
-        self._num_processes = accelerator.num_processes
+        self._is_main = accelerator.is_main_process
         # A group of its own for the hosts: asking a GPU would make the host wait for it.
-        self._group = distributed.new_group(backend="gloo") if self._num_processes > 1 else None
+        several = accelerator.num_processes > 1
+        self._group = distributed.new_group(backend="gloo") if several else None
 
     def __enter__(self) -> "Stop":
         self._before = {number: signal.signal(number, self._receive) for number in STOP_SIGNALS}
@@ -91,6 +100,7 @@ class Stop:
         if not self.signal:
             self.signal, self._since = number, time.monotonic()
         if self._at_once or again:
+            self._at_once = False  # what it breaks off is tidied up undisturbed
             raise Interrupted(self.signal)
 
     def agreed(self) -> int:
@@ -101,19 +111,27 @@ class Stop:
         distributed.all_reduce(found, distributed.ReduceOp.MAX, self._group)
         return int(found)
 
+    def wait_for_all(self) -> None:
+        """Come here together: a launcher ends all processes as soon as the first has ended."""
+        if self._group is not None:
+            distributed.barrier(self._group)
+
     def hold(self) -> None:
         """From here on, signals wait for agreed()."""
-        self._at_once = False
+        self._at_once = self.between_updates = False
 
     @contextmanager
     def at_once(self, save: Callable[[], None]) -> Iterator[None]:
-        """A stretch, between updates, that a signal may break off; save() is called first."""
+        """A stretch, between updates, that a signal to the main process breaks off.
+
+        It calls save() then and ends the run; the other processes go on until that ends them.
+        """
         try:
-            self._at_once = True
-            if self.signal:
+            self.between_updates, self._at_once = True, self._is_main
+            if self.signal and self._is_main:
                 raise Interrupted(self.signal)
             yield
-            self._at_once = False
+            self.hold()
         except Interrupted:
             self._at_once = False
             save()
@@ -156,7 +174,7 @@ class Session:
 
     def say(self, text: str) -> None:
         """Print on the main process alone."""
-        self.accelerator.print(text, flush=True)
+        say(self.accelerator, text)
 
 
 @contextmanager
@@ -172,6 +190,8 @@ def session(status: Path) -> Iterator[Session]:
             except RuntimeError as error:
                 if not _lost_the_others(error):
                     raise
+                if stop.signal and stop.between_updates:
+                    raise Interrupted(stop.signal) from None
                 what = str(error).splitlines()[0].partition(". ")[0]
                 raise InputError(
                     f"another process of this run has ended; why stands above, or in its own "

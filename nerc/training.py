@@ -154,6 +154,7 @@ class Training:
                         self.save(checkpoints)
                         saved = time.monotonic()
                     if number:
+                        stop.wait_for_all()
                         raise Interrupted(number)
                 with stop.at_once(lambda: self.save(checkpoints)):
                     started = time.perf_counter()

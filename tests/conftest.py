@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from nerc import sample
 from nerc.data import FILES
@@ -139,6 +140,28 @@ def killed(folder, encoder, tmp_path_factory) -> Path:
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     return repo
+
+
+# 103 sentences: neither 2 nor 3 divide them, nor the 7 of each epoch's last update.
+SAMPLE = "--corpus sample:103 --recipe strong --batch-size 16 --num-threads 1 --precision float32"
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node"]
+
+
+@pytest.fixture(scope="session")
+def by_two(tmp_path_factory) -> Path:
+    """A store with the revision of a run of two processes, SAMPLE and 8 epochs of 7 updates."""
+    repo = tmp_path_factory.mktemp("by_two")
+    command = [*TORCHRUN, "2", "train.py", *SAMPLE.split(), "--epochs", "8", "--repo", str(repo)]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return repo
+
+
+def same_weights(one: Path, two: Path) -> bool:
+    """Whether the revision model_primary is the same, bit for bit, in two stores."""
+    a, b = (load_file(repo / "model_primary/model.safetensors") for repo in (one, two))
+    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
 
 
 def small(folder: Path, encoder: Path) -> list[str]:

@@ -10,18 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import small
-from safetensors.torch import load_file
+from accelerate import Accelerator
+from conftest import SAMPLE, TORCHRUN, same_weights, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nerc import launch
+from nerc import data, launch
 from nerc.config import InputError, Interrupted
 
 ROOT = Path(__file__).parents[1]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-# 103 sentences: neither 2 nor 3 divide them, nor the 7 of each epoch's last update.
-SAMPLE = "--corpus sample:103 --recipe strong --batch-size 16 --num-threads 1 --precision float32"
 
 
 def begin(*command, **env: str) -> subprocess.Popen:
@@ -76,34 +73,41 @@ def metrics(repo: Path) -> dict:
     return json.loads((repo / "model_primary/metrics.json").read_text())
 
 
-def same_weights(one: Path, two: Path) -> bool:
-    a, b = (load_file(repo / "model_primary/model.safetensors") for repo in (one, two))
-    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
-
-
 # ------------------------------------------------------------------- any number of processes
 
 
-def test_processes_and_micro_batches_only_cut_an_update_up(tmp_path):
-    flags = [*SAMPLE.split(), "--dropout", "0", "--epochs", "2"]
-    launches = {
-        "one": [sys.executable, "train.py"],
-        "two": [*TORCHRUN, "2", "train.py"],
-        "three": [*TORCHRUN, "3", "train.py"],
-        "micro": [sys.executable, "train.py", "--micro-batch-words", "60"],
-    }
-    for name, command in launches.items():
-        out = done(*command, *flags, "--repo", tmp_path / name)
-        assert out.count("epoch  1") == 1, "only the main process speaks"
-    losses = dict(curve(tmp_path / "one", "train/loss"))
+WITHOUT_DROPOUT = [*SAMPLE.split(), "--dropout", "0", "--epochs", "2"]
+
+
+@pytest.fixture(scope="module")
+def by_one(tmp_path_factory):
+    """A store with the revision of a run of one process, two epochs without dropout."""
+    repo = tmp_path_factory.mktemp("by_one")
+    done(sys.executable, "train.py", *WITHOUT_DROPOUT, "--repo", repo)
+    return repo
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*TORCHRUN, "2", "train.py"],
+        [*TORCHRUN, "3", "train.py"],
+        [sys.executable, "train.py", "--micro-batch-words", "60"],
+    ],
+    ids=["two processes", "three processes", "four micro-batches"],
+)
+def test_processes_and_micro_batches_only_cut_an_update_up(by_one, tmp_path, command):
+    out = done(*command, *WITHOUT_DROPOUT, "--repo", tmp_path)
+    assert out.count("epoch  1") == 1, "only the main process speaks"
+    losses = dict(curve(by_one, "train/loss"))
     assert list(losses) == list(range(1, 15))
-    reports = metrics(tmp_path / "one")
-    for other in ("two", "three", "micro"):
-        assert dict(curve(tmp_path / other, "train/loss")) == pytest.approx(losses, rel=1e-4)
-        for split, report in metrics(tmp_path / other).items():
-            loss = report.pop("loss")
-            assert loss == pytest.approx(reports[split]["loss"], rel=1e-4)
-            assert report == {k: v for k, v in reports[split].items() if k != "loss"}
+    assert dict(curve(tmp_path, "train/loss")) == pytest.approx(losses, rel=1e-4)
+    found, wanted = metrics(tmp_path), metrics(by_one)
+    for split in ("validation", "test"):
+        loss = wanted[split].pop("loss")
+        assert found[split].pop("loss") == pytest.approx(loss, rel=1e-4)
+        assert found[split]["sentences"] == len(data.load("sample:103", split))
+    assert found == wanted
 
 
 def test_accelerate_launch_of_several_processes_needs_no_gpu(folder, encoder, tmp_path):
@@ -163,12 +167,10 @@ def test_tasks_of_slurm_that_know_nothing_of_each_other_are_refused(environment)
 # ------------------------------------------------------------------- signals
 
 
-def test_a_notice_to_any_process_ends_the_run_and_resume_goes_on_exactly(tmp_path):
+def test_a_notice_to_any_process_ends_the_run_and_resume_goes_on_exactly(by_two, tmp_path):
     flags = [*SAMPLE.split(), "--epochs", "8", "--checkpoint-every", "5"]
     status = tmp_path / "status.json"
     two = [*TORCHRUN, "2", "train.py", *flags]
-    done(*two, "--repo", tmp_path / "whole")
-
     repo = tmp_path / "cut"
     run = begin(*two, "--repo", repo, "--status", status)
     wait_for(lambda: checkpoints(repo), run)
@@ -183,25 +185,23 @@ def test_a_notice_to_any_process_ends_the_run_and_resume_goes_on_exactly(tmp_pat
     out = done(*two, "--repo", repo, "--status", status, "--resume")
     assert f"goes on after update {found['update']} of 56" in out
     assert json.loads(status.read_text())["state"] == "finished"
-    assert same_weights(tmp_path / "whole", repo)
+    assert same_weights(by_two, repo)
     for name in ("train/loss", "validation/f1"):
-        assert curve(repo, name) == curve(tmp_path / "whole", name)
+        assert curve(repo, name) == curve(by_two, name)
     assert [entry.name for entry in repo.iterdir()] == ["model_primary"]
 
 
-def test_a_run_goes_on_with_the_same_batches_on_fewer_processes(tmp_path):
-    flags = [*SAMPLE.split(), "--dropout", "0", "--epochs", "6", "--checkpoint-every", "5"]
-    done(sys.executable, "train.py", *flags, "--repo", tmp_path / "whole")
-    repo = tmp_path / "cut"
-    run = begin(*TORCHRUN, "2", "train.py", *flags, "--repo", repo)
-    wait_for(lambda: checkpoints(repo), run)
-    os.kill(run.pid, signal.SIGTERM)  # the launcher passes it on
+def test_a_run_goes_on_with_the_same_batches_on_fewer_processes(by_one, tmp_path):
+    flags = [*WITHOUT_DROPOUT, "--checkpoint-every", "1", "--repo", tmp_path]
+    run = begin(*TORCHRUN, "2", "train.py", *flags)
+    wait_for(lambda: checkpoints(tmp_path), run)
+    os.kill(children(run)[0], signal.SIGTERM)
     code, _, err = end(run)
     assert code and "interrupted by SIGTERM" in err
-    out = done(sys.executable, "train.py", *flags, "--repo", repo, "--resume")
+    out = done(sys.executable, "train.py", *flags, "--resume")
     assert "it had 2 process(es), and goes on with 1: the same batches" in out
-    whole = dict(curve(tmp_path / "whole", "train/loss"))
-    assert dict(curve(repo, "train/loss")) == pytest.approx(whole, rel=1e-3)
+    losses = dict(curve(by_one, "train/loss"))
+    assert dict(curve(tmp_path, "train/loss")) == pytest.approx(losses, rel=1e-4)
 
 
 @pytest.mark.parametrize("when", ["while it loads", "while it trains"])
@@ -225,10 +225,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, when):
 
 
 def test_a_second_ctrl_c_need_not_wait():
-    class One:
-        num_processes = 1
-
-    with launch.Stop(One()) as stop:
+    with launch.Stop(Accelerator(cpu=True)) as stop:
         stop.hold()
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # the launcher passes on what the terminal sent
@@ -240,11 +237,8 @@ def test_a_second_ctrl_c_need_not_wait():
 
 
 def test_a_signal_between_updates_acts_at_once_and_saves_first():
-    class One:
-        num_processes = 1
-
     saved = []
-    with launch.Stop(One()) as stop:
+    with launch.Stop(Accelerator(cpu=True)) as stop:
         stop.hold()
         with pytest.raises(Interrupted), stop.at_once(lambda: saved.append("during")):
             signal.raise_signal(signal.SIGTERM)

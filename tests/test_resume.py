@@ -4,8 +4,7 @@ import json
 import shutil
 
 import pytest
-from conftest import files, refused, small
-from safetensors.torch import load_file
+from conftest import files, refused, same_weights, small
 
 import train
 from nerc.checkpoints import Checkpoints
@@ -24,11 +23,6 @@ def flags(folder, encoder, repo):
 
 def interrupted(repo):
     return sorted((repo / ".checkpoints/model_primary").glob("update_*"))
-
-
-def same_weights(one, two) -> bool:
-    a, b = (load_file(repo / "model_primary/model.safetensors") for repo in (one, two))
-    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(store, repo, flags, capsys):

@@ -204,23 +204,6 @@ def run(*command: str, **env: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-def test_two_processes_give_the_report_of_one(folder, encoder, tmp_path):
-    flags = [*small(folder, encoder), "--dropout", "0", "--num-threads", "1"]
-    train.main([*flags, "--repo", str(tmp_path / "one")])
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    two = run(*launch, "train.py", *flags, "--repo", str(tmp_path / "two"), ACCELERATE_USE_CPU="1")
-    assert two.returncode == 0, two.stderr
-    assert "2 process(es) on cpu" in two.stdout and two.stdout.count("epoch  1") == 1
-    one, two = (
-        json.loads((tmp_path / repo / "model_primary/metrics.json").read_text())
-        for repo in ("one", "two")
-    )
-    for split in one:
-        for name in ("sentences", "words", "entities", "accuracy", "f1"):
-            assert one[split][name] == two[split][name]
-        assert one[split]["loss"] == pytest.approx(two[split]["loss"], rel=1e-4)
-
-
 def test_accelerate_launch_uses_every_core(folder, encoder, tmp_path):
     launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
     done = run(*launch, "train.py", *small(folder, encoder), "--repo", str(tmp_path))

@@ -56,6 +56,11 @@ class Checkpoints:
         """Those there are, the newest first."""
         return sorted(self.folder.glob("update_*.safetensors"), reverse=True)
 
+    def newest(self) -> int | None:
+        """The update of the newest; None where there is none."""
+        paths = self.paths()
+        return int(paths[0].stem.removeprefix("update_")) if paths else None
+
     def write(self, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
         """Keep tensors and progress (JSON, with its "update") as the newest checkpoint."""
         self.flush()

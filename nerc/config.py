@@ -321,6 +321,10 @@ class _Parser(argparse.ArgumentParser):
             raise SystemExit(2)
         fail(self.prog, f"{message}; see {self.prog} --help")
 
+    def print_help(self, file=None) -> None:
+        if not _rank():
+            super().print_help(file)
+
 
 def _rank() -> int:
     return int(os.environ.get("RANK", "0"))

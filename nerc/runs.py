@@ -164,23 +164,20 @@ def train(
         try:
             final = finish(training, start, checkpoints, keep, session)
         except Interrupted as interrupted:
-            if main and checkpoints.paths():
+            if main and (newest := checkpoints.newest()):
                 interrupted.advice = (
-                    f"at update {training.update:,} of {training.num_updates:,}; go on with the "
-                    f"same command and --resume"
+                    f"its checkpoint is of update {newest:,} of {training.num_updates:,}; go on "
+                    f"with the same command and --resume"
                 )
             raise
         if main:
-            run = {
-                "revision": name,
-                "command": command,
-                **json.loads(record.read_text(encoding="utf-8")),
-                **start.description,
-                **reports.history(training.epochs),
+            known = json.loads(record.read_text(encoding="utf-8"))
+            run = {"revision": name, "command": command} | known | start.description
+            run |= reports.history(training.epochs) | {
                 "resumed_at": training.resumed_at,
                 "seconds": round(time.perf_counter() - training.started, 1),
-                **machine.describe(session.accelerator),
             }
+            run |= machine.describe(session.accelerator)
             with store.publishing(folder, name, overwrite=keep.overwrite) as new:
                 checkpoints.flush()
                 shutil.copytree(checkpoints.logs, new / "logs")
@@ -247,30 +244,32 @@ def left_to_do(
     InputError where there is an interrupted run but no --resume, or one that is not this run.
     """
     record = checkpoints.folder / "run.json"
-    unfinished = checkpoints.paths() and record.exists()
-    finished = (store.folder / name / "run.json").exists()
+    place = store.folder / name
+    known = _read(record) if checkpoints.paths() and record.exists() else None
+    kept = revisions.read_run(place) if place.exists() else None
     if not keep.resume:
-        if unfinished and not keep.overwrite:
+        if known and not keep.overwrite:
             raise InputError(
                 f"an interrupted run of {name} is in {checkpoints.folder}; give --resume to go on "
                 f"with it, or --overwrite to start anew"
             )
         return "all"
-    known = _read(record) if unfinished else None
-    kept = revisions.read_run(store.folder / name) if finished else None
     if known and kept and kept.get("id") == known["id"]:
         return "nothing"  # a kill came after the last step but one
-    if known is None and kept is None:
-        return "all"
-    where = checkpoints.folder if known else store.folder / name
-    if changes := differences(known or kept, now):
-        if keep.overwrite:
+    if run := known or kept:
+        changes = differences(run, now)
+        if changes and not keep.overwrite:
+            where = checkpoints.folder if known else place
+            raise InputError(
+                f"--resume: {where} is of another run: {'; '.join(changes)}; give what it was, or "
+                f"--overwrite to start anew"
+            )
+        if not changes and not known:
+            return "nothing"
+        if changes:
             return "all"
-        raise InputError(
-            f"--resume: {where} is of another run: {'; '.join(changes)}; give what it was, or "
-            f"--overwrite to start anew"
-        )
-    return "the rest" if known else "nothing"
+    store.check_free(name, overwrite=keep.overwrite)
+    return "the rest" if known else "all"
 
 
 def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -178,7 +178,8 @@ def test_a_notice_to_any_process_ends_the_run_and_resume_goes_on_exactly(by_two,
     code, _, err = end(run)
     found = json.loads(status.read_text())
     assert code and found["state"] == "interrupted" and found["updates"] == 56
-    assert f"interrupted by SIGUSR1: at update {found['update']} of 56; go on with" in err
+    said = f"interrupted by SIGUSR1: its checkpoint is of update {found['update']} of 56; go on"
+    assert said in err
     assert err.count("interrupted by") == 1
     assert checkpoints(repo)[-1] == f"update_{found['update']:07d}.safetensors"
 

@@ -97,6 +97,18 @@ def test_the_same_corpus_in_another_place_is_the_same(repo, flags, folder, tmp_p
     assert same_weights(store, repo)
 
 
+def test_a_revision_that_stands_in_the_way_is_seen_before_the_work(repo, flags, store, capsys):
+    shutil.copytree(store / "model_primary", repo / "model_primary")  # made by another run
+    before = interrupted(repo)
+    message = refused(train, capsys, *flags, "--resume")
+    assert "revision model_primary is in" in message and "--overwrite" in message
+    assert interrupted(repo) == before
+    train.main([*flags, "--resume", "--overwrite"])
+    assert "goes on after" in capsys.readouterr().out
+    run = json.loads((repo / "model_primary/run.json").read_text())
+    assert run["resumed_at"] and [entry.name for entry in repo.iterdir()] == ["model_primary"]
+
+
 def test_a_damaged_checkpoint_is_passed_over_aloud(repo, flags, store, capsys):
     older, newest = interrupted(repo)
     newest.write_bytes(newest.read_bytes()[:-100])

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parents[1]
-RUN = "--corpus sample:500 --recipe strong --epochs 5 --num-threads 1 --checkpoint-every 2"
+RUN = "--corpus sample:500 --recipe strong --epochs 8 --num-threads 1 --checkpoint-every 1"
 # float32 is what every machine computes in.
 RUN += " --precision float32 --revision run"
 

@@ -48,8 +48,7 @@ def run(
         store.path(network.start)
     if keep.status is not None:
         files.check_file(Path(keep.status), "--status")
-    status = Path(keep.status) if keep.status else store.run_folder(name) / "status.json"
-    with launch.session(status) as session:
+    with launch.session(keep.status and Path(keep.status)) as session, runs.advised(store, name):
         accelerator, say = session.accelerator, session.say
         threads = machine.set_threads(config.num_threads)
         precision = machine.choose_precision(config.precision, accelerator.device)

@@ -29,7 +29,7 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder, self.logs = folder, folder / "logs"
         self._writer = None
-        for half in folder.glob(".*"):  # what a killed run was writing
+        for half in folder.glob(".update_*"):  # what a killed run was writing
             half.unlink()
 
     def __enter__(self) -> "Checkpoints":
@@ -54,12 +54,11 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """Those there are, the newest first."""
-        return sorted(self.folder.glob("update_*.safetensors"), reverse=True)
+        return sorted(self.folder.glob("update_*.safetensors"), key=_update, reverse=True)
 
     def newest(self) -> int | None:
         """The update of the newest; None where there is none."""
-        paths = self.paths()
-        return int(paths[0].stem.removeprefix("update_")) if paths else None
+        return max(map(_update, self.paths()), default=None)
 
     def write(self, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
         """Keep tensors and progress (JSON, with its "update") as the newest checkpoint."""
@@ -91,14 +90,14 @@ class Checkpoints:
                 remarks.append(f"{path}: is damaged and passed over: {error}")
                 continue
             for newer in self.paths():
-                if newer > path:
+                if _update(newer) > _update(path):
                     newer.unlink()
             remarks += self._cut_logs(progress.pop("logs"))
             return tensors, progress, remarks
         if remarks:
             raise InputError(
                 f"none of the checkpoints can be read ({'; '.join(remarks)}); mend the disk, or "
-                f"give --overwrite to start anew"
+                f"give --overwrite without --resume to start anew"
             )
         return None
 
@@ -109,7 +108,7 @@ class Checkpoints:
         damaged = []
         for path, size in ((self.logs / name, size) for name, size in sizes.items()):
             if not path.exists() or path.stat().st_size < size:
-                damaged.append(f"{path}: is shorter than it was, the curves will have a gap")
+                damaged.append(f"{path}: is not what it was, the curves will have a gap")
             else:
                 os.truncate(path, size)
         return damaged
@@ -119,6 +118,10 @@ class Checkpoints:
         for path in self.paths():
             path.unlink()
         shutil.rmtree(self.logs, ignore_errors=True)
+
+
+def _update(path: Path) -> int:
+    return int(path.stem.removeprefix("update_"))
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -274,7 +274,7 @@ class StoreConfig:
         """--checkpoint-every as (updates, seconds), inf for the one that does not count."""
         if self.checkpoint_every == "never":
             return sys.maxsize, math.inf
-        match = re.fullmatch(r"([0-9]+)([smh]?)", self.checkpoint_every)
+        match = re.fullmatch(r"([0-9]{1,9})([smh]?)", self.checkpoint_every)
         wanted = "a time such as 30s, 15m or 2h, a number of updates, or never"
         ok = match is not None and int(match[1]) > 0
         _check(ok, "checkpoint_every", wanted, self.checkpoint_every)

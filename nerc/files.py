@@ -47,13 +47,11 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file, whole or not at all, and see it on the disk."""
+    """Write a safetensors file, whole or not at all."""
 
     def write(temporary: Path) -> None:
         with system_errors(path):
             save_file(tensors, temporary, metadata)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
 
     _write(path, write)
 
@@ -65,6 +63,8 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # on the disk before it has its name
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:

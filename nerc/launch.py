@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from torch import distributed
 from nerc.config import InputError, Interrupted
 from nerc.files import write_json
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 _HOW = (
     "launch with: accelerate launch train.py (every GPU), or torchrun --nproc_per_node N train.py"
 )
@@ -43,8 +44,15 @@ def start() -> Accelerator:
 
 def _num_processes_asked(environment: Mapping[str, str]) -> int:
     """How many processes the launcher, whichever it was, started or was asked for."""
-    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
-    groups = int(environment.get("GROUP_WORLD_SIZE", tasks))  # launchers that know of each other
+
+    def number(name: str, default: int) -> int:
+        text = environment.get(name, str(default))
+        if not text.isdecimal():
+            raise InputError(f"the environment's {name} is {text!r}, wanted a number; {_HOW}")
+        return int(text)
+
+    tasks = number("SLURM_STEP_NUM_TASKS", 1)
+    groups = number("GROUP_WORLD_SIZE", tasks)  # launchers that know of each other
     if tasks > 1 and ("WORLD_SIZE" not in environment or groups != tasks):
         raise InputError(
             f"srun started {tasks} tasks that know nothing of each other, each would be a run of "
@@ -55,18 +63,25 @@ def _num_processes_asked(environment: Mapping[str, str]) -> int:
     if by_accelerate and "MASTER_ADDR" in environment and "WORLD_SIZE" not in environment:
         raise InputError(
             "accelerate launch was asked for several processes on a CPU and started one; launch "
-            "with: torchrun --nproc_per_node N train.py (for one process, unset MASTER_ADDR)"
+            "with: torchrun --nproc_per_node N train.py (for one process, give it --num_processes "
+            "1, and unset MASTER_ADDR where you have set it)"
         )
     for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"):
         if name in environment:
-            return int(environment[name])
+            asked = number(name, 1)
+            if asked > 1 and "MASTER_ADDR" not in environment:
+                raise InputError(f"{name} is {asked} and no MASTER_ADDR says where to meet; {_HOW}")
+            return asked
     return 1
 
 
 def say(accelerator: Accelerator, text: str) -> None:
     """Print on the main process alone; Accelerate would on one process of every machine."""
     if accelerator.is_main_process:
-        accelerator.print(text, flush=True)
+        try:
+            accelerator.print(text, flush=True)
+        except BrokenPipeError:  # nobody reads on, which is no reason to lose the work
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Stop:
@@ -87,7 +102,11 @@ class Stop:
         self._group = distributed.new_group(backend="gloo") if several else None
 
     def __enter__(self) -> "Stop":
-        self._before = {number: signal.signal(number, self._receive) for number in STOP_SIGNALS}
+        self._before = {}
+        for number in STOP_SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup asks for that
+            self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_) -> None:
@@ -144,7 +163,7 @@ class Status:
     EVERY = 5.0  # seconds, at least, between two writes while it runs
 
     def __init__(self, path: Path | None) -> None:
-        self.path, self.facts = path, {"update": 0}
+        self.path, self.facts = path, {}
         self._written = -math.inf
 
     def running(self, update: int) -> None:
@@ -178,8 +197,8 @@ class Session:
 
 
 @contextmanager
-def session(status: Path) -> Iterator[Session]:
-    """Start; on the way out, leave in the status file how it ended."""
+def session(status: Path | None) -> Iterator[Session]:
+    """Start; on the way out, leave in the status file, where there is one, how it ended."""
     accelerator = start()
     note = Status(status if accelerator.is_main_process else None)
     with Stop(accelerator) as stop:
@@ -192,10 +211,9 @@ def session(status: Path) -> Iterator[Session]:
                     raise
                 if stop.signal and stop.between_updates:
                     raise Interrupted(stop.signal) from None
-                what = str(error).splitlines()[0].partition(". ")[0]
                 raise InputError(
-                    f"another process of this run has ended; why stands above, or in its own "
-                    f"output ({what})"
+                    "another process of this run has ended; why stands above, or in its own "
+                    "output; with --resume the run goes on from its last checkpoint"
                 ) from None
         except Interrupted:
             note.write("interrupted")

@@ -5,8 +5,8 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,12 +139,17 @@ def train(
         store.working(name) if main else nullcontext() as folder,
         Checkpoints(folder) if main else nullcontext() as checkpoints,
     ):
-        todo = left_to_do(store, name, keep, checkpoints, start.description) if main else None
+        if main and keep.status is None:  # the lock is held: it is nobody else's
+            session.status.path = folder / "status.json"
+        todo = None
+        if main:
+            todo, remark = left_to_do(store, name, keep, checkpoints, start.description)
+            if remark:
+                session.say(remark)
         todo = from_main(session.accelerator, todo)
         if main and todo != "the rest":
             checkpoints.clear()
         if todo == "nothing":
-            session.status.facts.clear()
             return None
         training = Training(
             start.model,
@@ -161,15 +166,9 @@ def train(
             resume(training, checkpoints, session, start.description)
         elif main:
             write_json(record, {"id": uuid.uuid4().hex} | start.description)
-        try:
-            final = finish(training, start, checkpoints, keep, session)
-        except Interrupted as interrupted:
-            if main and (newest := checkpoints.newest()):
-                interrupted.advice = (
-                    f"its checkpoint is of update {newest:,} of {training.num_updates:,}; go on "
-                    f"with the same command and --resume"
-                )
-            raise
+        session.status.facts |= {"updates": training.num_updates}
+        session.status.write("running", update=training.update)
+        final = finish(training, start, checkpoints, keep, session)
         if main:
             known = json.loads(record.read_text(encoding="utf-8"))
             run = {"revision": name, "command": command} | known | start.description
@@ -180,7 +179,8 @@ def train(
             run |= machine.describe(session.accelerator)
             with store.publishing(folder, name, overwrite=keep.overwrite) as new:
                 checkpoints.flush()
-                shutil.copytree(checkpoints.logs, new / "logs")
+                if checkpoints.logs.exists():  # a disk may have lost them
+                    shutil.copytree(checkpoints.logs, new / "logs")
                 revisions.save(new, name, start.model, start.tokenizer, final, run)
             checkpoints.clear()
     return final
@@ -200,7 +200,6 @@ def finish(
             start.model, start.corpora[split], start.encoded[split], accelerator=session.accelerator
         )
 
-    session.status.facts |= {"updates": training.num_updates}
     has_validation = "validation" in start.corpora
     for epoch in training.run(
         (lambda: report_on("validation")) if has_validation else None,
@@ -238,38 +237,52 @@ def resume(
 
 def left_to_do(
     store: Store, name: str, keep: StoreConfig, checkpoints: Checkpoints, now: dict[str, Any]
-) -> str:
+) -> tuple[str, str]:
     """Of the run that now describes: "all", "the rest" (from a checkpoint) or "nothing".
 
-    InputError where there is an interrupted run but no --resume, or one that is not this run.
+    And a remark where work is thrown away. InputError where there is an interrupted run but no
+    --resume, or one that is not this run, or a revision that would be in the way.
     """
-    record = checkpoints.folder / "run.json"
-    place = store.folder / name
-    known = _read(record) if checkpoints.paths() and record.exists() else None
-    kept = revisions.read_run(place) if place.exists() else None
+    place, newest = store.folder / name, checkpoints.newest()
+    thrown = f"the interrupted run of {name}, at update {newest}, is thrown away" if newest else ""
     if not keep.resume:
-        if known and not keep.overwrite:
+        if newest and not keep.overwrite:
             raise InputError(
                 f"an interrupted run of {name} is in {checkpoints.folder}; give --resume to go on "
                 f"with it, or --overwrite to start anew"
             )
-        return "all"
+        return "all", thrown
+    known = _read(checkpoints.folder / "run.json") if newest else None
+    kept = revisions.read_run(place) if place.exists() else None
     if known and kept and kept.get("id") == known["id"]:
-        return "nothing"  # a kill came after the last step but one
-    if run := known or kept:
-        changes = differences(run, now)
-        if changes and not keep.overwrite:
-            where = checkpoints.folder if known else place
-            raise InputError(
-                f"--resume: {where} is of another run: {'; '.join(changes)}; give what it was, or "
-                f"--overwrite to start anew"
-            )
-        if not changes and not known:
-            return "nothing"
-        if changes:
-            return "all"
+        return "nothing", ""  # a kill came after the last step but one
+    changes = differences(known or kept, now) if known or kept else []
+    if changes and not keep.overwrite:
+        raise InputError(
+            f"--resume: {checkpoints.folder if known else place} is of another run: "
+            f"{'; '.join(changes)}; give what it was, or --overwrite to start anew"
+        )
+    if changes:
+        return "all", thrown and f"{thrown}: {'; '.join(changes)}"
+    if kept and not known:
+        return "nothing", ""
     store.check_free(name, overwrite=keep.overwrite)
-    return "the rest" if known else "all"
+    return ("the rest" if known else "all"), ""
+
+
+@contextmanager
+def advised(store: Store, name: str) -> Iterator[None]:
+    """Let Interrupted say how to go on, where there is something to go on from."""
+    try:
+        yield
+    except Interrupted as interrupted:
+        folder = store.run_folder(name)
+        if newest := Checkpoints(folder).newest():
+            interrupted.advice = (
+                f"its checkpoint is of update {newest:,}, in {folder}; go on with the same command "
+                f"and --resume"
+            )
+        raise
 
 
 def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -280,6 +293,8 @@ def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
         one, two = old.get(name), new.get(name)
         if name == "encoder" and one and two:  # machines keep it in different places
             one, two = Path(one).name, Path(two).name
+        if name == "precision" and known.get("precision") == now["precision"]:
+            continue  # auto came to the same
         if name not in _CHANGE_NOTHING and one != two:
             found.append(f"--{name.replace('_', '-')} was {one}, is {two}")
     for split in dict.fromkeys([*known["data"], *now["data"]]):
@@ -300,8 +315,11 @@ def _size(corpus: dict[str, Any] | None) -> str:
 def _read(record: Path) -> dict[str, Any]:
     try:
         known = json.loads(record.read_text(encoding="utf-8"))
-        if isinstance(known["id"], str) and isinstance(known["config"], dict):
+        parts = known["config"], known["data"]
+        if isinstance(known["id"] + known["precision"], str) and all(map(dict.items, parts)):
             return known
     except (OSError, ValueError, TypeError, KeyError):
         pass
-    raise InputError(f"{record}: is damaged; give --overwrite to start anew")
+    raise InputError(
+        f"{record}: is missing or damaged; give --overwrite without --resume to start anew"
+    )

@@ -160,6 +160,7 @@ class Training:
                     started = time.perf_counter()
                     report = judge() if judge else None
                 self._end_epoch(report, time.perf_counter() - started)
+                status.write("running", update=self.update)
                 yield self.epochs[-1]
         if self.best:
             self.model.load_state_dict(self.best)

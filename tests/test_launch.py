@@ -132,7 +132,7 @@ def test_accelerate_that_starts_one_process_for_two_is_refused(folder, encoder, 
     assert "torchrun --nproc_per_node" in err and not (tmp_path / "models").exists()
 
 
-BY_TORCHRUN = {"WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"}
+BY_TORCHRUN = {"WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "a"}
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,11 @@ BY_TORCHRUN = {"WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"}
         ({}, 1),
         ({"MASTER_ADDR": "node1", "MASTER_PORT": "1"}, 1),  # a template's, for python train.py
         ({"ACCELERATE_MIXED_PRECISION": "no"}, 1),
-        (BY_TORCHRUN | {"MASTER_ADDR": "a", "ACCELERATE_MIXED_PRECISION": "no"}, 4),
+        (BY_TORCHRUN | {"ACCELERATE_MIXED_PRECISION": "no"}, 4),
         (BY_TORCHRUN | {"SLURM_STEP_NUM_TASKS": "2"}, 4),
-        ({"SLURM_STEP_NUM_TASKS": "4", "WORLD_SIZE": "4"}, 4),  # a task for each process
-        ({"OMPI_COMM_WORLD_SIZE": "3"}, 3),
+        # A task for each process.
+        ({"SLURM_STEP_NUM_TASKS": "4", "WORLD_SIZE": "4", "MASTER_ADDR": "a"}, 4),
+        ({"OMPI_COMM_WORLD_SIZE": "3", "MASTER_ADDR": "a"}, 3),
         ({"SLURM_STEP_NUM_TASKS": "1"}, 1),
     ],
 )
@@ -164,6 +165,18 @@ def test_tasks_of_slurm_that_know_nothing_of_each_other_are_refused(environment)
         launch._num_processes_asked(environment)
 
 
+@pytest.mark.parametrize(
+    "environment, message",
+    [
+        ({"WORLD_SIZE": "2"}, "no MASTER_ADDR says where to meet"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', wanted a number"),
+    ],
+)
+def test_an_environment_that_says_half_is_refused(environment, message):
+    with pytest.raises(InputError, match=message):
+        launch._num_processes_asked(environment)
+
+
 # ------------------------------------------------------------------- signals
 
 
@@ -178,7 +191,7 @@ def test_a_notice_to_any_process_ends_the_run_and_resume_goes_on_exactly(by_two,
     code, _, err = end(run)
     found = json.loads(status.read_text())
     assert code and found["state"] == "interrupted" and found["updates"] == 56
-    said = f"interrupted by SIGUSR1: its checkpoint is of update {found['update']} of 56; go on"
+    said = f"interrupted by SIGUSR1: its checkpoint is of update {found['update']}, in {repo}"
     assert said in err
     assert err.count("interrupted by") == 1
     assert checkpoints(repo)[-1] == f"update_{found['update']:07d}.safetensors"
@@ -223,6 +236,28 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, when):
         assert "go on with the same command and --resume" in err and checkpoints(repo)
     else:
         assert "it had nothing to keep yet" in err and not repo.exists()
+
+
+def test_a_reader_that_goes_away_is_no_reason_to_lose_the_work(folder, encoder, tmp_path):
+    flags = [*small(folder, encoder), "--repo", tmp_path / "models"]
+    run = begin(sys.executable, "train.py", *flags)
+    run.stdout.close()
+    assert run.wait(timeout=60) == 0, run.stderr.read()
+    assert (tmp_path / "models/model_primary/metrics.json").exists()
+
+
+def test_a_terminal_that_goes_away_stops_the_run_unless_nohup_says_otherwise():
+    with launch.Stop(Accelerator(cpu=True)) as stop:
+        stop.hold()
+        signal.raise_signal(signal.SIGHUP)
+        assert stop.agreed() == signal.SIGHUP
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with launch.Stop(Accelerator(cpu=True)) as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.agreed() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_ctrl_c_need_not_wait():

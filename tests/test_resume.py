@@ -69,7 +69,9 @@ def test_an_interrupted_run_is_not_lost_by_starting_anew_without_a_word(repo, fl
     assert "give --resume to go on with it, or --overwrite to start anew" in message
     assert interrupted(repo) == before
     train.main([*flags, "--overwrite"])
-    assert same_weights(store, repo) and "goes on after" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "goes on after" not in out and "is thrown away" in out
+    assert same_weights(store, repo)
 
 
 def test_a_changed_configuration_is_refused_with_the_difference(repo, flags, store, capsys):
@@ -126,9 +128,32 @@ def test_where_every_checkpoint_is_damaged_the_run_is_refused(repo, flags, capsy
     assert interrupted(repo)
 
 
-def test_a_damaged_record_of_the_run_is_refused(repo, flags, capsys):
-    (repo / ".checkpoints/model_primary/run.json").write_text("{")
-    assert "run.json: is damaged; give --overwrite" in refused(train, capsys, *flags, "--resume")
+@pytest.mark.parametrize("content", [None, "{", '{"id": "x", "config": {}}', "[]"])
+def test_without_the_record_of_the_run_nothing_is_thrown_away(repo, flags, store, capsys, content):
+    record = repo / ".checkpoints/model_primary/run.json"
+    record.unlink()
+    if content:
+        record.write_text(content)
+    before = interrupted(repo)
+    message = refused(train, capsys, *flags, "--resume")
+    assert "run.json: is missing or damaged; give --overwrite without --resume" in message
+    assert interrupted(repo) == before
+    train.main([*flags, "--overwrite"])
+    assert same_weights(store, repo)
+
+
+def test_a_revision_with_a_damaged_record_can_be_overwritten(store, folder, encoder, tmp_path):
+    repo = shutil.copytree(store, tmp_path / "models")
+    (repo / "model_primary/run.json").write_text("{")
+    train.main([*small(folder, encoder), "--repo", str(repo), "--overwrite"])
+    assert json.loads((repo / "model_primary/run.json").read_text())["kept_epoch"]
+
+
+def test_curves_that_were_lost_do_not_keep_the_run_from_its_end(repo, flags, store, capsys):
+    shutil.rmtree(repo / ".checkpoints/model_primary/logs")
+    (repo / ".checkpoints/model_primary/.snapshot").mkdir()  # file systems have such folders
+    train.main([*flags, "--resume"])
+    assert "the curves will have a gap" in capsys.readouterr().out and same_weights(store, repo)
 
 
 def test_a_disk_that_is_full_at_a_checkpoint_ends_the_run_and_room_lets_it_go_on(

@@ -242,7 +242,9 @@ def test_a_reader_that_goes_away_is_no_reason_to_lose_the_work(folder, encoder, 
     flags = [*small(folder, encoder), "--repo", tmp_path / "models"]
     run = begin(sys.executable, "train.py", *flags)
     run.stdout.close()
-    assert run.wait(timeout=60) == 0, run.stderr.read()
+    with run.stderr:
+        err = run.stderr.read()
+    assert run.wait(timeout=60) == 0, err
     assert (tmp_path / "models/model_primary/metrics.json").exists()
 
 

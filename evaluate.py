@@ -30,6 +30,8 @@ def run(config: EvaluateConfig) -> None:
         files.check_file(Path(config.json), "--json")
     accelerator = launch.start()
     machine.set_threads(config.num_threads)
+    if machine.choose_precision(config.precision, accelerator.device) == "bf16":
+        launch.say(accelerator, "computed in bf16: figures differ a little between machines")
     found, tables = {}, {}
     for name, folder in folders.items():
         source, found[name] = report_on(folder, config, accelerator)
@@ -46,7 +48,7 @@ def run(config: EvaluateConfig) -> None:
 
 def report_on(folder: Path, config: EvaluateConfig, accelerator):
     """What the corpus is known by, and the report of one revision on it, in float32."""
-    from nerc import encoding, launch, revisions
+    from nerc import encoding, launch, machine, revisions
     from nerc.data import check_tags, load
     from nerc.prediction import judge
 
@@ -76,6 +78,7 @@ def report_on(folder: Path, config: EvaluateConfig, accelerator):
         encoded,
         how=config.decode,
         batch_size=config.batch_size,
+        bf16=machine.choose_precision(config.precision, accelerator.device) == "bf16",
         accelerator=accelerator,
     )
 

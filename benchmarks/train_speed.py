@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # run from anywhere
 LR = 2e-4  # of encoder and classifier, both sides
 PEER = "Trainer"
 # name -> what it differs in. Ours: flags of train.py; the Trainer's: its arguments.
@@ -144,7 +145,10 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
     set_seed(given.repeats)
     inventory = tags.inventory(tags.CONLL_TYPES)[:9]
     tokenizer = AutoTokenizer.from_pretrained(given.encoder)
-    model = BertForTokenClassification.from_pretrained(given.encoder, num_labels=len(inventory))
+    # Weights kept in half precision would train in it, many times slower on a CPU.
+    model = BertForTokenClassification.from_pretrained(
+        given.encoder, num_labels=len(inventory), dtype=torch.float32
+    )
 
     def rows(corpus) -> list[dict]:
         encoded = tokenizer([list(s.words) for s in corpus], is_split_into_words=True)
@@ -200,12 +204,11 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
         )
         trainer.train()
         found = trainer.predict(rows(validation))
-    gold = [list(sentence.tags) for sentence in validation]
-    best = found.predictions.argmax(-1)
-    predicted = [
-        [inventory[i] for i in row[labels != -100]]
-        for row, labels in zip(best, np.asarray(found.label_ids), strict=True)
-    ]
+    rows_of_ids = zip(found.predictions.argmax(-1), np.asarray(found.label_ids), strict=True)
+    predicted, gold = [], []  # in the order of the Trainer, which may group these by length, too
+    for best, labels in rows_of_ids:
+        predicted.append([inventory[i] for i in best[labels != -100]])
+        gold.append([inventory[i] for i in labels[labels != -100]])
     speed = train.num_words / clock.seconds
     return {"words_per_second": round(speed), "f1": f1_score(gold, predicted)}
 

@@ -300,7 +300,16 @@ class EvaluateConfig:
         "word by itself",
         ("viterbi", "argmax"),
     )
-    batch_size: int = option(64, "sentences computed together; changes no prediction")
+    batch_size: int | None = option(
+        None,
+        "sentences computed together, which changes no prediction. Default: what suits the device",
+    )
+    precision: str = option(
+        "float32",
+        "float32, whose figures are the same everywhere; bf16 for speed, where the device computes "
+        "in it; auto: the faster of the two. The output says bf16",
+        ("float32", "bf16", "auto"),
+    )
     json: str | None = option(
         None, "write the reports to this file as {revision: {split: {figures}}}"
     )
@@ -310,7 +319,8 @@ class EvaluateConfig:
         _check(bool(self.revision), "revision", "followed by one or more names", "")
         names = " ".join(self.revision)
         _check(len(set(self.revision)) == len(self.revision), "revision", "different names", names)
-        _check(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
+        size = self.batch_size
+        _check(size is None or size >= 1, "batch_size", "1 or more", size)
         threads = self.num_threads
         _check(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
 

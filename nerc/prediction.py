@@ -18,7 +18,8 @@ from nerc.encoding import Encoded, collate
 from nerc.metrics import Report, report
 from nerc.model import NERSmall
 
-BATCH_SIZE = 64  # sentences computed together; past that a batch gains no speed on a CPU
+# Cells of the grid of word pieces that are computed together: enough to keep the device busy.
+BATCH_PIECES = {"cpu": 1024, "cuda": 32768}
 _VITERBI_CHUNK = 512  # sentences decoded together
 
 
@@ -27,13 +28,16 @@ def predict(
     model: NERSmall,
     encoded: Encoded,
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
+    bf16: bool = False,
     accelerator: Accelerator | None = None,
 ) -> list[np.ndarray]:
     """Log-probabilities (words, tags a word may have) of each sentence, float32, in their order.
 
-    The tags are model.config.word_tags; those of no word (special ones) have no probability. With
-    an accelerator of several processes, each computes a share and every one gets the whole.
+    The tags are model.config.word_tags; those of no word (special ones) have no probability.
+    batch_size sentences, or as many as suit the device, are computed together; sentences of like
+    length, so that next to nothing is padding. With an accelerator of several processes, each
+    computes a share and every one gets the whole.
     """
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     was_training = model.training
@@ -43,24 +47,38 @@ def predict(
         [inventory.index(t) for t in model.config.word_tags], device=model.device
     )
     by_length = np.argsort(encoded.num_pieces(), kind="stable")[::-1][rank::world]
-    starts = range(0, len(by_length), batch_size)
+    batches = _batches(by_length, encoded.num_pieces()[by_length], batch_size, model.device.type)
     quiet = rank > 0 or not sys.stderr.isatty()
     found: list[tuple[int, np.ndarray]] = []
-    for start in tqdm(starts, desc="tagging", leave=False, disable=quiet):
-        sentences = by_length[start : start + batch_size]
-        batch = collate(encoded, sentences)
-        logits = model(**batch.inputs(model.device)).logits[..., columns]  # (S, W, tags)
-        rows = logits.float().log_softmax(dim=-1).cpu().numpy()
-        lengths = batch.num_words.tolist()
-        found += [
-            (int(sentence), row[:length].copy())
-            for sentence, row, length in zip(sentences, rows, lengths, strict=True)
-        ]
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        for sentences in tqdm(batches, desc="tagging", leave=False, disable=quiet):
+            batch = collate(encoded, sentences)
+            logits = model(**batch.inputs(model.device)).logits[..., columns]  # (S, W, tags)
+            rows = logits.float().log_softmax(dim=-1).cpu().numpy()
+            lengths = batch.num_words.tolist()
+            found += [
+                (int(sentence), row[:length].copy())
+                for sentence, row, length in zip(sentences, rows, lengths, strict=True)
+            ]
     model.train(was_training)
     found = gather_object(found) if world > 1 else found
     result = dict(found)
     assert len(found) == len(result) == len(encoded), "a sentence was judged twice or not at all"
     return [result[i] for i in range(len(encoded))]
+
+
+def _batches(
+    sentences: np.ndarray, num_pieces: np.ndarray, batch_size: int | None, device: str
+) -> list[np.ndarray]:
+    """Cut sentences, the longest first, into batches of batch_size, or of a grid that suits."""
+    if batch_size is not None:
+        return [sentences[i : i + batch_size] for i in range(0, len(sentences), batch_size)]
+    start, batches = 0, []
+    while start < len(sentences):
+        size = max(1, BATCH_PIECES.get(device, 1024) // int(num_pieces[start] + 2))
+        batches.append(sentences[start : start + size])
+        start += size
+    return batches
 
 
 def decode(
@@ -86,11 +104,12 @@ def judge(
     encoded: Encoded,
     *,
     how: str = "viterbi",
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
+    bf16: bool = False,
     accelerator: Accelerator | None = None,
 ) -> Report:
     """The report of model on corpus, of which encoded is the encoding."""
-    found = predict(model, encoded, batch_size=batch_size, accelerator=accelerator)
+    found = predict(model, encoded, batch_size=batch_size, bf16=bf16, accelerator=accelerator)
     word_tags = model.config.word_tags
     return report(corpus, found, decode(found, word_tags, how), word_tags)
 

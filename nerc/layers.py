@@ -50,7 +50,10 @@ def bilstm(lstm: nn.LSTM, words: torch.Tensor, num_words: torch.Tensor) -> torch
         torch.stack([getattr(lstm, f"{name}_l0"), getattr(lstm, f"{name}_l0_reverse")])
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     ]
-    hidden = _TwoLSTMs.apply(inputs, *weights, batch_sizes)  # (D, N, H)
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else words.dtype
+    with torch.autocast("cpu", enabled=False):
+        inputs = inputs.to(weights[0].dtype)
+        hidden = _TwoLSTMs.apply(inputs, *weights, batch_sizes, dtype)  # (D, N, H)
     empty = hidden.new_zeros(len(flat), lstm.hidden_size)
     grids = [empty.index_copy(0, index, h) for index, h in zip((forth, back), hidden, strict=True)]
     return torch.cat(grids, dim=1).view(*words.shape[:2], -1)
@@ -75,15 +78,16 @@ class _TwoLSTMs(torch.autograd.Function):
     """Two LSTMs side by side over sequences packed time-major (torch.nn.LSTM's equations).
 
     What does not depend on the step before is computed for all steps at once, the gradients of the
-    weights above all.
+    weights above all. Products are computed in dtype, gates and cells in that of the arguments.
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx, x, w_ih, w_hh, b_ih, b_hh, batch_sizes):
+    def forward(ctx, x, w_ih, w_hh, b_ih, b_hh, batch_sizes, dtype):
         # x (D, N, I); w_ih (D, 4 H, I); w_hh (D, 4 H, H); b (D, 4 H); gates in order i, f, g, o
+        x, w_ih, w_hh = x.to(dtype), w_ih.to(dtype), w_hh.to(dtype)
         size = w_hh.shape[2]
-        gates = torch.baddbmm((b_ih + b_hh)[:, None], x, w_ih.transpose(1, 2))  # (D, N, 4 H)
+        gates = (x @ w_ih.transpose(1, 2)).to(b_ih.dtype)  # (D, N, 4 H)
+        gates += (b_ih + b_hh)[:, None]
         cells = gates.new_empty(*gates.shape[:2], size)
         hidden = torch.empty_like(cells)
         recurrent = w_hh.transpose(1, 2)
@@ -93,7 +97,7 @@ class _TwoLSTMs(torch.autograd.Function):
             gate = gates[:, now]
             if before is not None:
                 before = slice(before, before + batch_size)
-                gate.baddbmm_(hidden[:, before], recurrent)
+                gate += hidden[:, before].to(dtype) @ recurrent
             gate[..., : 2 * size].sigmoid_()
             gate[..., 2 * size : 3 * size].tanh_()
             gate[..., 3 * size :].sigmoid_()
@@ -109,7 +113,6 @@ class _TwoLSTMs(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx, grad_hidden):
         x, w_ih, w_hh, gates, cells, hidden = ctx.saved_tensors
         sizes, first = ctx.batch_sizes, ctx.batch_sizes[0]
@@ -146,9 +149,11 @@ class _TwoLSTMs(torch.autograd.Function):
             if t:
                 grad_cell = d_cell * f[:, now]
                 earlier = slice(starts[t - 1], starts[t - 1] + sizes[t])
-                grad_hidden[:, earlier].baddbmm_(gate, w_hh)
-        by_gate = grad_gates.transpose(1, 2)  # (D, 4 H, N)
-        grad_w_hh = by_gate[:, :, first:] @ hidden[:, before]
+                grad_hidden[:, earlier] += gate.to(w_hh.dtype) @ w_hh
         grad_b = grad_gates.sum(dim=1)
+        low = grad_gates.to(x.dtype)
+        by_gate = low.transpose(1, 2)  # (D, 4 H, N)
+        products = low @ w_ih, by_gate @ x, by_gate[:, :, first:] @ hidden[:, before].to(x.dtype)
+        grads = [product.to(grad_b.dtype) for product in products]
         # Two tensors: what adds up or clips gradients in place would do it twice to a shared one.
-        return grad_gates @ w_ih, by_gate @ x, grad_w_hh, grad_b, grad_b.clone(), None
+        return *grads, grad_b, grad_b.clone(), None, None

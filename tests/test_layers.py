@@ -38,6 +38,22 @@ def test_no_two_gradients_of_the_bilstm_share_memory():
         assert parameter.grad.equal(2 * before[name]), name
 
 
+def test_bilstm_in_bf16_is_that_in_float32_rounded():
+    torch.manual_seed(0)
+    lstm = nn.LSTM(24, 16, batch_first=True, bidirectional=True)
+    words, num_words = torch.randn(3, 9, 24), torch.tensor([9, 4, 7])
+    results = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = bilstm(lstm, words, num_words)
+        gradients = torch.autograd.grad(out.float().square().sum(), list(lstm.parameters()))
+        results.append([out, *gradients])
+    for exact, rounded in zip(*results, strict=True):
+        assert rounded.dtype == torch.float32 and not rounded.equal(exact)
+        # bf16 keeps 8 bits, of which sums over nine steps lose some.
+        assert (rounded - exact).norm() < 0.02 * exact.norm()
+
+
 def test_bilstm_does_not_read_padding():
     torch.manual_seed(0)
     lstm = nn.LSTM(5, 7, batch_first=True, bidirectional=True)

@@ -1,0 +1,109 @@
+"""Prediction speed beside transformers' pipeline: same weights, sentences and threads.
+
+python benchmarks/predict_speed.py --corpus DIR --encoder DIR
+python benchmarks/predict_speed.py --corpus DIR --encoder DIR --sentences 0 --repeats 5
+
+From the words of the test split to entities: tokenising, computing and decoding, in turns, after a
+warm-up. The pipeline is given the words joined by blanks, at each batch size asked for, float32, as
+it comes; its model is the BertForTokenClassification of the same encoder and tagger. Prints a
+Markdown table of medians.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # run from anywhere
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", required=True, help="folder with test.txt")
+    parser.add_argument("--encoder", required=True, help="folder of a pretrained BERT")
+    parser.add_argument("--sentences", type=int, default=1000, help="0: all (default: 1000)")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32, 64])
+    parser.add_argument("--repeats", type=int, default=3, help="of every row (default: 3)")
+    given = parser.parse_args()
+
+    import torch
+
+    from nerc import data, machine
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    corpus = data.load(given.corpus, "test")
+    if given.sentences:
+        corpus = corpus.select(range(min(given.sentences, len(corpus))))
+    rows = contenders(corpus, given, device, bf16=machine.computes_bf16(device))
+    seconds: dict[str, list[float]] = {name: [] for name in rows}
+    for run in rows.values():
+        run(corpus.select(range(min(50, len(corpus)))))
+    for _ in range(given.repeats):
+        for name, run in rows.items():
+            started = time.perf_counter()
+            run(corpus)
+            seconds[name].append(time.perf_counter() - started)
+            print(f"{name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
+    speeds = {name: corpus.num_words / statistics.median(s) for name, s in seconds.items()}
+    best = max(speed for name, speed in speeds.items() if name.startswith("pipeline"))
+    print(f"{len(corpus):,} sentences, {corpus.num_words:,} words, {device.type}\n")
+    print("| | words/s | times the best pipeline |\n|---|---:|---:|")
+    for name, speed in speeds.items():
+        print(f"| {name} | {speed:,.0f} | {speed / best:.2f} |")
+
+
+def contenders(corpus, given: argparse.Namespace, device, *, bf16: bool) -> dict[str, Callable]:
+    """Functions of a corpus that find its entities."""
+    import torch
+    from transformers import BertForTokenClassification, pipeline
+
+    from nerc import encoding, model, prediction
+
+    torch.manual_seed(0)
+    inventory = corpus.inventory()
+    taggers = {
+        name: model.from_encoder(given.encoder, inventory, lstm_hidden_size=size, dropout=0.1)
+        for name, size in (("nerc", 0), ("nerc with BiLSTM", model.LSTM_HIDDEN_SIZE))
+    }
+    for tagger in taggers.values():
+        tagger.to(device)
+    tokenizer = encoding.load_tokenizer(given.encoder, taggers["nerc"].config.vocab_size)
+    with tempfile.TemporaryDirectory() as place:  # a NERSmall without BiLSTM is one of these
+        taggers["nerc"].save_pretrained(place)
+        with model.quiet():
+            peer = BertForTokenClassification.from_pretrained(place, dtype=torch.float32)
+    pipe = pipeline("token-classification", model=peer, tokenizer=tokenizer, device=device)
+
+    def by_pipeline(batch_size: int) -> Callable:
+        def run(corpus) -> None:
+            texts = [" ".join(s.words) for s in corpus]
+            pipe(texts, batch_size=batch_size, aggregation_strategy="simple")
+
+        return run
+
+    def by_us(tagger, *, bf16: bool) -> Callable:
+        def run(corpus) -> None:
+            encoded = encoding.encode_for(tagger, tokenizer, corpus)
+            found = prediction.predict(tagger, encoded, bf16=bf16)
+            prediction.decode(found, tagger.config.word_tags)
+
+        return run
+
+    rows = {f"pipeline, batches of {n}, float32": by_pipeline(n) for n in given.batch_sizes}
+    for name, tagger in taggers.items():
+        rows[f"{name}, float32"] = by_us(tagger, bf16=False)
+        if bf16:
+            rows[f"{name}, bf16"] = by_us(tagger, bf16=True)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -173,10 +173,11 @@ def windows(counts: np.ndarray, limit: int) -> list[Window]:
 
 
 class Batch(NamedTuple):
-    """S sentences, of at most W words, in B windows of at most T pieces.
+    """S sentences, of at most W words, in B windows of at most T pieces, the longest first.
 
     `first_pieces` and `real_pieces` are positions; the first counts only real pieces, row by row,
-    the second all cells of the (B, T) grid. What is padding in `first_pieces` is 0.
+    the second all cells of the (B, T) grid. What is padding in `first_pieces` is 0. `groups` are
+    runs of rows of like length, which attention may compute apart: (first, last + 1, width).
     """
 
     input_ids: torch.Tensor  # (B, T)
@@ -185,30 +186,35 @@ class Batch(NamedTuple):
     first_pieces: torch.Tensor  # (S, W)
     num_words: torch.Tensor  # (S,), always on the CPU, where packing a sequence wants it
     labels: torch.Tensor  # (S, W), NO_LABEL where there is none
+    groups: list[tuple[int, int, int]]
 
     def inputs(self, device: torch.device) -> dict[str, torch.Tensor]:
         """The arguments of NERSmall.forward, without labels."""
         names = ("input_ids", "attention_mask", "real_pieces", "first_pieces")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
-        return moved | {"num_words": self.num_words}
+        return moved | {"num_words": self.num_words, "groups": self.groups}
 
 
 def collate(encoded: Encoded, sentences: Sequence[int]) -> Batch:
     """The batch of these sentences, in this order."""
-    rows, first_pieces, num_real = [], [], 0
+    rows, own_pieces, rows_of = [], [], []  # of a row: pieces, places of its words' first ones
     for sentence in sentences:
         word, last_word = encoded.sentence_offsets[sentence : sentence + 2]
         offsets = encoded.word_offsets[word : last_word + 1]
-        firsts = []
+        first_row = len(rows)
         for window in windows(np.diff(offsets), encoded.limit):
             start, end = offsets[window.start], offsets[window.end]
-            row = np.concatenate([[encoded.cls_id], encoded.pieces[start:end], [encoded.sep_id]])
-            own = offsets[window.own_start : window.own_end]
-            firsts.append(own - start + 1 + num_real)
-            rows.append(row)
-            num_real += len(row)
-        first_pieces.append(np.concatenate(firsts))
+            rows.append(
+                np.concatenate([[encoded.cls_id], encoded.pieces[start:end], [encoded.sep_id]])
+            )
+            own_pieces.append(offsets[window.own_start : window.own_end] - start + 1)
+        rows_of.append(range(first_row, len(rows)))
     lengths = np.array([len(row) for row in rows])
+    order = np.argsort(-lengths, kind="stable")
+    rows, lengths = [rows[i] for i in order], lengths[order]
+    starts = np.empty(len(rows), dtype=np.int64)  # of a row as it was, among all real pieces
+    starts[order] = np.cumsum(lengths) - lengths
+    first_pieces = [np.concatenate([own_pieces[i] + starts[i] for i in own]) for own in rows_of]
     mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
     input_ids = np.zeros(mask.shape, dtype=np.int64)
     input_ids[mask] = np.concatenate(rows)
@@ -226,7 +232,20 @@ def collate(encoded: Encoded, sentences: Sequence[int]) -> Batch:
         first_pieces=torch.from_numpy(first_grid),
         num_words=torch.from_numpy(num_words),
         labels=torch.from_numpy(labels),
+        groups=_groups(lengths.tolist()),
     )
+
+
+def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Cut rows, the longest first, where one has less than half of its group's width.
+
+    Attention costs the square of the width. More groups cost more small operations than they save.
+    """
+    cuts = [0]
+    for row, length in enumerate(lengths):
+        if length < 0.5 * lengths[cuts[-1]]:
+            cuts.append(row)
+    return [(i, j, lengths[i]) for i, j in zip(cuts, [*cuts[1:], len(lengths)], strict=True)]
 
 
 def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx2
 import huggingface_hub
@@ -106,6 +107,7 @@ class NERSmall(BertPreTrainedModel):
         real_pieces: torch.Tensor | None = None,  # (N,)
         first_pieces: torch.Tensor | None = None,  # (S, W)
         num_words: torch.Tensor | None = None,  # (S,) on the CPU
+        groups: list[tuple[int, int, int]] | None = None,  # of rows: first, last + 1, width
         token_type_ids: torch.Tensor | None = None,  # (B, T)
         labels: torch.Tensor | None = None,  # (S, W)
         **_,
@@ -119,7 +121,11 @@ class NERSmall(BertPreTrainedModel):
         mask = mask.bool()
         if real_pieces is None:
             real_pieces = mask.flatten().nonzero().flatten()
-        hidden = self._encode(input_ids, mask, real_pieces, token_type_ids)  # (N, H)
+        if groups is None or mask.device.type != "cpu":  # many small kernels would not pay
+            grids = [_Grid(slice(None), real_pieces, mask)]
+        else:
+            grids = _grids(mask, groups)
+        hidden = self._encode(input_ids, mask, real_pieces, token_type_ids, grids)  # (N, H)
         if first_pieces is None:
             words = _pad(hidden, real_pieces, mask.shape)  # (B, T, H)
             num_words = mask.sum(dim=1).cpu()
@@ -139,6 +145,7 @@ class NERSmall(BertPreTrainedModel):
         mask: torch.Tensor,
         real_pieces: torch.Tensor,
         token_type_ids: torch.Tensor | None,
+        grids: list["_Grid"],
     ) -> torch.Tensor:
         """BertModel's last hidden states of the real pieces only: (N, H).
 
@@ -154,26 +161,46 @@ class NERSmall(BertPreTrainedModel):
         hidden = embeddings.word_embeddings(ids) + types + embeddings.position_embeddings(positions)
         hidden = embeddings.dropout(embeddings.LayerNorm(hidden))  # (N, H)
         for layer in self.bert.encoder.layer:
-            context = _attend(layer, hidden, mask, real_pieces)
+            context = _attend(layer, hidden, grids)
             attended = layer.attention.output(context, hidden)
             hidden = layer.output(layer.intermediate(attended), attended)
         return hidden
 
 
-def _attend(
-    layer: BertLayer, hidden: torch.Tensor, mask: torch.Tensor, real_pieces: torch.Tensor
-) -> torch.Tensor:
+class _Grid(NamedTuple):
+    """Rows of windows that attention computes together, g of them, at most t wide."""
+
+    pieces: slice  # theirs among the real pieces
+    cells: torch.Tensor  # (their number,), positions in the grid
+    mask: torch.Tensor  # (g, t) bool
+
+
+def _grids(mask: torch.Tensor, groups: list[tuple[int, int, int]]) -> list[_Grid]:
+    found, start = [], 0
+    for first, last, width in groups:
+        part = mask[first:last, :width]
+        cells = part.flatten().nonzero().flatten()
+        found.append(_Grid(slice(start, start + len(cells)), cells, part))
+        start += len(cells)
+    return found
+
+
+def _attend(layer: BertLayer, hidden: torch.Tensor, grids: list[_Grid]) -> torch.Tensor:
     """Self-attention of the real pieces (N, H) within their windows: (N, H)."""
     attention = layer.attention.self
-    size = (*mask.shape, attention.num_attention_heads, attention.attention_head_size)
-    query, key, value = (
-        _pad(project(hidden), real_pieces, mask.shape).view(size).transpose(1, 2)
-        for project in (attention.query, attention.key, attention.value)
-    )  # (B, A, T, H / A)
-    scores = query @ key.transpose(2, 3) * attention.scaling  # (B, A, T, T)
-    scores = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
-    context = attention.dropout(scores.softmax(dim=-1)) @ value  # (B, A, T, H / A)
-    return context.transpose(1, 2).reshape(mask.numel(), -1).index_select(0, real_pieces)
+    queries = attention.query(hidden) * attention.scaling
+    projected = queries, attention.key(hidden), attention.value(hidden)
+    contexts = []
+    for pieces, cells, mask in grids:
+        size = (*mask.shape, attention.num_attention_heads, attention.attention_head_size)
+        query, key, value = (
+            _pad(rows[pieces], cells, mask.shape).view(size).transpose(1, 2) for rows in projected
+        )  # (g, A, t, H / A)
+        scores = query @ key.transpose(2, 3)  # (g, A, t, t)
+        scores.masked_fill_(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
+        context = attention.dropout(scores.softmax(dim=-1)) @ value  # (g, A, t, H / A)
+        contexts.append(context.transpose(1, 2).reshape(mask.numel(), -1).index_select(0, cells))
+    return torch.cat(contexts)
 
 
 def _pad(rows: torch.Tensor, real_pieces: torch.Tensor, shape: torch.Size) -> torch.Tensor:

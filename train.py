@@ -50,6 +50,7 @@ def run(
         files.check_file(Path(keep.status), "--status")
     with launch.session(keep.status and Path(keep.status)) as session, runs.advised(store, name):
         accelerator, say = session.accelerator, session.say
+        machine.keep_freed_memory()
         threads = machine.set_threads(config.num_threads)
         precision = machine.choose_precision(config.precision, accelerator.device)
         set_seed(config.seed)  # new weights are drawn from it

@@ -35,8 +35,9 @@ ARMS = {
     },
     "nerc, float32": ["--precision", "float32", "--lstm-hidden-size", "0"],
     "nerc, bf16": ["--precision", "bf16", "--lstm-hidden-size", "0"],
-    "nerc with BiLSTM, float32": ["--precision", "float32"],
-    "nerc with BiLSTM, bf16": ["--precision", "bf16"],
+    # A new BiLSTM needs larger steps than a pretrained encoder.
+    "nerc with BiLSTM, float32": ["--precision", "float32", "--head-lr", "1e-3"],
+    "nerc with BiLSTM, bf16": ["--precision", "bf16", "--head-lr", "1e-3"],
 }
 
 

@@ -30,11 +30,12 @@ def run(config: EvaluateConfig) -> None:
         files.check_file(Path(config.json), "--json")
     accelerator = launch.start()
     machine.set_threads(config.num_threads)
-    if machine.choose_precision(config.precision, accelerator.device) == "bf16":
+    bf16 = machine.choose_precision(config.precision, accelerator.device) == "bf16"
+    if bf16:
         launch.say(accelerator, "computed in bf16: figures differ a little between machines")
     found, tables = {}, {}
     for name, folder in folders.items():
-        source, found[name] = report_on(folder, config, accelerator)
+        source, found[name] = report_on(folder, config, accelerator, bf16=bf16)
         tables.setdefault(source, {})[name] = found[name]
     for judged in tables.values():  # a table for each corpus: figures of others do not compare
         first = next(iter(judged.values()))
@@ -46,9 +47,9 @@ def run(config: EvaluateConfig) -> None:
     accelerator.end_training()
 
 
-def report_on(folder: Path, config: EvaluateConfig, accelerator):
-    """What the corpus is known by, and the report of one revision on it, in float32."""
-    from nerc import encoding, launch, machine, revisions
+def report_on(folder: Path, config: EvaluateConfig, accelerator, *, bf16: bool):
+    """What the corpus is known by, and the report of one revision on it."""
+    from nerc import encoding, launch, revisions
     from nerc.data import check_tags, load
     from nerc.prediction import judge
 
@@ -78,7 +79,7 @@ def report_on(folder: Path, config: EvaluateConfig, accelerator):
         encoded,
         how=config.decode,
         batch_size=config.batch_size,
-        bf16=machine.choose_precision(config.precision, accelerator.device) == "bf16",
+        bf16=bf16,
         accelerator=accelerator,
     )
 

@@ -151,22 +151,6 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
         given.encoder, num_labels=len(inventory), dtype=torch.float32
     )
 
-    def rows(corpus) -> list[dict]:
-        encoded = tokenizer([list(s.words) for s in corpus], is_split_into_words=True)
-        found = []
-        for i, sentence in enumerate(corpus):
-            words = encoded.word_ids(i)
-            firsts = [
-                w is not None and w != before
-                for before, w in zip([None, *words], words, strict=False)
-            ]
-            labels = [
-                inventory.index(sentence.tags[w]) if first else -100
-                for w, first in zip(words, firsts, strict=False)
-            ]
-            found.append({"input_ids": encoded["input_ids"][i], "labels": labels})
-        return found
-
     class Clock(TrainerCallback):
         def on_epoch_begin(self, *_, **__) -> None:
             self.started = time.perf_counter()
@@ -199,12 +183,12 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
         trainer = Trainer(
             model,
             arguments,
-            train_dataset=rows(train),
+            train_dataset=peer_rows(train, tokenizer, inventory),
             data_collator=DataCollatorForTokenClassification(tokenizer),
             callbacks=[clock],
         )
         trainer.train()
-        found = trainer.predict(rows(validation))
+        found = trainer.predict(peer_rows(validation, tokenizer, inventory))
     rows_of_ids = zip(found.predictions.argmax(-1), np.asarray(found.label_ids), strict=True)
     predicted, gold = [], []  # in the order of the Trainer, which may group these by length, too
     for best, labels in rows_of_ids:
@@ -212,6 +196,20 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
         gold.append([inventory[i] for i in labels[labels != -100]])
     speed = train.num_words / clock.seconds
     return {"words_per_second": round(speed), "f1": f1_score(gold, predicted)}
+
+
+def peer_rows(corpus, tokenizer, inventory) -> list[dict]:
+    """Sentences as the collator wants them: a label for each word's first piece, -100 elsewhere."""
+    encoded = tokenizer([list(s.words) for s in corpus], is_split_into_words=True)
+    rows = []
+    for i, sentence in enumerate(corpus):
+        labels, before = [], None
+        for word in encoded.word_ids(i):
+            is_first = word is not None and word != before
+            labels.append(inventory.index(sentence.tags[word]) if is_first else -100)
+            before = word
+        rows.append({"input_ids": encoded["input_ids"][i], "labels": labels})
+    return rows
 
 
 def table(runs: dict[str, list[dict]]) -> str:

@@ -161,17 +161,16 @@ def train(
             origin=lambda sentence: start.corpora["train"][sentence].origin,
             started=start.started,
         )
-        record = folder / "run.json" if main else None
         if todo == "the rest":
             resume(training, checkpoints, session, start.description)
         elif main:
-            write_json(record, {"id": uuid.uuid4().hex} | start.description)
+            write_json(folder / "run.json", {"id": uuid.uuid4().hex} | start.description)
         session.status.facts |= {"updates": training.num_updates}
         session.status.write("running", update=training.update)
         final = finish(training, start, checkpoints, keep, session)
         if main:
-            known = json.loads(record.read_text(encoding="utf-8"))
-            run = {"revision": name, "command": command} | known | start.description
+            run = {"revision": name, "command": command, "id": _read(folder)["id"]}
+            run |= start.description
             run |= reports.history(training.epochs) | {
                 "resumed_at": training.resumed_at,
                 "seconds": round(time.perf_counter() - training.started, 1),
@@ -222,7 +221,7 @@ def resume(
         tensors, progress, remarks = checkpoints.read()
         for remark in remarks:
             session.say(remark)
-        was = _read(checkpoints.folder / "run.json")["precision"]
+        was = _read(checkpoints.folder)["precision"]
         if was != now["precision"]:
             session.say(f"it was computed in {was}, and goes on in {now['precision']}")
         processes = session.accelerator.num_processes
@@ -252,7 +251,7 @@ def left_to_do(
                 f"with it, or --overwrite to start anew"
             )
         return "all", thrown
-    known = _read(checkpoints.folder / "run.json") if newest else None
+    known = _read(checkpoints.folder) if newest else None
     kept = revisions.read_run(place) if place.exists() else None
     if known and kept and kept.get("id") == known["id"]:
         return "nothing", ""  # a kill came after the last step but one
@@ -312,14 +311,15 @@ def _size(corpus: dict[str, Any] | None) -> str:
     return f"{corpus['sentences']} sentences (SHA-256 {corpus['sha256'][:8]})"
 
 
-def _read(record: Path) -> dict[str, Any]:
+def _read(folder: Path) -> dict[str, Any]:
+    """run.json of an unfinished run, as train() began it."""
     try:
-        known = json.loads(record.read_text(encoding="utf-8"))
-        parts = known["config"], known["data"]
-        if isinstance(known["id"] + known["precision"], str) and all(map(dict.items, parts)):
-            return known
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
-    raise InputError(
-        f"{record}: is missing or damaged; give --overwrite without --resume to start anew"
-    )
+        known = revisions.read_run(folder)
+    except InputError:
+        known = {}
+    if not all(isinstance(known.get(name), str) for name in ("id", "precision")):
+        raise InputError(
+            f"{folder / 'run.json'}: is missing or damaged; give --overwrite without --resume to "
+            f"start anew"
+        )
+    return known

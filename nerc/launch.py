@@ -202,9 +202,9 @@ def session(status: Path | None) -> Iterator[Session]:
     accelerator = start()
     note = Status(status if accelerator.is_main_process else None)
     with Stop(accelerator) as stop:
-        note.write("running")
         try:
             try:
+                note.write("running")
                 yield Session(accelerator, stop, note)
             except RuntimeError as error:
                 if not _lost_the_others(error):

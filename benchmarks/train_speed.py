@@ -82,10 +82,12 @@ def computes_bf16() -> bool:
 
 
 def cut(corpus: Path, place: Path, num_train: int, num_validation: int) -> str:
-    """A folder with the first sentences of a corpus."""
+    """A folder with so many sentences of a corpus, evenly spaced over it."""
     for file, size in (("train.txt", num_train), ("valid.txt", num_validation)):
         sentences = re.split(r"\n\s*\n", (corpus / file).read_text(encoding="utf-8").strip())
-        kept = [s for s in sentences if not s.startswith("-DOCSTART-")][:size]
+        sentences = [s for s in sentences if not s.startswith("-DOCSTART-")]
+        size = min(size, len(sentences))
+        kept = [sentences[i * len(sentences) // size] for i in range(size)]
         (place / file).write_text("\n\n".join(kept) + "\n", encoding="utf-8")
     return str(place)
 

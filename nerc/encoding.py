@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,9 +61,15 @@ class Encoded:
         before = np.concatenate([[0], np.cumsum(self.labels != NO_LABEL)])
         return np.diff(before[self.sentence_offsets])
 
-    def sentence_labels(self, sentence: int) -> np.ndarray:
-        """Label ids of the words of one sentence."""
-        return self.labels[slice(*self.sentence_offsets[sentence : sentence + 2])]
+    def distinct_pieces(self, sentences: np.ndarray) -> np.ndarray:
+        """The word pieces that sentences consist of, special ones too, each once."""
+        ends = zip(
+            self.word_offsets[self.sentence_offsets[sentences]],
+            self.word_offsets[self.sentence_offsets[sentences + 1]],
+            strict=True,
+        )
+        own = [self.pieces[start:end] for start, end in ends]
+        return np.unique(np.concatenate([[self.cls_id, self.sep_id], *own]))
 
 
 def encode(
@@ -75,10 +82,7 @@ def encode(
     pieces of it could not be seen together with any context.
     """
     room = limit - 2
-    ids = {tag: i for i, tag in enumerate(inventory)}
-    ids |= {tag: NO_LABEL for tag in SPECIAL_TAGS}
-    pieces, counts, num_words, labels = [], [], [], []
-    num_odd = Counter()
+    parts, num_words, num_odd = [], [], Counter()
     for words, tags in _chunks(corpus):
         encodings = tokenizer(
             words,
@@ -87,24 +91,17 @@ def encode(
             split_special_tokens=True,  # the text's word "[SEP]" is a word
             verbose=False,
         ).encodings
-        for sentence, encoding in zip(words, encodings, strict=True):
-            sentence_pieces, sentence_counts, odd = _align(
-                encoding, len(sentence), tokenizer.unk_token_id, max_count=room // 4
-            )
-            num_odd.update(odd)
-            pieces.append(sentence_pieces)
-            counts.append(sentence_counts)
-            num_words.append(len(sentence))
-        labels += [
-            NO_LABEL if sentence_tags is None else ids[tag]
-            for sentence, sentence_tags in zip(words, tags, strict=True)
-            for tag in (sentence_tags if sentence_tags is not None else sentence)
-        ]
+        lengths = [len(sentence) for sentence in words]
+        pieces, counts, odd = _align(encodings, lengths, tokenizer.unk_token_id, room // 4)
+        parts.append((pieces, counts, _labels(tags, lengths, inventory)))
+        num_words += lengths
+        num_odd.update(odd)
+    pieces, counts, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Encoded(
-        pieces=np.concatenate(pieces),
-        word_offsets=_offsets(np.concatenate(counts)),
+        pieces=pieces,
+        word_offsets=_offsets(counts),
         sentence_offsets=_offsets(num_words),
-        labels=np.array(labels, dtype=np.int64),
+        labels=labels,
         limit=room,
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
@@ -129,13 +126,24 @@ def _offsets(counts: Iterable[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
+def _labels(tags: list[list[str] | None], lengths: list[int], inventory: Sequence[str]):
+    """Label ids of all words of some sentences, int64."""
+    ids = {tag: i for i, tag in enumerate(inventory)} | dict.fromkeys(SPECIAL_TAGS, NO_LABEL)
+    of_sentences = (
+        [NO_LABEL] * length if own is None else [ids[tag] for tag in own]
+        for own, length in zip(tags, lengths, strict=True)
+    )
+    return np.fromiter(chain.from_iterable(of_sentences), dtype=np.int64, count=sum(lengths))
+
+
 def _align(
-    encoding, num_words: int, unknown: int, max_count: int
+    encodings: list, lengths: list[int], unknown: int, max_count: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Pieces of one sentence, how many of them each word has, 1 to max_count, and what was odd."""
-    pieces = np.array(encoding.ids, dtype=np.int32)
-    words = np.array(encoding.word_ids, dtype=np.int64)  # not decreasing
-    counts = np.bincount(words, minlength=num_words)
+    """Pieces of some sentences, how many each word has, 1 to max_count, and what was odd."""
+    pieces = np.concatenate([np.array(e.ids, dtype=np.int32) for e in encodings])
+    words = np.concatenate([np.array(e.word_ids, dtype=np.int64) for e in encodings])
+    words += np.repeat(_offsets(lengths)[:-1], [len(e.ids) for e in encodings])  # not decreasing
+    counts = np.bincount(words, minlength=sum(lengths))
     odd = {
         f"are read by their first {max_count} pieces alone": int((counts > max_count).sum()),
         "have no piece that the tokenizer knows, and are read as the unknown one": int(
@@ -173,67 +181,78 @@ def windows(counts: np.ndarray, limit: int) -> list[Window]:
 
 
 class Batch(NamedTuple):
-    """S sentences, of at most W words, in B windows of at most T pieces, the longest first.
+    """S sentences of n words in all, in B windows of at most T pieces, the longest first.
 
-    `first_pieces` and `real_pieces` are positions; the first counts only real pieces, row by row,
-    the second all cells of the (B, T) grid. What is padding in `first_pieces` is 0. `groups` are
-    runs of rows of like length, which attention may compute apart: (first, last + 1, width).
+    `word_pieces` and `real_pieces` are positions; the first counts only real pieces, row by row,
+    the second all cells of the (B, T) grid. Words stand sentence by sentence, as they were asked
+    for. `groups` are runs of rows of like length, which attention may compute apart: (first,
+    last + 1, width).
     """
 
     input_ids: torch.Tensor  # (B, T)
     attention_mask: torch.Tensor  # (B, T) bool
     real_pieces: torch.Tensor  # (number of real pieces,)
-    first_pieces: torch.Tensor  # (S, W)
+    word_pieces: torch.Tensor  # (n,), the first piece of each word
     num_words: torch.Tensor  # (S,), always on the CPU, where packing a sequence wants it
-    labels: torch.Tensor  # (S, W), NO_LABEL where there is none
+    labels: torch.Tensor  # (n,), NO_LABEL where there is none
     groups: list[tuple[int, int, int]]
 
     def inputs(self, device: torch.device) -> dict[str, torch.Tensor]:
         """The arguments of NERSmall.forward, without labels."""
-        names = ("input_ids", "attention_mask", "real_pieces", "first_pieces")
+        names = ("input_ids", "attention_mask", "real_pieces", "word_pieces")
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
         return moved | {"num_words": self.num_words, "groups": self.groups}
 
 
 def collate(encoded: Encoded, sentences: Sequence[int]) -> Batch:
     """The batch of these sentences, in this order."""
-    rows, own_pieces, rows_of = [], [], []  # of a row: pieces, places of its words' first ones
-    for sentence in sentences:
-        word, last_word = encoded.sentence_offsets[sentence : sentence + 2]
-        offsets = encoded.word_offsets[word : last_word + 1]
-        first_row = len(rows)
-        for window in windows(np.diff(offsets), encoded.limit):
-            start, end = offsets[window.start], offsets[window.end]
-            rows.append(
-                np.concatenate([[encoded.cls_id], encoded.pieces[start:end], [encoded.sep_id]])
-            )
-            own_pieces.append(offsets[window.own_start : window.own_end] - start + 1)
-        rows_of.append(range(first_row, len(rows)))
-    lengths = np.array([len(row) for row in rows])
-    order = np.argsort(-lengths, kind="stable")
-    rows, lengths = [rows[i] for i in order], lengths[order]
-    starts = np.empty(len(rows), dtype=np.int64)  # of a row as it was, among all real pieces
-    starts[order] = np.cumsum(lengths) - lengths
-    first_pieces = [np.concatenate([own_pieces[i] + starts[i] for i in own]) for own in rows_of]
-    mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
+    sentences = np.asarray(sentences)
+    windows = _windows_of(encoded, sentences)
+    starts = encoded.word_offsets[windows.start]  # into pieces
+    lengths = encoded.word_offsets[windows.end] - starts + 2  # with [CLS] and [SEP]
+    order = np.argsort(-lengths, kind="stable")  # of rows
+    row, within = _ranges(lengths[order])  # of each real piece
+    first_real = np.empty_like(lengths)  # of a window, among all real pieces
+    first_real[order] = np.flatnonzero(within == 0)
+    pieces = encoded.pieces.take(starts[order][row] + within - 1, mode="clip").astype(np.int64)
+    pieces[within == 0] = encoded.cls_id
+    pieces[within == lengths[order][row] - 1] = encoded.sep_id
+    mask = np.arange(lengths.max()) < lengths[order][:, None]  # (B, T)
     input_ids = np.zeros(mask.shape, dtype=np.int64)
-    input_ids[mask] = np.concatenate(rows)
-    num_words = np.array([len(first) for first in first_pieces])
-    shape = (len(first_pieces), num_words.max())
-    real_words = np.arange(shape[1]) < num_words[:, None]  # (S, W)
-    first_grid = np.zeros(shape, dtype=np.int64)
-    first_grid[real_words] = np.concatenate(first_pieces)
-    labels = np.full(shape, NO_LABEL, dtype=np.int64)
-    labels[real_words] = np.concatenate([encoded.sentence_labels(s) for s in sentences])
+    input_ids[mask] = pieces
+
+    window, nth = _ranges(windows.own_end - windows.own_start)  # of each word
+    word = windows.own_start[window] + nth
+    word_pieces = encoded.word_offsets[word] - starts[window] + 1 + first_real[window]
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(mask),
         real_pieces=torch.from_numpy(np.flatnonzero(mask)),
-        first_pieces=torch.from_numpy(first_grid),
-        num_words=torch.from_numpy(num_words),
-        labels=torch.from_numpy(labels),
-        groups=_groups(lengths.tolist()),
+        word_pieces=torch.from_numpy(word_pieces),
+        num_words=torch.from_numpy(encoded.num_words(sentences)),
+        labels=torch.from_numpy(encoded.labels[word]),
+        groups=_groups(lengths[order].tolist()),
     )
+
+
+def _windows_of(encoded: Encoded, sentences: np.ndarray) -> Window:
+    """The windows of sentences, one after the other: arrays of words among all of the corpus."""
+    start, end = encoded.sentence_offsets[sentences], encoded.sentence_offsets[sentences + 1]
+    offsets = encoded.word_offsets
+    if (offsets[end] - offsets[start]).max() <= encoded.limit:
+        return Window(start, start, end, end)
+    found = [
+        [first + place for place in window]
+        for first, last in zip(start, end, strict=True)
+        for window in windows(np.diff(offsets[first : last + 1]), encoded.limit)
+    ]
+    return Window(*np.array(found).T)
+
+
+def _ranges(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For ranges one after the other: of each number, its range and its place in it."""
+    which = np.repeat(np.arange(len(lengths)), lengths)
+    return which, np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
 
 
 def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:

@@ -1,6 +1,6 @@
 """NERSmallConfig and NERSmall: a BERT encoder, a BiLSTM over words and a linear tagger.
 
-Shapes: S sentences of at most W words; B windows of at most T word pieces, N of them real (no
+Shapes: S sentences of n words in all; B windows of at most T word pieces, N of them real (no
 padding); H hidden size, A attention heads, K labels. S = B but for sentences longer than a window.
 """
 
@@ -105,16 +105,16 @@ class NERSmall(BertPreTrainedModel):
         input_ids: torch.Tensor,  # (B, T)
         attention_mask: torch.Tensor | None = None,  # (B, T)
         real_pieces: torch.Tensor | None = None,  # (N,)
-        first_pieces: torch.Tensor | None = None,  # (S, W)
+        word_pieces: torch.Tensor | None = None,  # (n,)
         num_words: torch.Tensor | None = None,  # (S,) on the CPU
         groups: list[tuple[int, int, int]] | None = None,  # of rows: first, last + 1, width
         token_type_ids: torch.Tensor | None = None,  # (B, T)
-        labels: torch.Tensor | None = None,  # (S, W)
+        labels: torch.Tensor | None = None,  # as the logits, but for K
         **_,
     ) -> TokenClassifierOutput:
-        """Logits (S, W, K) of words; with labels, also the mean cross entropy of labelled words.
+        """Logits (n, K) of words; with labels, also the mean cross entropy of labelled words.
 
-        The arguments are those of encoding.Batch. Without first_pieces every piece counts as a
+        The arguments are those of encoding.Batch. Without word_pieces every piece counts as a
         word and the logits are (B, T, K), as of BertForTokenClassification.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -125,18 +125,16 @@ class NERSmall(BertPreTrainedModel):
             grids = [_Grid(slice(None), real_pieces, mask)]
         else:
             grids = _grids(mask, groups)
-        hidden = self._encode(input_ids, mask, real_pieces, token_type_ids, grids)  # (N, H)
-        if first_pieces is None:
-            words = _pad(hidden, real_pieces, mask.shape)  # (B, T, H)
-            num_words = mask.sum(dim=1).cpu()
-        else:
-            words = hidden[first_pieces]  # (S, W, H)
+        words = self._encode(input_ids, mask, real_pieces, token_type_ids, grids, word_pieces)
         if self.lstm is not None:
-            words = bilstm(self.lstm, words, num_words)  # (S, W, 2 x lstm_hidden_size)
-        logits = self.classifier(self.dropout(words))  # (S, W, K)
+            lengths = mask.sum(dim=1).cpu() if word_pieces is None else num_words
+            words = bilstm(self.lstm, words, lengths)  # (n, 2 x lstm_hidden_size)
+        logits = self.classifier(self.dropout(words))  # (n, K)
+        if word_pieces is None:
+            logits = _pad(logits, real_pieces, mask.shape)
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
+            loss = F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), labels.flatten())
         return TokenClassifierOutput(loss=loss, logits=logits)
 
     def _encode(
@@ -146,11 +144,13 @@ class NERSmall(BertPreTrainedModel):
         real_pieces: torch.Tensor,
         token_type_ids: torch.Tensor | None,
         grids: list["_Grid"],
+        wanted: torch.Tensor | None,
     ) -> torch.Tensor:
-        """BertModel's last hidden states of the real pieces only: (N, H).
+        """BertModel's last hidden states of the wanted ones of the real pieces; None: of all.
 
         Everything but attention works on pieces one by one, so that padding is computed nowhere
-        else: shuffled sentences would be 62 % padding (CoNLL-2003, batches of 32).
+        else: shuffled sentences would be 62 % padding (CoNLL-2003, batches of 32). What follows the
+        last attention is computed for wanted pieces only.
         """
         embeddings = self.bert.embeddings
         ids = input_ids.flatten()[real_pieces]  # (N,)
@@ -160,11 +160,17 @@ class NERSmall(BertPreTrainedModel):
             types = embeddings.token_type_embeddings(token_type_ids.flatten()[real_pieces])
         hidden = embeddings.word_embeddings(ids) + types + embeddings.position_embeddings(positions)
         hidden = embeddings.dropout(embeddings.LayerNorm(hidden))  # (N, H)
-        for layer in self.bert.encoder.layer:
-            context = _attend(layer, hidden, grids)
-            attended = layer.attention.output(context, hidden)
+        if torch.is_autocast_enabled(hidden.device.type):  # else sums would be cast at every use
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        *layers, last = self.bert.encoder.layer
+        for layer in layers:
+            attended = layer.attention.output(_attend(layer, hidden, grids), hidden)
             hidden = layer.output(layer.intermediate(attended), attended)
-        return hidden
+        context = _attend(last, hidden, grids)
+        if wanted is not None:
+            context, hidden = context.index_select(0, wanted), hidden.index_select(0, wanted)
+        attended = last.attention.output(context, hidden)
+        return last.output(last.intermediate(attended), attended)
 
 
 class _Grid(NamedTuple):
@@ -188,18 +194,21 @@ def _grids(mask: torch.Tensor, groups: list[tuple[int, int, int]]) -> list[_Grid
 def _attend(layer: BertLayer, hidden: torch.Tensor, grids: list[_Grid]) -> torch.Tensor:
     """Self-attention of the real pieces (N, H) within their windows: (N, H)."""
     attention = layer.attention.self
-    queries = attention.query(hidden) * attention.scaling
-    projected = queries, attention.key(hidden), attention.value(hidden)
+    query, key, value = attention.query, attention.key, attention.value
+    weight = torch.cat([query.weight * attention.scaling, key.weight, value.weight])
+    bias = torch.cat([query.bias * attention.scaling, key.bias, value.bias])
+    projected = F.linear(hidden, weight, bias)  # (N, 3 H)
+    heads = attention.num_attention_heads, attention.attention_head_size
     contexts = []
-    for pieces, cells, mask in grids:
-        size = (*mask.shape, attention.num_attention_heads, attention.attention_head_size)
-        query, key, value = (
-            _pad(rows[pieces], cells, mask.shape).view(size).transpose(1, 2) for rows in projected
-        )  # (g, A, t, H / A)
-        scores = query @ key.transpose(2, 3)  # (g, A, t, t)
-        scores.masked_fill_(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
-        context = attention.dropout(scores.softmax(dim=-1)) @ value  # (g, A, t, H / A)
-        contexts.append(context.transpose(1, 2).reshape(mask.numel(), -1).index_select(0, cells))
+    with torch.autocast(hidden.device.type, enabled=False):  # softmax sums in float32 anyway
+        for pieces, cells, mask in grids:
+            grid = _pad(projected[pieces], cells, mask.shape).view(*mask.shape, 3, *heads)
+            query, key, value = grid.permute(2, 0, 3, 1, 4)  # (g, A, t, H / A) each
+            scores = query @ key.transpose(2, 3)  # (g, A, t, t)
+            scores.masked_fill_(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
+            context = attention.dropout(scores.softmax(dim=-1)) @ value  # (g, A, t, H / A)
+            context = context.transpose(1, 2).reshape(mask.numel(), -1)
+            contexts.append(context.index_select(0, cells))
     return torch.cat(contexts)
 
 

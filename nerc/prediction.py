@@ -53,13 +53,10 @@ def predict(
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         for sentences in tqdm(batches, desc="tagging", leave=False, disable=quiet):
             batch = collate(encoded, sentences)
-            logits = model(**batch.inputs(model.device)).logits[..., columns]  # (S, W, tags)
+            logits = model(**batch.inputs(model.device)).logits[:, columns]  # (words, tags)
             rows = logits.float().log_softmax(dim=-1).cpu().numpy()
-            lengths = batch.num_words.tolist()
-            found += [
-                (int(sentence), row[:length].copy())
-                for sentence, row, length in zip(sentences, rows, lengths, strict=True)
-            ]
+            own = np.split(rows, batch.num_words.cumsum(0)[:-1])
+            found += [(int(i), row.copy()) for i, row in zip(sentences, own, strict=True)]
     model.train(was_training)
     found = gather_object(found) if world > 1 else found
     result = dict(found)

@@ -29,7 +29,7 @@ def logits(model, encoded, sentences):
     batch = encoding.collate(encoded, sentences)
     with torch.inference_mode():
         found = model(**batch.inputs(torch.device("cpu"))).logits
-    return [row[:n] for row, n in zip(found, batch.num_words, strict=True)]
+    return found.split(batch.num_words.tolist())
 
 
 @pytest.fixture
@@ -53,16 +53,23 @@ def test_packed_logits_are_berts(published, encoded):
     assert model.lstm is None and not model.training
 
 
-def test_first_pieces_pick_the_words(published, encoded):
-    folder, _ = published
-    model = NERSmall.from_pretrained(folder)
+@pytest.mark.parametrize("lstm_hidden_size", [0, 8])
+def test_words_are_read_at_their_first_pieces(encoder, encoded, lstm_hidden_size):
+    """What is computed for words alone is what all pieces, with none left out, come to."""
+    torch.manual_seed(0)
+    model = from_encoder(encoder, INVENTORY, lstm_hidden_size=lstm_hidden_size, dropout=0.0)
     batch = encoding.collate(encoded, range(10))
+    words = torch.cat(logits(model, encoded, range(10)))
+    assert len(words) == batch.num_words.sum() < len(batch.real_pieces)
+    model.lstm, lstm = None, model.lstm
     with torch.inference_mode():
+        head, model.classifier = model.classifier, torch.nn.Identity()
         pieces = model(batch.input_ids, batch.attention_mask).logits.flatten(0, 1)
-    words = logits(model, encoded, range(10))
-    real = pieces[batch.real_pieces]
-    for row, first in zip(words, batch.first_pieces, strict=True):
-        torch.testing.assert_close(row, real[first[: len(row)]])
+        vectors = pieces[batch.real_pieces][batch.word_pieces]
+        if lstm is not None:
+            sentences = vectors.split(batch.num_words.tolist())
+            vectors = torch.cat([lstm(sentence)[0] for sentence in sentences])
+        torch.testing.assert_close(words, head(vectors))
 
 
 def test_token_types_count(published, encoded):

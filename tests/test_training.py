@@ -96,8 +96,8 @@ def test_an_update_is_the_mean_over_its_words_however_they_lie(model, encoded):
     rows, labels = [], []
     for sentence in sentences:
         batch = encoding.collate(encoded, [sentence])
-        rows.append(model(**batch.inputs(torch.device("cpu"))).logits[0])
-        labels.append(batch.labels[0])
+        rows.append(model(**batch.inputs(torch.device("cpu"))).logits)
+        labels.append(batch.labels)
     loss = torch.nn.functional.cross_entropy(torch.cat(rows), torch.cat(labels))
     gradients = torch.autograd.grad(loss, list(model.parameters()))
     wanted = {
@@ -109,6 +109,24 @@ def test_an_update_is_the_mean_over_its_words_however_they_lie(model, encoded):
     assert epoch.loss == pytest.approx(loss.item(), rel=1e-5)
     for name, weight in weights(model).items():
         torch.testing.assert_close(weight, wanted[name], atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_of_rows_are_those_of_the_whole_table(model, encoded):
+    """Word embeddings whose gradient is kept by row learn what they learn otherwise."""
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    results = []
+    for by_row in (True, False):
+        model.load_state_dict(before)
+        trained = start(model, encoded, config(epochs=1, keep="last"))
+        assert trained.by_row
+        if not by_row:
+            trained.by_row = trained.table.sparse = False
+            trained.optimizer.zero_grad()
+        list(trained.run(None, Stop(trained.accelerator), Status(None)))
+        results.append(weights(model))
+    for name, weight in results[0].items():
+        torch.testing.assert_close(weight, results[1][name], atol=1e-6, rtol=1e-5)
+    assert trained.table.weight.grad is None
 
 
 def test_words_without_a_label_teach_nothing(model, encoded):

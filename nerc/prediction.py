@@ -4,22 +4,26 @@ What is predicted for a sentence does not depend on its batch, its place or the 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from nerc import tags
-from nerc.data import Corpus
-from nerc.encoding import Encoded, collate
+from nerc.data import Corpus, Sentence
+from nerc.encoding import Encoded, collate, encode_for
 from nerc.metrics import Report, report
 from nerc.model import NERSmall
 
 # Cells of the grid of word pieces that are computed together: enough to keep the device busy.
-BATCH_PIECES = {"cpu": 1024, "cuda": 32768}
+BATCH_PIECES = {"cpu": 4096, "cuda": 32768}
+STREAM_CHUNK = 4096  # sentences: enough to find many of like length
 _VITERBI_CHUNK = 512  # sentences decoded together
 
 
@@ -64,6 +68,33 @@ def predict(
     return [result[i] for i in range(len(encoded))]
 
 
+def stream(
+    model: NERSmall,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Iterable[Sentence],
+    *,
+    batch_size: int | None = None,
+    bf16: bool = False,
+) -> Iterator[tuple[Sentence, list[str], np.ndarray]]:
+    """Each of the sentences, of any number, in their order, its tags, and what predict() gives.
+
+    A chunk of them is in memory at a time, and the next, which is cut into word pieces meanwhile.
+    """
+    sentences = iter(sentences)
+
+    def read_on() -> tuple[list[Sentence], Encoded | None]:
+        chunk = list(islice(sentences, STREAM_CHUNK))
+        return chunk, encode_for(model, tokenizer, Corpus.of(chunk)) if chunk else None
+
+    with ThreadPoolExecutor(1) as reader:
+        chunk, encoded = read_on()
+        while chunk:
+            ahead = reader.submit(read_on)
+            found = predict(model, encoded, batch_size=batch_size, bf16=bf16)
+            yield from zip(chunk, decode(found, model.config.word_tags), found, strict=True)
+            chunk, encoded = ahead.result()
+
+
 def _batches(
     sentences: np.ndarray, num_pieces: np.ndarray, batch_size: int | None, device: str
 ) -> list[np.ndarray]:
@@ -72,7 +103,7 @@ def _batches(
         return [sentences[i : i + batch_size] for i in range(0, len(sentences), batch_size)]
     start, batches = 0, []
     while start < len(sentences):
-        size = max(1, BATCH_PIECES.get(device, 1024) // int(num_pieces[start] + 2))
+        size = max(1, BATCH_PIECES.get(device, 4096) // int(num_pieces[start] + 2))
         batches.append(sentences[start : start + size])
         start += size
     return batches

@@ -36,6 +36,20 @@ def test_predictions_do_not_depend_on_the_order(model, tokenizer, corpus):
         np.testing.assert_allclose(shuffled[place], forth[sentence], atol=1e-5)
 
 
+def test_a_stream_gives_what_the_whole_gives_in_order(model, tokenizer, corpus, monkeypatch):
+    whole = prediction.predict(model, encoding.encode_for(model, tokenizer, corpus))
+    read = []
+    sentences = (read.append(s) or s for s in corpus)
+    monkeypatch.setattr(prediction, "STREAM_CHUNK", 4)
+    found = prediction.stream(model, tokenizer, sentences)
+    assert next(found)[0] == corpus[0]
+    assert len(read) <= 8 < len(corpus)  # a chunk, and the next
+    for (sentence, labels, row), wanted, own in zip(found, whole[1:], [*corpus][1:], strict=True):
+        assert sentence == own and [labels] == prediction.decode([wanted], WORD_TAGS)
+        np.testing.assert_allclose(row, wanted, atol=1e-5)
+    assert list(prediction.stream(model, tokenizer, [])) == []
+
+
 def test_every_word_has_one_distribution_over_the_tags_of_words(model, tokenizer, corpus):
     model.train()
     found = prediction.predict(model, encoding.encode_for(model, tokenizer, corpus))

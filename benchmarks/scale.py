@@ -1,0 +1,161 @@
+"""Whether cost grows with the text and no faster: time per word and memory, by number of sentences.
+
+python benchmarks/scale.py
+python benchmarks/scale.py --sizes 10000 100000 --repeats 1
+
+The encoder tiny on the built-in corpus; every figure is of a process of its own, in turns. Loading
+is reading, learning the word pieces and encoding all splits (validation and test are an eighth
+each); training is a fixed number of updates; prediction reads a stream. Prints a Markdown table of
+medians, in microseconds a word, and in brackets what they are to those of the first size; memory is
+the largest that a process ever held.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # run from anywhere
+WARM_UP = 100  # updates that are not timed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    sizes = [10_000, 100_000, 1_000_000]
+    parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="in sentences")
+    parser.add_argument("--updates", type=int, default=400, help="timed (default: 400)")
+    parser.add_argument("--repeats", type=int, default=3, help="of every figure (default: 3)")
+    parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        found = MEASURES[given.measure](given.sizes[0], given.updates)
+        found["gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(json.dumps(found))
+        return
+    runs: dict[tuple[int, str], list[dict]] = {}
+    for _ in range(given.repeats):
+        for size in given.sizes:
+            for what in MEASURES:
+                command = [sys.executable, __file__, "--measure", what, "--sizes", str(size)]
+                command += ["--updates", str(given.updates)]
+                run = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+                if run.returncode:
+                    raise SystemExit(f"{' '.join(command)} failed")
+                found = json.loads(run.stdout.splitlines()[-1])
+                runs.setdefault((size, what), []).append(found)
+                print(f"{size:,} sentences, {what}: {found}", file=sys.stderr, flush=True)
+    print(table(given.sizes, runs))
+
+
+def train(size: int, num_updates: int) -> dict[str, float]:
+    """Microseconds a word of loading a corpus and of training on it."""
+    import torch
+
+    from nerc import launch, machine, runs, training
+    from nerc.config import DataConfig, Interrupted, ModelConfig, TrainConfig
+
+    class After(launch.Stop):
+        """A wish to stop that comes after so many updates, whose times it notes."""
+
+        def agreed(self) -> int:
+            times.append(time.perf_counter())
+            return int(len(times) == WARM_UP + num_updates)
+
+    accelerator = launch.start()
+    machine.set_threads(0)
+    machine.keep_freed_memory()
+    torch.manual_seed(0)
+    times: list[float] = []
+    started = time.perf_counter()
+    config = TrainConfig(recipe="strong", epochs=1 + 32 * (WARM_UP + num_updates) // size)
+    data = DataConfig(corpus=f"sample:{size}")
+    start = runs.prepare(data, ModelConfig(), config, None, "float32", lambda _: None)
+    loaded = time.perf_counter() - started
+    corpus, config = start.encoded["train"], start.config
+    trained = training.Training(
+        start.model,
+        corpus,
+        config,
+        accelerator,
+        bf16=False,
+        log=lambda *_: None,
+        origin=str,
+        started=started,
+    )
+    try:
+        list(trained.run(lambda: Unjudged(), After(accelerator), launch.Status(None)))
+    except Interrupted:
+        pass
+    updates = [
+        update
+        for epoch in range(1, config.epochs + 1)
+        for update in training.plan(len(corpus), config.batch_size, config.seed, epoch)
+    ]
+    # The first of the timed ones begins where the last of the others ended.
+    timed = np.concatenate(updates[WARM_UP : WARM_UP + num_updates])
+    seconds = times[-1] - times[WARM_UP - 1]
+    everything = sum(len(encoded.labels) for encoded in start.encoded.values())
+    words = int(corpus.num_words(timed).sum())
+    return {"loading": 1e6 * loaded / everything, "training": 1e6 * seconds / words}
+
+
+class Unjudged:
+    """Where a report on validation would be: judging is no part of what is timed."""
+
+    loss = accuracy = f1 = 0.0
+
+
+def predict(size: int, _: int) -> dict[str, float]:
+    """Microseconds a word of prediction over a stream, from words to tags."""
+    import torch
+
+    from nerc import data, encoding, machine, model, prediction, sample
+
+    machine.set_threads(0)
+    torch.manual_seed(0)
+    corpus = data.load("sample:1000", "train")
+    tokenizer = encoding.learn_tokenizer(corpus, model.TINY_VOCAB_SIZE)
+    shape = {"lstm_hidden_size": model.TINY_LSTM_HIDDEN_SIZE, "dropout": 0.1}
+    tagger = model.tiny(len(tokenizer), corpus.inventory(), **shape)
+    sentences = (
+        data.Sentence(tuple(words), None, "", document)
+        for words, _, document in sample.generate("test", size)
+    )
+    num_words, started = 0, time.perf_counter()
+    for sentence, tags, _ in prediction.stream(tagger, tokenizer, sentences):
+        assert len(tags) == len(sentence.words)
+        num_words += len(tags)
+    return {"prediction": 1e6 * (time.perf_counter() - started) / num_words}
+
+
+MEASURES = {"training": train, "prediction": predict}
+
+
+def table(sizes: list[int], runs: dict[tuple[int, str], list[dict]]) -> str:
+    """Medians of microseconds a word, and how far they are from the smallest size's."""
+    head = "| sentences | loading | training | prediction | GiB, training | GiB, prediction |"
+    rows = [f"{head}\n|---:|---:|---:|---:|---:|---:|"]
+    columns = [("training", "loading"), ("training", "training"), ("prediction", "prediction")]
+    for size in sizes:
+        cells = []
+        for what, key in columns:
+            mine, first = (
+                statistics.median(r[key] for r in runs[n, what]) for n in (size, sizes[0])
+            )
+            cells.append(f"{mine:.2f} ({mine / first:.2f})")
+        cells += [f"{max(r['gib'] for r in runs[size, what]):.2f}" for what in MEASURES]
+        rows.append(f"| {size:,} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,15 @@
 """Training speed beside transformers' own Trainer: same encoder, sentences, batch size and threads.
 
 python benchmarks/train_speed.py --corpus DIR --encoder DIR
-python benchmarks/train_speed.py --corpus DIR --encoder DIR --sentences 2000 --epochs 2 --repeats 3
+python benchmarks/train_speed.py --corpus DIR --encoder DIR --sentences 0 --epochs 5 --recipe paper
 
 Every row is a process of its own, started anew for each repetition, in turns. The Trainer trains a
-BertForTokenClassification with transformers' collator for it, fused AdamW and the same schedule; we
-are train.py as people call it. Words per second are those of the last epoch, without validation;
-seconds go from the start of the process to its end, loading, tokenising and judging included. F1 is
-of the same sentences of validation. Prints a Markdown table of medians.
+BertForTokenClassification with its own collator and the same optimiser and schedule; we
+are train.py as people call it. Words per second are those of the last epoch, without validation. Of
+peak: the products of the real word pieces' matrices, as a share of the rate at which the device
+multiplies large ones in that precision. Training: seconds of all epochs, validation after each
+included; process: from its start to its end, with loading and tokenising. F1 is of the same
+sentences of validation. Prints a Markdown table of medians, and where the time of our updates goes.
 """
 
 import argparse
@@ -23,8 +25,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # run from anywhere
-LR = 2e-4  # of encoder and classifier, both sides
 PEER = "Trainer"
+# Of both sides, where both have it: flags of train.py, and the Trainer's arguments.
+RECIPES = {
+    "strong": (
+        "--lr 2e-4 --head-lr 2e-4",
+        {"learning_rate": 2e-4, "weight_decay": 0.01, "warmup_steps": 0.1, "max_grad_norm": 1.0}
+        | {"lr_scheduler_type": "linear", "optim": "adamw_torch_fused"},
+    ),
+    "paper": (
+        "",
+        {"learning_rate": 1e-3, "weight_decay": 0.0, "max_grad_norm": 0.0}
+        | {"lr_scheduler_type": "constant", "optim": "sgd", "optim_args": "momentum=0.9"},
+    ),
+}
 # name -> what it differs in. Ours: flags of train.py; the Trainer's: its arguments.
 ARMS = {
     f"{PEER}, float32": {"bf16": False},
@@ -35,9 +49,9 @@ ARMS = {
     },
     "nerc, float32": ["--precision", "float32", "--lstm-hidden-size", "0"],
     "nerc, bf16": ["--precision", "bf16", "--lstm-hidden-size", "0"],
-    # A new BiLSTM needs larger steps than a pretrained encoder.
-    "nerc with BiLSTM, float32": ["--precision", "float32", "--head-lr", "1e-3"],
-    "nerc with BiLSTM, bf16": ["--precision", "bf16", "--head-lr", "1e-3"],
+    "nerc with BiLSTM, float32": ["--precision", "float32"],
+    "nerc with BiLSTM, bf16": ["--precision", "bf16"],
+    "nerc with BiLSTM, bf16, graphs": ["--precision", "bf16", "--cuda-graphs"],
 }
 
 
@@ -47,62 +61,73 @@ def main() -> None:
     )
     parser.add_argument("--corpus", required=True, help="folder with train.txt and valid.txt")
     parser.add_argument("--encoder", required=True, help="folder of a pretrained BERT")
-    parser.add_argument("--sentences", type=int, default=2000, help="to train on (default: 2000)")
+    parser.add_argument("--sentences", type=int, default=2000, help="0: all (default: 2000)")
     parser.add_argument("--judged", type=int, default=500, help="of validation (default: 500)")
     parser.add_argument("--epochs", type=int, default=2, help="(default: 2)")
     parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
+    parser.add_argument("--recipe", choices=RECIPES, default="strong", help="(default: strong)")
     parser.add_argument("--repeats", type=int, default=3, help="of every row (default: 3)")
     parser.add_argument("--only", nargs="+", default=list(ARMS), choices=ARMS, help="some rows")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.peer:
         sys.stdout.write(json.dumps(train_peer(given, ARMS[given.peer])) + "\n")
         return
-    arms = {name: ARMS[name] for name in given.only}
-    if not computes_bf16():
-        arms = {name: arm for name, arm in arms.items() if "bf16" not in name}
-        print("this machine does not compute in bf16: no rows for it", file=sys.stderr)
+    arms = {name: ARMS[name] for name in given.only if can_run(name)}
     runs: dict[str, list[dict]] = {name: [] for name in arms}
     with tempfile.TemporaryDirectory() as place:
         given.corpus = cut(Path(given.corpus), Path(place), given.sentences, given.judged)
-        for repeat in range(given.repeats):
+        for seed in range(given.repeats):
             for name, arm in arms.items():
-                run = measure(name, arm, given, repeat, Path(place))
+                run = measure(name, arm, given, seed, Path(place))
                 runs[name].append(run)
                 print(f"{name}: {json.dumps(run)}", file=sys.stderr, flush=True)
-    print(table(runs))
+        print(table(runs, given))
+        print(where_the_time_goes(given))
 
 
-def computes_bf16() -> bool:
+def can_run(name: str) -> bool:
+    """Whether this machine can run the row; where not, that is said."""
     import torch
 
     from nerc.machine import computes_bf16
 
-    return computes_bf16(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    lacking = []
+    if "bf16" in name and not computes_bf16(device):
+        lacking.append(f"its {device.type} does not compute in bf16")
+    if "graphs" in name and device.type != "cuda":
+        lacking.append("it has no GPU")
+    if lacking:
+        print(f"skipped on this machine: {name} ({', '.join(lacking)})", file=sys.stderr)
+    return not lacking
 
 
 def cut(corpus: Path, place: Path, num_train: int, num_validation: int) -> str:
-    """A folder with so many sentences of a corpus, evenly spaced over it."""
+    """A folder with so many sentences of a corpus (0: all), evenly spaced over it."""
     for file, size in (("train.txt", num_train), ("valid.txt", num_validation)):
         sentences = re.split(r"\n\s*\n", (corpus / file).read_text(encoding="utf-8").strip())
         sentences = [s for s in sentences if not s.startswith("-DOCSTART-")]
-        size = min(size, len(sentences))
+        size = min(size or len(sentences), len(sentences))
         kept = [sentences[i * len(sentences) // size] for i in range(size)]
         (place / file).write_text("\n\n".join(kept) + "\n", encoding="utf-8")
     return str(place)
 
 
 def measure(name: str, arm, given: argparse.Namespace, seed: int, place: Path) -> dict:
-    """One run: words_per_second, seconds, f1, and peak memory in GiB."""
+    """One run: words_per_second, training and process seconds, f1, and peak memory in GiB."""
     if isinstance(arm, list):
-        flags = f"--recipe strong --keep last --epochs {given.epochs} --batch-size"
-        flags += f" {given.batch_size} --lr {LR} --head-lr {LR} --seed {seed} --overwrite"
+        flags = f"--recipe {given.recipe} {RECIPES[given.recipe][0]} --keep last --overwrite"
+        flags += f" --epochs {given.epochs} --batch-size {given.batch_size} --seed {seed}"
         flags += f" --checkpoint-every never --repo {place}/models"
         command = ["train.py", "--corpus", given.corpus, "--encoder", given.encoder]
         command += [*flags.split(), *arm]
+        if given.recipe == "strong" and "BiLSTM" in name:
+            command += ["--head-lr", "1e-3"]  # a new one needs larger steps
     else:
-        command = ["benchmarks/train_speed.py", "--peer", name, "--repeats", str(seed)]
-        for flag in ("corpus", "encoder", "epochs", "batch_size"):
+        command = ["benchmarks/train_speed.py", "--peer", name, "--seed", str(seed)]
+        for flag in ("corpus", "encoder", "epochs", "batch_size", "recipe"):
             command += [f"--{flag.replace('_', '-')}", str(getattr(given, flag))]
     environment = dict(os.environ) | {"PYTHONPATH": str(ROOT), "TRANSFORMERS_VERBOSITY": "error"}
     started = time.perf_counter()
@@ -121,10 +146,11 @@ def measure(name: str, arm, given: argparse.Namespace, seed: int, place: Path) -
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         found = {"words_per_second": run["epochs"][-1]["words_per_second"]}
+        found["training"] = sum(epoch["seconds"] for epoch in run["epochs"])
         found["f1"] = metrics["validation"]["f1"]
     else:
         found = json.loads(printed.splitlines()[-1])
-    return found | {"seconds": round(seconds, 1), "gib": round(usage.ru_maxrss / 2**20, 2)}
+    return found | {"process": round(seconds, 1), "gib": round(usage.ru_maxrss / 2**20, 2)}
 
 
 def train_peer(given: argparse.Namespace, arm: dict) -> dict:
@@ -145,7 +171,7 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
     from nerc.metrics import f1_score
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    set_seed(given.repeats)
+    set_seed(given.seed)
     inventory = tags.inventory(tags.CONLL_TYPES)[:9]
     tokenizer = AutoTokenizer.from_pretrained(given.encoder)
     # Weights kept in half precision would train in it, many times slower on a CPU.
@@ -168,36 +194,37 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
             per_device_train_batch_size=given.batch_size,
             per_device_eval_batch_size=64,
             num_train_epochs=given.epochs,
-            learning_rate=LR,
-            weight_decay=0.01,
-            warmup_steps=0.1,
-            lr_scheduler_type="linear",
-            optim="adamw_torch_fused",
-            max_grad_norm=1.0,
+            eval_strategy="epoch",
             save_strategy="no",
             logging_strategy="no",
             report_to="none",
             disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
-            seed=given.repeats,
+            seed=given.seed,
+            **RECIPES[given.recipe][1],
             **arm,
         )
+        judged = peer_rows(validation, tokenizer, inventory)
         trainer = Trainer(
             model,
             arguments,
             train_dataset=peer_rows(train, tokenizer, inventory),
+            eval_dataset=judged,
             data_collator=DataCollatorForTokenClassification(tokenizer),
             callbacks=[clock],
         )
+        started = time.perf_counter()
         trainer.train()
-        found = trainer.predict(peer_rows(validation, tokenizer, inventory))
+        seconds = time.perf_counter() - started
+        found = trainer.predict(judged)
     rows_of_ids = zip(found.predictions.argmax(-1), np.asarray(found.label_ids), strict=True)
     predicted, gold = [], []  # in the order of the Trainer, which may group these by length, too
     for best, labels in rows_of_ids:
         predicted.append([inventory[i] for i in best[labels != -100]])
         gold.append([inventory[i] for i in labels[labels != -100]])
     speed = train.num_words / clock.seconds
-    return {"words_per_second": round(speed), "f1": f1_score(gold, predicted)}
+    f1 = f1_score(gold, predicted)
+    return {"words_per_second": round(speed), "training": round(seconds, 1), "f1": f1}
 
 
 def peer_rows(corpus, tokenizer, inventory) -> list[dict]:
@@ -214,21 +241,118 @@ def peer_rows(corpus, tokenizer, inventory) -> list[dict]:
     return rows
 
 
-def table(runs: dict[str, list[dict]]) -> str:
+def table(runs: dict[str, list[dict]], given: argparse.Namespace) -> str:
     """Medians, and how much faster than the first row."""
-    rows = ["| | words/s | times | F1 | seconds | GiB |", "|---|---:|---:|---:|---:|---:|"]
+    head = ["words/s", "times", "of peak", "F1", "training", "process", "GiB"]
+    rows = [f"| | {' | '.join(head)} |\n|---|{'---:|' * len(head)}"]
+    work = {with_lstm: arithmetic(given, with_lstm) for with_lstm in (False, True)}
+    peaks = {bf16: peak(bf16) for bf16 in (False, True) if any(("bf16" in n) == bf16 for n in runs)}
     first = None
     for name, found in runs.items():
-        speed, f1, seconds, gib = (
+        speed, f1, training, process, gib = (
             statistics.median(run[key] for run in found)
-            for key in ("words_per_second", "f1", "seconds", "gib")
+            for key in ("words_per_second", "f1", "training", "process", "gib")
         )
         first = first or speed
+        share = speed * work["BiLSTM" in name] / peaks["bf16" in name]
         rows.append(
-            f"| {name} | {speed:,.0f} | {speed / first:.2f} | {100 * f1:.1f} | {seconds:.0f} "
-            f"| {gib:.1f} |"
+            f"| {name} | {speed:,.0f} | {speed / first:.2f} | {share:.0%} | {100 * f1:.1f} "
+            f"| {training:.0f} s | {process:.0f} s | {gib:.1f} |"
         )
-    return "\n".join(rows)
+    said = [f"{rate / 1e9:,.0f} in {'bf16' if low else 'float32'}" for low, rate in peaks.items()]
+    return "\n".join([*rows, f"\npeak, in GFLOP/s: {', '.join(said)}"])
+
+
+def arithmetic(given: argparse.Namespace, with_lstm: bool) -> float:
+    """Floating-point operations of training on one word, in products of matrices."""
+    from nerc import data, encoding, model
+
+    corpus = data.load(given.corpus, "train")
+    size = model.LSTM_HIDDEN_SIZE if with_lstm else 0
+    tagger = model.from_encoder(
+        given.encoder, corpus.inventory(), lstm_hidden_size=size, dropout=0.0
+    )
+    tokenizer = encoding.load_tokenizer(given.encoder, tagger.config.vocab_size)
+    pieces = encoding.encode_for(tagger, tokenizer, corpus).num_pieces() + 2
+    of_pieces = sum(p.numel() for p in tagger.bert.encoder.parameters() if p.ndim > 1)
+    head = [*tagger.classifier.parameters(), *(tagger.lstm.parameters() if size else [])]
+    of_words = sum(p.numel() for p in head if p.ndim > 1)
+    # A weight is multiplied and added once forwards and twice backwards.
+    return 6 * (of_pieces * int(pieces.sum()) / corpus.num_words + of_words)
+
+
+def peak(bf16: bool) -> float:
+    """Operations per second of a product of large matrices, the median of many."""
+    import torch
+
+    device, size = ("cuda", 8192) if torch.cuda.is_available() else ("cpu", 2048)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    a, b = torch.randn(2, size, size, device=device).to(dtype)
+    seconds = []
+    for _ in range(30):
+        started = time.perf_counter()
+        (a @ b)[0, 0].item()  # waits for it
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / statistics.median(seconds)
+
+
+KINDS = {  # of the time of an update, by the names of torch's operations
+    "products of matrices": ("mm", "addmm", "bmm", "_thnn_fused_lstm_cell", "_cudnn_rnn"),
+    "optimiser and clipping": ("_fused_adamw_", "_fused_sgd_", "linalg_vector_norm"),
+    "copies and casts": ("copy_", "cat", "index_select", "index_copy", "index"),
+    "fresh zeros": ("fill_", "zero_"),
+    "softmax, GELU, norms": ("_softmax", "gelu", "native_layer_norm", "_softmax_backward_data")
+    + ("gelu_backward", "native_layer_norm_backward"),
+}
+
+
+def where_the_time_goes(given: argparse.Namespace, num_updates: int = 8) -> str:
+    """Of some of our updates with BiLSTM, in the best precision, by kind of operation."""
+    from torch.profiler import profile
+
+    from nerc import data, encoding, launch, machine, model, training
+    from nerc.config import TrainConfig
+
+    accelerator = launch.start()
+    machine.set_threads(0)
+    machine.keep_freed_memory()
+    corpus = data.load(given.corpus, "train")
+    shape = {"lstm_hidden_size": model.LSTM_HIDDEN_SIZE, "dropout": 0.1}
+    tagger = model.from_encoder(given.encoder, corpus.inventory(), **shape)
+    tokenizer = encoding.load_tokenizer(given.encoder, tagger.config.vocab_size)
+    config = TrainConfig(recipe=given.recipe, batch_size=given.batch_size)
+    encoded = encoding.encode_for(tagger, tokenizer, corpus)
+    updates = training.plan(len(encoded), given.batch_size, 0, 1)
+    trained = training.Training(
+        tagger,
+        encoded,
+        config.resolved(hidden_size=768, num_layers=12),
+        accelerator,
+        bf16=machine.computes_bf16(accelerator.device),
+        log=lambda *_: None,
+        origin=str,
+        started=0.0,
+    )
+    tagger.train()
+    for sentences in updates[:num_updates]:
+        trained.step(tagger, sentences)
+    with profile() as profiled:
+        for sentences in updates[num_updates : 2 * num_updates]:
+            trained.step(tagger, sentences)
+    on_gpu = accelerator.device.type == "cuda"
+    spent = {
+        event.key.removeprefix("aten::"): event.self_device_time_total
+        if on_gpu
+        else event.self_cpu_time_total
+        for event in profiled.key_averages()
+    }
+    total = sum(spent.values())
+    kinds = {kind: sum(spent.get(name, 0) for name in names) for kind, names in KINDS.items()}
+    kinds["everything else"] = total - sum(kinds.values())
+    ordered = sorted(kinds.items(), key=lambda kind: -kind[1])
+    said = "; ".join(f"{kind} {time / total:.0%}" for kind, time in ordered)
+    return f"\nour updates with BiLSTM: {said}"
 
 
 if __name__ == "__main__":

@@ -6,19 +6,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
+from torch.nn import functional as F
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from nerc.config import InputError
 from nerc.data import Corpus
+from nerc.layers import grid_cells
 from nerc.tags import SPECIAL_TAGS
 
 NO_LABEL = -100  # of padding and of words that carry no label; what cross entropy leaves out
+MULTIPLE = 32  # to which batches are filled up where they are computed: enough for few sizes
 
+_WIDTH = 8  # grids of pieces are a multiple of it wide
 _CHUNK = 1000  # sentences given to the tokenizer at a time
 
 
@@ -193,23 +197,47 @@ class Batch(NamedTuple):
     attention_mask: torch.Tensor  # (B, T) bool
     real_pieces: torch.Tensor  # (number of real pieces,)
     word_pieces: torch.Tensor  # (n,), the first piece of each word
-    num_words: torch.Tensor  # (S,), always on the CPU, where packing a sequence wants it
+    num_words: torch.Tensor  # (S,), always on the CPU
     labels: torch.Tensor  # (n,), NO_LABEL where there is none
     groups: list[tuple[int, int, int]]
+    word_cells: torch.Tensor | None = (
+        None  # layers.grid_cells(num_words), where it must not be that
+    )
 
-    def inputs(self, device: torch.device) -> dict[str, torch.Tensor]:
+    @property
+    def moved(self) -> list[str]:
+        """The fields that a GPU reads."""
+        names = ["input_ids", "attention_mask", "real_pieces", "word_pieces", "labels"]
+        return names + ([] if self.word_cells is None else ["word_cells"])
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch where a model on device reads it."""
+        fields = {name: getattr(self, name).to(device, non_blocking=True) for name in self.moved}
+        return self._replace(**fields)
+
+    def inputs(self, device: torch.device) -> dict[str, Any]:
         """The arguments of NERSmall.forward, without labels."""
-        names = ("input_ids", "attention_mask", "real_pieces", "word_pieces")
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
-        return moved | {"num_words": self.num_words, "groups": self.groups}
+        return self.to(device)._asdict() | {"labels": None}
+
+    def sentences(self) -> torch.Tensor:
+        """The sentence of each word, where the labels are."""
+        if self.word_cells is None:
+            return torch.repeat_interleave(self.num_words).to(self.labels.device, non_blocking=True)
+        return self.word_cells[0] // int(self.num_words.max())
 
 
-def collate(encoded: Encoded, sentences: Sequence[int]) -> Batch:
-    """The batch of these sentences, in this order."""
+def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Batch:
+    """The batch of these sentences, in this order.
+
+    A sentence more, of nothing but padding, brings the numbers of pieces and words to a multiple: a
+    CPU's library of matrix products spends milliseconds on every size that it has not met yet.
+    """
     sentences = np.asarray(sentences)
     windows = _windows_of(encoded, sentences)
     starts = encoded.word_offsets[windows.start]  # into pieces
     lengths = encoded.word_offsets[windows.end] - starts + 2  # with [CLS] and [SEP]
+    if filler := -int(lengths.sum()) % multiple:
+        starts, lengths = np.append(starts, 0), np.append(lengths, filler)
     order = np.argsort(-lengths, kind="stable")  # of rows
     row, within = _ranges(lengths[order])  # of each real piece
     first_real = np.empty_like(lengths)  # of a window, among all real pieces
@@ -217,21 +245,56 @@ def collate(encoded: Encoded, sentences: Sequence[int]) -> Batch:
     pieces = encoded.pieces.take(starts[order][row] + within - 1, mode="clip").astype(np.int64)
     pieces[within == 0] = encoded.cls_id
     pieces[within == lengths[order][row] - 1] = encoded.sep_id
-    mask = np.arange(lengths.max()) < lengths[order][:, None]  # (B, T)
+    width = -(-int(lengths.max()) // _WIDTH) * _WIDTH
+    mask = np.arange(width) < lengths[order][:, None]  # (B, T)
     input_ids = np.zeros(mask.shape, dtype=np.int64)
     input_ids[mask] = pieces
 
     window, nth = _ranges(windows.own_end - windows.own_start)  # of each word
     word = windows.own_start[window] + nth
     word_pieces = encoded.word_offsets[word] - starts[window] + 1 + first_real[window]
+    num_words, labels = encoded.num_words(sentences), encoded.labels[word]
+    if filler := -len(word) % multiple:
+        num_words = np.append(num_words, filler)
+        word_pieces = np.pad(word_pieces, (0, filler))
+        labels = np.pad(labels, (0, filler), constant_values=NO_LABEL)
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(mask),
         real_pieces=torch.from_numpy(np.flatnonzero(mask)),
         word_pieces=torch.from_numpy(word_pieces),
-        num_words=torch.from_numpy(encoded.num_words(sentences)),
-        labels=torch.from_numpy(encoded.labels[word]),
+        num_words=torch.from_numpy(num_words),
+        labels=torch.from_numpy(labels),
         groups=_groups(lengths[order].tolist()),
+    )
+
+
+def enlarge(batch: Batch, step: int = 64) -> Batch:
+    """The batch with its sizes rounded up, so that few sizes are left of many.
+
+    A window and a sentence of nothing but padding, the last, take the pieces and words in surplus;
+    these have no label. Pieces become a multiple of 2 step, widths and sentences' lengths of step.
+    """
+    (rows, width), longest = batch.input_ids.shape, int(batch.num_words.max())
+    to_width, to_longest = (-(-size // step) * step for size in (width, longest))
+    # So many words at most, whatever the pieces, of which two a window are special ones.
+    num_pieces = -(-len(batch.real_pieces) // (2 * step)) * 2 * step
+    more_pieces = torch.arange(num_pieces - len(batch.real_pieces))
+    more_words = torch.arange(num_pieces - 2 * rows - len(batch.labels))
+    real_pieces = batch.real_pieces // width * to_width + batch.real_pieces % width
+    cells = grid_cells(batch.num_words)
+    cells = cells // longest * to_longest + cells % longest
+    dummies = len(batch.num_words) * to_longest + more_words % to_longest
+    size = (0, to_width - width, 0, 1)
+    return Batch(
+        input_ids=F.pad(batch.input_ids, size),
+        attention_mask=F.pad(batch.attention_mask, size),
+        real_pieces=torch.cat([real_pieces, rows * to_width + more_pieces % to_width]),
+        word_pieces=F.pad(batch.word_pieces, (0, len(more_words))),
+        num_words=F.pad(batch.num_words, (0, 1), value=to_longest),
+        word_cells=torch.cat([cells, dummies.expand(2, -1)], dim=1),
+        labels=F.pad(batch.labels, (0, len(more_words)), value=NO_LABEL),
+        groups=None,
     )
 
 
@@ -256,15 +319,16 @@ def _ranges(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Cut rows, the longest first, where one has less than half of its group's width.
+    """Cut rows, the longest first, in halves of like length: attention costs the square of it.
 
-    Attention costs the square of the width. More groups cost more small operations than they save.
+    More groups cost more small operations, and groups of any number of rows operations of more
+    sizes, than they save.
     """
-    cuts = [0]
-    for row, length in enumerate(lengths):
-        if length < 0.5 * lengths[cuts[-1]]:
-            cuts.append(row)
-    return [(i, j, lengths[i]) for i, j in zip(cuts, [*cuts[1:], len(lengths)], strict=True)]
+    size = max(16, len(lengths) // 2)
+    return [
+        (first, min(first + size, len(lengths)), -(-lengths[first] // _WIDTH) * _WIDTH)
+        for first in range(0, len(lengths), size)
+    ]
 
 
 def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:

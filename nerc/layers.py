@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence
 
 
 class Dropout(nn.Dropout):
@@ -33,17 +32,19 @@ def replace_dropout(module: nn.Module) -> None:
                 setattr(parent, name, Dropout(child.p))
 
 
-def bilstm(lstm: nn.LSTM, words: torch.Tensor, num_words: torch.Tensor) -> torch.Tensor:
+def bilstm(
+    lstm: nn.LSTM, words: torch.Tensor, num_words: torch.Tensor, cells: torch.Tensor | None = None
+) -> torch.Tensor:
     """Run a one-layer bidirectional lstm over S sentences, words (N, I) one after the other.
 
-    num_words (S,), on the CPU, are their lengths; out come (N, 2 H).
+    num_words (S,), on the CPU, are their lengths; out come (N, 2 H). cells are grid_cells() of
+    num_words where they are not given; on a CPU, only where given are they used.
     """
+    if cells is None and words.device.type != "cpu":
+        cells = grid_cells(num_words).to(words.device, non_blocking=True)
+    if cells is not None:
+        return _by_grid(lstm, words, (len(num_words), int(num_words.max())), cells)
     forth, back, batch_sizes = _time_major(num_words)
-    if words.device.type != "cpu":
-        forth = forth.to(words.device, non_blocking=True)
-        packed = PackedSequence(words.index_select(0, forth), torch.tensor(batch_sizes))
-        output = lstm(packed)[0].data  # (N, 2 H)
-        return torch.empty_like(output).index_copy(0, forth, output)
     inputs = torch.stack([words.index_select(0, forth), words.index_select(0, back)])  # (D, N, I)
     weights = [
         torch.stack([getattr(lstm, f"{name}_l0"), getattr(lstm, f"{name}_l0_reverse")])
@@ -55,6 +56,37 @@ def bilstm(lstm: nn.LSTM, words: torch.Tensor, num_words: torch.Tensor) -> torch
     empty = torch.empty_like(hidden[0])
     rows = [empty.index_copy(0, index, h) for index, h in zip((forth, back), hidden, strict=True)]
     return torch.cat(rows, dim=1)
+
+
+def grid_cells(num_words: torch.Tensor) -> torch.Tensor:
+    """Cells (2, N) of words in a grid (S, most words), from start and from end of a sentence."""
+    sentence = torch.repeat_interleave(num_words)
+    place = torch.arange(len(sentence)) - (num_words.cumsum(0) - num_words)[sentence]
+    places = torch.stack([place, num_words[sentence] - 1 - place])
+    return sentence * num_words.max() + places
+
+
+def _by_grid(
+    lstm: nn.LSTM, words: torch.Tensor, shape: tuple[int, int], cells: torch.Tensor
+) -> torch.Tensor:
+    """Both directions as LSTMs of one direction, padding last, where it changes nothing before it.
+
+    So a GPU computes it without lengths from the host; and not in the half precision that autocast
+    would take, in which small gradients vanish.
+    """
+    outputs = []
+    with torch.autocast(words.device.type, enabled=False):
+        words = words.to(lstm.weight_ih_l0.dtype)
+        for own_cells, suffix in zip(cells, ("", "_reverse"), strict=True):
+            names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+            weights = [getattr(lstm, name + suffix) for name in names]
+            grid = words.new_zeros(shape[0] * shape[1], words.shape[1])
+            grid = grid.index_copy(0, own_cells, words).view(*shape, -1)  # (S, W, I)
+            start = grid.new_zeros(1, shape[0], lstm.hidden_size)
+            one_way = (True, 1, 0.0, lstm.training, False, True)  # biases, layers, ..., batch first
+            output, _, _ = torch.lstm(grid, (start, start), weights, *one_way)
+            outputs.append(output.flatten(0, 1).index_select(0, own_cells))
+    return torch.cat(outputs, dim=1)
 
 
 def _time_major(num_words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[int]]:

@@ -107,6 +107,7 @@ class NERSmall(BertPreTrainedModel):
         real_pieces: torch.Tensor | None = None,  # (N,)
         word_pieces: torch.Tensor | None = None,  # (n,)
         num_words: torch.Tensor | None = None,  # (S,) on the CPU
+        word_cells: torch.Tensor | None = None,  # (2, n)
         groups: list[tuple[int, int, int]] | None = None,  # of rows: first, last + 1, width
         token_type_ids: torch.Tensor | None = None,  # (B, T)
         labels: torch.Tensor | None = None,  # as the logits, but for K
@@ -127,8 +128,9 @@ class NERSmall(BertPreTrainedModel):
             grids = _grids(mask, groups)
         words = self._encode(input_ids, mask, real_pieces, token_type_ids, grids, word_pieces)
         if self.lstm is not None:
-            lengths = mask.sum(dim=1).cpu() if word_pieces is None else num_words
-            words = bilstm(self.lstm, words, lengths)  # (n, 2 x lstm_hidden_size)
+            if word_pieces is None:
+                num_words = mask.sum(dim=1).cpu()
+            words = bilstm(self.lstm, words, num_words, word_cells)  # (n, 2 x lstm_hidden_size)
         logits = self.classifier(self.dropout(words))  # (n, K)
         if word_pieces is None:
             logits = _pad(logits, real_pieces, mask.shape)

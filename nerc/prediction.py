@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from nerc import tags
 from nerc.data import Corpus, Sentence
-from nerc.encoding import Encoded, collate, encode_for
+from nerc.encoding import MULTIPLE, Encoded, collate, encode_for
 from nerc.metrics import Report, report
 from nerc.model import NERSmall
 
@@ -56,11 +56,11 @@ def predict(
     found: list[tuple[int, np.ndarray]] = []
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         for sentences in tqdm(batches, desc="tagging", leave=False, disable=quiet):
-            batch = collate(encoded, sentences)
+            batch = collate(encoded, sentences, MULTIPLE)
             logits = model(**batch.inputs(model.device)).logits[:, columns]  # (words, tags)
             rows = logits.float().log_softmax(dim=-1).cpu().numpy()
-            own = np.split(rows, batch.num_words.cumsum(0)[:-1])
-            found += [(int(i), row.copy()) for i, row in zip(sentences, own, strict=True)]
+            own = np.split(rows, batch.num_words.cumsum(0))[: len(sentences)]
+            found += zip(sentences.tolist(), own, strict=True)
     model.train(was_training)
     found = gather_object(found) if world > 1 else found
     result = dict(found)

@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from nerc.checkpoints import Checkpoints
 from nerc.config import InputError, Interrupted, TrainConfig
-from nerc.encoding import NO_LABEL, Encoded, collate
+from nerc.encoding import MULTIPLE, NO_LABEL, Batch, Encoded, collate
+from nerc.graphs import GraphedBackward
 from nerc.launch import Status, Stop, from_main, tensors_from_main
 from nerc.metrics import Report
 from nerc.model import NERSmall
@@ -105,6 +106,11 @@ class Training:
         self.bf16, self.log, self.origin = bf16, log, origin
         self.model.to(accelerator.device)
         self.optimizer = make_optimizer(model, config)
+        self.graphed = None
+        if config.cuda_graphs:
+            if accelerator.num_processes > 1:
+                raise InputError("--cuda-graphs is for one process; leave it out")
+            self.graphed = GraphedBackward(model, lambda b: _summed_losses(model, b, bf16=bf16))
         self.table = model.bert.embeddings.word_embeddings  # pieces x hidden size
         self.by_row = accelerator.device.type == "cpu" and accelerator.num_processes == 1
         if self.by_row:  # an update reads a hundredth of the rows: the others' gradient stays 0
@@ -144,7 +150,7 @@ class Training:
                 stop.hold()
                 self.model.train()
                 for sentences in self._rest_of_epoch():
-                    self._step(wrapped, sentences)
+                    self.step(wrapped, sentences)
                     bar.update()
                     number = stop.agreed()
                     due = self.update % updates_between == 0
@@ -177,7 +183,7 @@ class Training:
         done = self.update - len(self.epochs) * len(updates)
         return updates[done:]
 
-    def _step(self, wrapped: nn.Module, sentences: np.ndarray) -> None:
+    def step(self, wrapped: nn.Module, sentences: np.ndarray) -> None:
         """One update of the weights, by the gradient of the mean loss of its labelled words."""
         config, accelerator = self.config, self.accelerator
         rank, world = accelerator.process_index, accelerator.num_processes
@@ -190,16 +196,10 @@ class Training:
         # The processes' gradients are averaged, so each is scaled up by their number first.
         scale = world / max(1, int(self.labelled[sentences].sum()))
         share = sentences[rank::world]
-        # A process whose share is empty computes another sentence, at no weight: all take part.
-        pieces = micro_batches(share, self.train, config.micro_batch_words) or [sentences[:1]]
-        losses = []
-        for i, piece in enumerate(pieces):
-            is_last = i == len(pieces) - 1
-            with nullcontext() if is_last else accelerator.no_sync(wrapped):
-                with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=self.bf16):
-                    loss = _summed_losses(wrapped, self.train, piece)
-                (loss.sum() * (scale if len(share) else 0.0)).backward()
-            losses.append(loss.detach())
+        if self.graphed:
+            losses = [self.graphed.backward(collate(self.train, share), scale)]
+        else:
+            losses = self._backward(wrapped, sentences, share, scale)
         if config.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimizer.step()
@@ -208,7 +208,25 @@ class Training:
         own = torch.cat(losses)[: len(share)]
         self.curve.add(_Update(self.update, factor * config.lr, sentences, share, own))
 
+    def _backward(
+        self, wrapped: nn.Module, sentences: np.ndarray, share: np.ndarray, scale: float
+    ) -> list[torch.Tensor]:
+        """Add up the gradients of the share's losses, times scale; gives the losses."""
+        # A process whose share is empty computes another sentence, at no weight: all take part.
+        pieces = micro_batches(share, self.train, self.config.micro_batch_words) or [sentences[:1]]
+        losses = []
+        for i, piece in enumerate(pieces):
+            is_last = i == len(pieces) - 1
+            batch = collate(self.train, piece, MULTIPLE).to(self.accelerator.device)
+            with nullcontext() if is_last else self.accelerator.no_sync(wrapped):
+                own = _summed_losses(wrapped, batch, bf16=self.bf16)[: len(piece)]
+                (own.sum() * (scale if len(share) else 0.0)).backward()
+            losses.append(own.detach())
+        return losses
+
     def _forget_gradients(self, sentences: np.ndarray) -> None:
+        if self.graphed:
+            return  # which does so itself
         of_rows = self.table.weight.grad
         self.optimizer.zero_grad()
         if self.by_row:
@@ -290,17 +308,14 @@ def micro_batches(share: np.ndarray, train: Encoded, num_words: int) -> list[np.
     return [np.array(piece) for piece in pieces]
 
 
-def _summed_losses(model: nn.Module, train: Encoded, sentences: Sequence[int]) -> torch.Tensor:
+def _summed_losses(model: nn.Module, batch: Batch, *, bf16: bool) -> torch.Tensor:
     """Cross entropy of each sentence (S,), summed over its labelled words."""
-    batch = collate(train, sentences)
-    device = next(model.parameters()).device
-    losses = F.cross_entropy(
-        model(**batch.inputs(device)).logits.float(),  # (n, K)
-        batch.labels.to(device, non_blocking=True),
-        ignore_index=NO_LABEL,
-        reduction="none",
-    )
-    return torch.stack([own.sum() for own in losses.split(batch.num_words.tolist())])
+    device = batch.labels.device
+    # Every weight is cast once, and a graph could not read what was cast before it.
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+        logits = model(**batch.inputs(device)).logits  # (n, K)
+    losses = F.cross_entropy(logits.float(), batch.labels, ignore_index=NO_LABEL, reduction="none")
+    return losses.new_zeros(len(batch.num_words)).index_add(0, batch.sentences(), losses)
 
 
 class _Update(NamedTuple):

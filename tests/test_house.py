@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 # A module may import those before it.
 ORDER = [
     *("config", "tags", "sample", "files", "machine", "launch", "layers", "data", "encoding"),
-    *("model", "metrics", "prediction", "checkpoints", "training", "revisions", "reports", "runs"),
+    *("model", "metrics", "prediction", "checkpoints", "graphs", "training", "revisions"),
+    *("reports", "runs"),
 ]
 MODULES = sorted(path.stem for path in (ROOT / "nerc").glob("*.py") if path.stem != "__init__")
 FLAGS = {

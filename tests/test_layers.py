@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from nerc.layers import Dropout, bilstm, replace_dropout
+from nerc.layers import Dropout, bilstm, grid_cells, replace_dropout
 
 
 def torchs(lstm, words, num_words):
@@ -22,14 +22,16 @@ def test_bilstm_is_torchs_packed_bilstm(lengths):
     lstm = nn.LSTM(5, 7, batch_first=True, bidirectional=True).double()
     num_words = torch.tensor(lengths)
     words = torch.randn(sum(lengths), 5, dtype=torch.float64, requires_grad=True)
-    wanted, found = torchs(lstm, words, num_words), bilstm(lstm, words, num_words)
-    torch.testing.assert_close(found, wanted)
-
+    wanted = torchs(lstm, words, num_words)
     weights = torch.randn_like(wanted)
     sources = [words, *lstm.parameters()]
-    gradients = [torch.autograd.grad((out * weights).sum(), sources) for out in (found, wanted)]
-    for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    gradients = torch.autograd.grad((wanted * weights).sum(), sources)
+    for cells in (None, grid_cells(num_words)):  # as on a CPU, and as on a GPU
+        found = bilstm(lstm, words, num_words, cells)
+        torch.testing.assert_close(found, wanted)
+        ours = torch.autograd.grad((found * weights).sum(), sources)
+        for own, theirs in zip(ours, gradients, strict=True):
+            torch.testing.assert_close(own, theirs)
 
 
 def test_no_two_gradients_of_the_bilstm_share_memory():

@@ -90,6 +90,21 @@ def test_a_sentence_alone_has_the_logits_that_it_has_beside_others(model, encode
         torch.testing.assert_close(alone, together[sentence], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("multiple", [32, 7])
+def test_filling_a_batch_up_changes_no_word(model, encoded, multiple):
+    batch = encoding.collate(encoded, range(9), multiple)
+    with torch.inference_mode():
+        found = model(**batch.inputs(torch.device("cpu"))).logits
+    assert (
+        len(batch.real_pieces) % multiple == len(batch.labels) % multiple == len(found) % multiple
+    )
+    own = int(batch.num_words[:9].sum())
+    assert batch.labels[own:].eq(encoding.NO_LABEL).all() and len(found) == batch.num_words.sum()
+    torch.testing.assert_close(
+        found[:own], torch.cat(logits(model, encoded, range(9))), atol=1e-5, rtol=0
+    )
+
+
 def test_saved_and_loaded_is_the_same_model(model, encoded, tmp_path):
     model.save_pretrained(tmp_path / "main")
     assert (tmp_path / "main/model.safetensors").exists()

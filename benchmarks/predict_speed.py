@@ -5,8 +5,9 @@ python benchmarks/predict_speed.py --corpus DIR --encoder DIR --sentences 0 --re
 
 From the words of the test split to entities: tokenising, computing and decoding, in turns, after a
 warm-up. The pipeline is given the words joined by blanks, at each batch size asked for, float32, as
-it comes; its model is the BertForTokenClassification of the same encoder and tagger. Prints a
-Markdown table of medians.
+it comes; its model is the BertForTokenClassification of the same encoder and tagger. Of peak: the
+products of the real word pieces' matrices, as a share of the rate at which the device multiplies
+large ones in that precision. Prints a Markdown table of medians.
 """
 
 import argparse
@@ -20,6 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # run from anywhere
+
+from train_speed import arithmetic, peak  # noqa: E402
 
 
 def main() -> None:
@@ -41,7 +44,8 @@ def main() -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     corpus = data.load(given.corpus, "test")
     if given.sentences:
-        corpus = corpus.select(range(min(given.sentences, len(corpus))))
+        size = min(given.sentences, len(corpus))
+        corpus = corpus.select([i * len(corpus) // size for i in range(size)])  # evenly spaced
     rows = contenders(corpus, given, device, bf16=machine.computes_bf16(device))
     seconds: dict[str, list[float]] = {name: [] for name in rows}
     for run in rows.values():
@@ -54,10 +58,13 @@ def main() -> None:
             print(f"{name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
     speeds = {name: corpus.num_words / statistics.median(s) for name, s in seconds.items()}
     best = max(speed for name, speed in speeds.items() if name.startswith("pipeline"))
+    work = {lstm: arithmetic(given.encoder, corpus, lstm) for lstm in (False, True)}
+    peaks = {low: peak(low) for low in {"bf16" in name for name in rows}}
     print(f"{len(corpus):,} sentences, {corpus.num_words:,} words, {device.type}\n")
-    print("| | words/s | times the best pipeline |\n|---|---:|---:|")
+    print("| | words/s | times the best pipeline | of peak |\n|---|---:|---:|---:|")
     for name, speed in speeds.items():
-        print(f"| {name} | {speed:,.0f} | {speed / best:.2f} |")
+        share = speed * work["BiLSTM" in name] / peaks["bf16" in name]
+        print(f"| {name} | {speed:,.0f} | {speed / best:.2f} | {share:.0%} |")
 
 
 def contenders(corpus, given: argparse.Namespace, device, *, bf16: bool) -> dict[str, Callable]:

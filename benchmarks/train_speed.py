@@ -243,9 +243,13 @@ def peer_rows(corpus, tokenizer, inventory) -> list[dict]:
 
 def table(runs: dict[str, list[dict]], given: argparse.Namespace) -> str:
     """Medians, and how much faster than the first row."""
+    from nerc import data
+
     head = ["words/s", "times", "of peak", "F1", "training", "process", "GiB"]
     rows = [f"| | {' | '.join(head)} |\n|---|{'---:|' * len(head)}"]
-    work = {with_lstm: arithmetic(given, with_lstm) for with_lstm in (False, True)}
+    corpus = data.load(given.corpus, "train")
+    # A weight is multiplied and added once forwards and twice backwards.
+    work = {lstm: 3 * arithmetic(given.encoder, corpus, lstm) for lstm in (False, True)}
     peaks = {bf16: peak(bf16) for bf16 in (False, True) if any(("bf16" in n) == bf16 for n in runs)}
     first = None
     for name, found in runs.items():
@@ -263,22 +267,18 @@ def table(runs: dict[str, list[dict]], given: argparse.Namespace) -> str:
     return "\n".join([*rows, f"\npeak, in GFLOP/s: {', '.join(said)}"])
 
 
-def arithmetic(given: argparse.Namespace, with_lstm: bool) -> float:
-    """Floating-point operations of training on one word, in products of matrices."""
-    from nerc import data, encoding, model
+def arithmetic(encoder: str, corpus, with_lstm: bool) -> float:
+    """Floating-point operations on a word of corpus in products of matrices, forwards."""
+    from nerc import encoding, model
 
-    corpus = data.load(given.corpus, "train")
     size = model.LSTM_HIDDEN_SIZE if with_lstm else 0
-    tagger = model.from_encoder(
-        given.encoder, corpus.inventory(), lstm_hidden_size=size, dropout=0.0
-    )
-    tokenizer = encoding.load_tokenizer(given.encoder, tagger.config.vocab_size)
+    tagger = model.from_encoder(encoder, corpus.inventory(), lstm_hidden_size=size, dropout=0.0)
+    tokenizer = encoding.load_tokenizer(encoder, tagger.config.vocab_size)
     pieces = encoding.encode_for(tagger, tokenizer, corpus).num_pieces() + 2
     of_pieces = sum(p.numel() for p in tagger.bert.encoder.parameters() if p.ndim > 1)
     head = [*tagger.classifier.parameters(), *(tagger.lstm.parameters() if size else [])]
     of_words = sum(p.numel() for p in head if p.ndim > 1)
-    # A weight is multiplied and added once forwards and twice backwards.
-    return 6 * (of_pieces * int(pieces.sum()) / corpus.num_words + of_words)
+    return 2 * (of_pieces * int(pieces.sum()) / corpus.num_words + of_words)
 
 
 def peak(bf16: bool) -> float:
@@ -307,8 +307,8 @@ KINDS = {  # of the time of an update, by the names of torch's operations
 }
 
 
-def where_the_time_goes(given: argparse.Namespace, num_updates: int = 8) -> str:
-    """Of some of our updates with BiLSTM, in the best precision, by kind of operation."""
+def where_the_time_goes(given: argparse.Namespace) -> str:
+    """Of up to eight of our updates with BiLSTM, in the best precision, by kind of operation."""
     from torch.profiler import profile
 
     from nerc import data, encoding, launch, machine, model, training
@@ -323,7 +323,8 @@ def where_the_time_goes(given: argparse.Namespace, num_updates: int = 8) -> str:
     tokenizer = encoding.load_tokenizer(given.encoder, tagger.config.vocab_size)
     config = TrainConfig(recipe=given.recipe, batch_size=given.batch_size)
     encoded = encoding.encode_for(tagger, tokenizer, corpus)
-    updates = training.plan(len(encoded), given.batch_size, 0, 1)
+    updates = training.plan(len(encoded), given.batch_size, 0, 1)[:16]
+    half = len(updates) // 2  # to warm up
     trained = training.Training(
         tagger,
         encoded,
@@ -335,10 +336,10 @@ def where_the_time_goes(given: argparse.Namespace, num_updates: int = 8) -> str:
         started=0.0,
     )
     tagger.train()
-    for sentences in updates[:num_updates]:
+    for sentences in updates[:half]:
         trained.step(tagger, sentences)
     with profile() as profiled:
-        for sentences in updates[num_updates : 2 * num_updates]:
+        for sentences in updates[half:]:
             trained.step(tagger, sentences)
     on_gpu = accelerator.device.type == "cuda"
     spent = {

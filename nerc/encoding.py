@@ -245,6 +245,7 @@ def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Ba
     pieces = encoded.pieces.take(starts[order][row] + within - 1, mode="clip").astype(np.int64)
     pieces[within == 0] = encoded.cls_id
     pieces[within == lengths[order][row] - 1] = encoded.sep_id
+    pieces[order[row] == len(windows.start)] = encoded.sep_id  # of the padding
     width = -(-int(lengths.max()) // _WIDTH) * _WIDTH
     mask = np.arange(width) < lengths[order][:, None]  # (B, T)
     input_ids = np.zeros(mask.shape, dtype=np.int64)
@@ -270,30 +271,30 @@ def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Ba
 
 
 def enlarge(batch: Batch, step: int = 64) -> Batch:
-    """The batch with its sizes rounded up, so that few sizes are left of many.
+    """The batch with all of its sizes rounded up, so that few are left of many.
 
-    A window and a sentence of nothing but padding, the last, take the pieces and words in surplus;
-    these have no label. Pieces become a multiple of 2 step, widths and sentences' lengths of step.
+    Pieces become a multiple of 2 step, windows' widths and sentences' lengths one of step. What is
+    in surplus lies in one cell of a window, and of a sentence, of nothing but padding; it means
+    nothing and has no label.
     """
     (rows, width), longest = batch.input_ids.shape, int(batch.num_words.max())
     to_width, to_longest = (-(-size // step) * step for size in (width, longest))
+    more_pieces = -len(batch.real_pieces) % (2 * step)
     # So many words at most, whatever the pieces, of which two a window are special ones.
-    num_pieces = -(-len(batch.real_pieces) // (2 * step)) * 2 * step
-    more_pieces = torch.arange(num_pieces - len(batch.real_pieces))
-    more_words = torch.arange(num_pieces - 2 * rows - len(batch.labels))
+    more_words = len(batch.real_pieces) + more_pieces - 2 * rows - len(batch.labels)
     real_pieces = batch.real_pieces // width * to_width + batch.real_pieces % width
     cells = grid_cells(batch.num_words)
     cells = cells // longest * to_longest + cells % longest
-    dummies = len(batch.num_words) * to_longest + more_words % to_longest
-    size = (0, to_width - width, 0, 1)
+    last_cell = len(batch.num_words) * to_longest
+    grid = (0, to_width - width, 0, 1)
     return Batch(
-        input_ids=F.pad(batch.input_ids, size),
-        attention_mask=F.pad(batch.attention_mask, size),
-        real_pieces=torch.cat([real_pieces, rows * to_width + more_pieces % to_width]),
-        word_pieces=F.pad(batch.word_pieces, (0, len(more_words))),
+        input_ids=F.pad(batch.input_ids, grid),
+        attention_mask=F.pad(batch.attention_mask, grid),
+        real_pieces=F.pad(real_pieces, (0, more_pieces), value=rows * to_width),
+        word_pieces=F.pad(batch.word_pieces, (0, more_words)),
         num_words=F.pad(batch.num_words, (0, 1), value=to_longest),
-        word_cells=torch.cat([cells, dummies.expand(2, -1)], dim=1),
-        labels=F.pad(batch.labels, (0, len(more_words)), value=NO_LABEL),
+        word_cells=F.pad(cells, (0, more_words), value=last_cell),
+        labels=F.pad(batch.labels, (0, more_words), value=NO_LABEL),
         groups=None,
     )
 

@@ -49,7 +49,8 @@ class GraphedBackward:
         The first batch of a size is computed without a graph: most sizes that come once are rare.
         """
         num_sentences, batch = len(batch.num_words), enlarge(batch)
-        size = (*(len(t) for t in batch[:4]), batch.input_ids.shape[1], int(batch.num_words.max()))
+        tensors = (getattr(batch, name) for name in (*batch.moved, "num_words"))
+        size = (*(tensor.shape for tensor in tensors), int(batch.num_words.max()))
         self.seen[size] += 1
         if self.seen[size] == 1:
             scale_there = torch.tensor(scale, device=self.device)

@@ -1,0 +1,167 @@
+"""What a GPU is worth, in one command: training, prediction, and what each technique gains.
+
+python benchmarks/gpu_speed.py --corpus DIR
+python benchmarks/gpu_speed.py --corpus DIR --try
+
+A BERT of bert-base's size with random weights (its speed is that of trained ones), its word pieces
+learnt from the corpus. Runs the tests that need a GPU; then the paper recipe, 5 epochs over all of
+the training sentences with validation after each, beside transformers' Trainer (train_speed.py);
+then prediction of the test split beside the pipeline (predict_speed.py); then milliseconds of an
+update by technique, beside what was predicted for an H200. --try does all that on a CPU, with a
+small encoder and few sentences, to see that it runs: what needs a GPU is skipped aloud.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # run from anywhere
+
+# name -> what was predicted for an H200, in milliseconds an update (bert-base, batches of 32), from
+# counts of kernels and bytes; settings: bf16 or not, CUDA graphs or not
+UPDATES = {
+    "float32": ("18 to 25", False, False),
+    "bf16, the BiLSTM not waiting for the host": ("10 to 15", True, False),
+    "bf16, CUDA graphs of few sizes": ("2.8 to 3.8", True, True),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", required=True, help="train.txt, valid.txt and test.txt")
+    parser.add_argument("--try", action="store_true", dest="on_cpu", help="on a CPU, in small")
+    given = parser.parse_args()
+
+    import torch
+
+    if not (torch.cuda.is_available() or given.on_cpu):
+        parser.error("there is no GPU here; --try runs the parts that need none, in small")
+    python, here = sys.executable, Path(__file__).parent
+    size = ["--sentences", "0", "--repeats", "1"]
+    training = [*size, "--judged", "0", "--epochs", "5", "--recipe", "paper"]
+    batches = ["1", "32", "128", "512"]
+    if given.on_cpu:
+        training = ["--sentences", "100", "--judged", "20", "--epochs", "1", "--recipe", "paper"]
+        training += ["--repeats", "1"]
+        size, batches = ["--sentences", "50", "--repeats", "1"], ["1", "8"]
+    with tempfile.TemporaryDirectory() as encoder:
+        make_encoder(given, encoder)
+        common = ["--corpus", given.corpus, "--encoder", encoder]
+        for title, command in (
+            ("Parity with the plain path", ["-m", "pytest", "-q", "-rs", "tests/test_graphs.py"]),
+            ("Training", [here / "train_speed.py", *common, *training]),
+            ("Prediction", [here / "predict_speed.py", *common, *size, "--batch-sizes", *batches]),
+        ):
+            print(f"\n## {title}\n", flush=True)
+            subprocess.run([python, *map(str, command)], cwd=ROOT, check=True)
+        print("\n## Milliseconds of an update, by technique\n")
+        print("| | predicted | measured |\n|---|---:|---:|")
+        for name, predicted, measured in techniques(given, encoder):
+            print(f"| {name} | {predicted} | {measured} |", flush=True)
+
+
+def make_encoder(given: argparse.Namespace, folder: str) -> None:
+    """Leave a random BERT and its tokenizer in folder."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    from nerc import data, encoding
+
+    torch.manual_seed(0)
+    vocab_size = 4_000 if given.on_cpu else 28_996  # bert-base-cased's
+    tokenizer = encoding.learn_tokenizer(data.load(given.corpus, "train"), vocab_size)
+    small = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    small |= {"intermediate_size": 256}
+    config = BertConfig(vocab_size=len(tokenizer), **(small if given.on_cpu else {}))
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def techniques(given: argparse.Namespace, encoder: str):
+    """Name, prediction and measurement, one after the other."""
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence
+
+    from nerc import data, encoding, launch, layers, model, training
+    from nerc.config import TrainConfig
+
+    accelerator = launch.start()
+    device = accelerator.device
+    corpus = data.load(given.corpus, "train")
+    if given.on_cpu:
+        corpus = corpus.select(range(200))
+    shape = {"lstm_hidden_size": model.LSTM_HIDDEN_SIZE, "dropout": 0.1}
+    for name, (predicted, bf16, graphs) in UPDATES.items():
+        if device.type != "cuda" and (bf16 or graphs):
+            yield name, predicted, "skipped: no GPU"
+            continue
+        tagger = model.from_encoder(encoder, corpus.inventory(), **shape)
+        tokenizer = encoding.load_tokenizer(encoder, tagger.config.vocab_size)
+        encoded = encoding.encode_for(tagger, tokenizer, corpus)
+        config = TrainConfig(recipe="paper", cuda_graphs=graphs)
+        trained = training.Training(
+            tagger,
+            encoded,
+            config.resolved(hidden_size=768, num_layers=12),
+            accelerator,
+            bf16=bf16,
+            log=lambda *_: None,
+            origin=str,
+            started=0.0,
+        )
+        tagger.train()
+        updates = iter(training.plan(len(encoded), 32, 0, 1) * 60)
+        warm_up = 5 if given.on_cpu else 150  # graphs of most sizes are recorded in it
+        one = lambda: trained.step(tagger, next(updates))  # noqa: B023, E731
+        yield name, predicted, milliseconds(one, warm_up, 5 if given.on_cpu else 100)
+
+    lengths = torch.tensor(corpus.table["words"].combine_chunks().value_lengths().to_pylist()[:32])
+    lstm = tagger.lstm.to(device)
+    words = torch.randn(int(lengths.sum()), lstm.input_size, device=device, requires_grad=True)
+    grid = torch.randn(len(lengths), int(lengths.max()), lstm.input_size, device=device)
+    grid.requires_grad_()
+
+    def packed() -> None:
+        rows = pack_padded_sequence(grid, lengths, batch_first=True, enforce_sorted=False)
+        lstm(rows)[0].data.sum().backward()
+
+    yield "BiLSTM alone, torch's packed", "", milliseconds(packed)
+    ours = lambda: layers.bilstm(lstm, words, lengths).sum().backward()  # noqa: E731
+    yield "BiLSTM alone, ours", "", milliseconds(ours)
+    for name, how in (("one by one", {"foreach": False}), ("fused", {"fused": True})):
+        sgd = torch.optim.SGD(tagger.to(device).parameters(), lr=0.0, momentum=0.9, **how)
+        for parameter in tagger.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        yield f"SGD alone, {name}", "", milliseconds(sgd.step)
+
+
+def milliseconds(work: Callable, warm_up: int = 5, times: int = 20) -> str:
+    """The median of so many calls, the device waited for after each five."""
+    import torch
+
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    for _ in range(warm_up):
+        work()
+    wait()
+    found = []
+    for _ in range(max(1, times // 5)):
+        started = time.perf_counter()
+        for _ in range(5):
+            work()
+        wait()
+        found.append((time.perf_counter() - started) / 5)
+    return f"{1e3 * statistics.median(found):.1f}"
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    main()

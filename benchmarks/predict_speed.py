@@ -63,7 +63,7 @@ def main() -> None:
     print(f"{len(corpus):,} sentences, {corpus.num_words:,} words, {device.type}\n")
     print("| | words/s | times the best pipeline | of peak |\n|---|---:|---:|---:|")
     for name, speed in speeds.items():
-        share = speed * work["BiLSTM" in name] / peaks["bf16" in name]
+        share = speed * work["with BiLSTM" in name] / peaks["bf16" in name]
         print(f"| {name} | {speed:,.0f} | {speed / best:.2f} | {share:.0%} |")
 
 
@@ -78,13 +78,14 @@ def contenders(corpus, given: argparse.Namespace, device, *, bf16: bool) -> dict
     inventory = corpus.inventory()
     taggers = {
         name: model.from_encoder(given.encoder, inventory, lstm_hidden_size=size, dropout=0.1)
-        for name, size in (("nerc", 0), ("nerc with BiLSTM", model.LSTM_HIDDEN_SIZE))
+        for name, size in (("nerc without BiLSTM", 0), ("nerc with BiLSTM", model.LSTM_HIDDEN_SIZE))
     }
     for tagger in taggers.values():
         tagger.to(device)
-    tokenizer = encoding.load_tokenizer(given.encoder, taggers["nerc"].config.vocab_size)
+    plain = taggers["nerc without BiLSTM"]
+    tokenizer = encoding.load_tokenizer(given.encoder, plain.config.vocab_size)
     with tempfile.TemporaryDirectory() as place:  # a NERSmall without BiLSTM is one of these
-        taggers["nerc"].save_pretrained(place)
+        plain.save_pretrained(place)
         with model.quiet():
             peer = BertForTokenClassification.from_pretrained(place, dtype=torch.float32)
     pipe = pipeline("token-classification", model=peer, tokenizer=tokenizer, device=device)

@@ -47,8 +47,8 @@ ARMS = {
         "bf16": True,
         "train_sampling_strategy": "group_by_length",
     },
-    "nerc, float32": ["--precision", "float32", "--lstm-hidden-size", "0"],
-    "nerc, bf16": ["--precision", "bf16", "--lstm-hidden-size", "0"],
+    "nerc without BiLSTM, float32": ["--precision", "float32", "--lstm-hidden-size", "0"],
+    "nerc without BiLSTM, bf16": ["--precision", "bf16", "--lstm-hidden-size", "0"],
     "nerc with BiLSTM, float32": ["--precision", "float32"],
     "nerc with BiLSTM, bf16": ["--precision", "bf16"],
     "nerc with BiLSTM, bf16, graphs": ["--precision", "bf16", "--cuda-graphs"],
@@ -123,7 +123,7 @@ def measure(name: str, arm, given: argparse.Namespace, seed: int, place: Path) -
         flags += f" --checkpoint-every never --repo {place}/models"
         command = ["train.py", "--corpus", given.corpus, "--encoder", given.encoder]
         command += [*flags.split(), *arm]
-        if given.recipe == "strong" and "BiLSTM" in name:
+        if given.recipe == "strong" and "with BiLSTM" in name:
             command += ["--head-lr", "1e-3"]  # a new one needs larger steps
     else:
         command = ["benchmarks/train_speed.py", "--peer", name, "--seed", str(seed)]
@@ -258,7 +258,7 @@ def table(runs: dict[str, list[dict]], given: argparse.Namespace) -> str:
             for key in ("words_per_second", "f1", "training", "process", "gib")
         )
         first = first or speed
-        share = speed * work["BiLSTM" in name] / peaks["bf16" in name]
+        share = speed * work["with BiLSTM" in name] / peaks["bf16" in name]
         rows.append(
             f"| {name} | {speed:,.0f} | {speed / first:.2f} | {share:.0%} | {100 * f1:.1f} "
             f"| {training:.0f} s | {process:.0f} s | {gib:.1f} |"

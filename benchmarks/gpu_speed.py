@@ -24,6 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # run from anywhere
 
+from train_speed import with_bilstm  # noqa: E402
+
 # name -> what was predicted for an H200, in milliseconds an update (bert-base, batches of 32), from
 # counts of kernels and bytes; settings: bf16 or not, CUDA graphs or not
 UPDATES = {
@@ -91,7 +93,7 @@ def techniques(given: argparse.Namespace, encoder: str):
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence
 
-    from nerc import data, encoding, launch, layers, model, training
+    from nerc import data, launch, layers
     from nerc.config import TrainConfig
 
     accelerator = launch.start()
@@ -99,27 +101,13 @@ def techniques(given: argparse.Namespace, encoder: str):
     corpus = data.load(given.corpus, "train")
     if given.on_cpu:
         corpus = corpus.select(range(200))
-    shape = {"lstm_hidden_size": model.LSTM_HIDDEN_SIZE, "dropout": 0.1}
     for name, (predicted, bf16, graphs) in UPDATES.items():
         if device.type != "cuda" and (bf16 or graphs):
             yield name, predicted, "skipped: no GPU"
             continue
-        tagger = model.from_encoder(encoder, corpus.inventory(), **shape)
-        tokenizer = encoding.load_tokenizer(encoder, tagger.config.vocab_size)
-        encoded = encoding.encode_for(tagger, tokenizer, corpus)
         config = TrainConfig(recipe="paper", cuda_graphs=graphs)
-        trained = training.Training(
-            tagger,
-            encoded,
-            config.resolved(hidden_size=768, num_layers=12),
-            accelerator,
-            bf16=bf16,
-            log=lambda *_: None,
-            origin=str,
-            started=0.0,
-        )
-        tagger.train()
-        updates = iter(training.plan(len(encoded), 32, 0, 1) * 60)
+        trained, updates = with_bilstm(encoder, corpus, config, accelerator, bf16=bf16)
+        tagger, updates = trained.model, iter(updates * 60)
         warm_up = 5 if given.on_cpu else 150  # graphs of most sizes are recorded in it
         one = lambda: trained.step(tagger, next(updates))  # noqa: B023, E731
         yield name, predicted, milliseconds(one, warm_up, 5 if given.on_cpu else 100)

@@ -311,36 +311,22 @@ def where_the_time_goes(given: argparse.Namespace) -> str:
     """Of up to eight of our updates with BiLSTM, in the best precision, by kind of operation."""
     from torch.profiler import profile
 
-    from nerc import data, encoding, launch, machine, model, training
+    from nerc import data, launch, machine
     from nerc.config import TrainConfig
 
     accelerator = launch.start()
     machine.set_threads(0)
     machine.keep_freed_memory()
     corpus = data.load(given.corpus, "train")
-    shape = {"lstm_hidden_size": model.LSTM_HIDDEN_SIZE, "dropout": 0.1}
-    tagger = model.from_encoder(given.encoder, corpus.inventory(), **shape)
-    tokenizer = encoding.load_tokenizer(given.encoder, tagger.config.vocab_size)
     config = TrainConfig(recipe=given.recipe, batch_size=given.batch_size)
-    encoded = encoding.encode_for(tagger, tokenizer, corpus)
-    updates = training.plan(len(encoded), given.batch_size, 0, 1)[:16]
-    half = len(updates) // 2  # to warm up
-    trained = training.Training(
-        tagger,
-        encoded,
-        config.resolved(hidden_size=768, num_layers=12),
-        accelerator,
-        bf16=machine.computes_bf16(accelerator.device),
-        log=lambda *_: None,
-        origin=str,
-        started=0.0,
-    )
-    tagger.train()
+    bf16 = machine.computes_bf16(accelerator.device)
+    trained, updates = with_bilstm(given.encoder, corpus, config, accelerator, bf16=bf16)
+    half = min(16, len(updates)) // 2  # to warm up
     for sentences in updates[:half]:
-        trained.step(tagger, sentences)
+        trained.step(trained.model, sentences)
     with profile() as profiled:
-        for sentences in updates[half:]:
-            trained.step(tagger, sentences)
+        for sentences in updates[half : 2 * half]:
+            trained.step(trained.model, sentences)
     on_gpu = accelerator.device.type == "cuda"
     spent = {
         event.key.removeprefix("aten::"): event.self_device_time_total
@@ -354,6 +340,29 @@ def where_the_time_goes(given: argparse.Namespace) -> str:
     ordered = sorted(kinds.items(), key=lambda kind: -kind[1])
     said = "; ".join(f"{kind} {time / total:.0%}" for kind, time in ordered)
     return f"\nour updates with BiLSTM: {said}"
+
+
+def with_bilstm(encoder: str, corpus, config, accelerator, *, bf16: bool):
+    """A Training of encoder and a new BiLSTM on corpus, and the updates of its first epoch."""
+    from nerc import encoding, model, training
+
+    shape = {"lstm_hidden_size": model.LSTM_HIDDEN_SIZE, "dropout": 0.1}
+    tagger = model.from_encoder(encoder, corpus.inventory(), **shape)
+    tokenizer = encoding.load_tokenizer(encoder, tagger.config.vocab_size)
+    encoded = encoding.encode_for(tagger, tokenizer, corpus)
+    config = config.resolved(hidden_size=768, num_layers=12)
+    trained = training.Training(
+        tagger,
+        encoded,
+        config,
+        accelerator,
+        bf16=bf16,
+        log=lambda *_: None,
+        origin=str,
+        started=0.0,
+    )
+    tagger.train()
+    return trained, training.plan(len(encoded), config.batch_size, config.seed, 1)
 
 
 if __name__ == "__main__":

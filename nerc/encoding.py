@@ -199,10 +199,8 @@ class Batch(NamedTuple):
     word_pieces: torch.Tensor  # (n,), the first piece of each word
     num_words: torch.Tensor  # (S,), always on the CPU
     labels: torch.Tensor  # (n,), NO_LABEL where there is none
-    groups: list[tuple[int, int, int]]
-    word_cells: torch.Tensor | None = (
-        None  # layers.grid_cells(num_words), where it must not be that
-    )
+    groups: list[tuple[int, int, int]] | None
+    word_cells: torch.Tensor | None = None  # where they are not layers.grid_cells(num_words)
 
     @property
     def moved(self) -> list[str]:
@@ -246,8 +244,7 @@ def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Ba
     pieces[within == 0] = encoded.cls_id
     pieces[within == lengths[order][row] - 1] = encoded.sep_id
     pieces[order[row] == len(windows.start)] = encoded.sep_id  # of the padding
-    width = -(-int(lengths.max()) // _WIDTH) * _WIDTH
-    mask = np.arange(width) < lengths[order][:, None]  # (B, T)
+    mask = np.arange(_rounded_up(int(lengths.max()), _WIDTH)) < lengths[order][:, None]  # (B, T)
     input_ids = np.zeros(mask.shape, dtype=np.int64)
     input_ids[mask] = pieces
 
@@ -278,7 +275,7 @@ def enlarge(batch: Batch, step: int = 64) -> Batch:
     nothing and has no label.
     """
     (rows, width), longest = batch.input_ids.shape, int(batch.num_words.max())
-    to_width, to_longest = (-(-size // step) * step for size in (width, longest))
+    to_width, to_longest = _rounded_up(width, step), _rounded_up(longest, step)
     more_pieces = -len(batch.real_pieces) % (2 * step)
     # So many words at most, whatever the pieces, of which two a window are special ones.
     more_words = len(batch.real_pieces) + more_pieces - 2 * rows - len(batch.labels)
@@ -313,6 +310,10 @@ def _windows_of(encoded: Encoded, sentences: np.ndarray) -> Window:
     return Window(*np.array(found).T)
 
 
+def _rounded_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
 def _ranges(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For ranges one after the other: of each number, its range and its place in it."""
     which = np.repeat(np.arange(len(lengths)), lengths)
@@ -327,7 +328,7 @@ def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
     """
     size = max(16, len(lengths) // 2)
     return [
-        (first, min(first + size, len(lengths)), -(-lengths[first] // _WIDTH) * _WIDTH)
+        (first, min(first + size, len(lengths)), _rounded_up(lengths[first], _WIDTH))
         for first in range(0, len(lengths), size)
     ]
 

@@ -103,7 +103,7 @@ def _batches(
         return [sentences[i : i + batch_size] for i in range(0, len(sentences), batch_size)]
     start, batches = 0, []
     while start < len(sentences):
-        size = max(1, BATCH_PIECES.get(device, 4096) // int(num_pieces[start] + 2))
+        size = max(1, BATCH_PIECES.get(device, BATCH_PIECES["cpu"]) // int(num_pieces[start] + 2))
         batches.append(sentences[start : start + size])
         start += size
     return batches

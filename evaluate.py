@@ -22,20 +22,25 @@ def main(argv: list[str]) -> None:
 
 def run(config: EvaluateConfig) -> None:
     """Print one table of all revisions; with --json, write the reports too."""
-    from nerc import files, launch, machine, reports, revisions
+    from nerc import files, reports, revisions
 
-    store = revisions.Store(config.repo)
-    folders = {name: store.path(name) for name in config.revision}
     if config.json is not None:
         files.check_file(Path(config.json), "--json")
+    store, remarks = revisions.Store(config.repo), []
+    folders = {name: store.path(name, remarks.append) for name in config.revision}
+
+    from nerc import launch, machine
+
     accelerator = launch.start()
+    for remark in remarks:
+        launch.say(accelerator, remark)
     machine.set_threads(config.num_threads)
     bf16 = machine.choose_precision(config.precision, accelerator.device) == "bf16"
     if bf16:
         launch.say(accelerator, "computed in bf16: figures differ a little between machines")
     found, tables = {}, {}
     for name, folder in folders.items():
-        source, found[name] = report_on(folder, config, accelerator, bf16=bf16)
+        source, found[name] = report_on(name, folder, config, accelerator, bf16=bf16)
         tables.setdefault(source, {})[name] = found[name]
     for judged in tables.values():  # a table for each corpus: figures of others do not compare
         first = next(iter(judged.values()))
@@ -47,11 +52,14 @@ def run(config: EvaluateConfig) -> None:
     accelerator.end_training()
 
 
-def report_on(folder: Path, config: EvaluateConfig, accelerator, *, bf16: bool):
+def report_on(name: str, folder: Path, config: EvaluateConfig, accelerator, *, bf16: bool):
     """What the corpus is known by, and the report of one revision on it."""
     from nerc import encoding, launch, revisions
     from nerc.data import check_tags, load
     from nerc.prediction import judge
+
+    def say(remark: str) -> None:
+        launch.say(accelerator, f"{name}: {remark}")
 
     run = revisions.read_run(folder)
     source = config.corpus or run.get("config", {}).get("corpus")
@@ -63,17 +71,14 @@ def report_on(folder: Path, config: EvaluateConfig, accelerator, *, bf16: bool):
     fingerprint = corpus.fingerprint()
     known = run.get("data", {}).get(config.split)
     if config.corpus is None and known and known["sha256"] != fingerprint:
-        launch.say(
-            accelerator,
-            f"{folder.name}: the {config.split} sentences of {source} have changed since training",
-        )
-    model, tokenizer = revisions.load_revision(folder)
+        say(f"the {config.split} sentences of {source} have changed since training")
+    model, tokenizer = revisions.load_revision(folder, tokenizer=config.tokenizer, say=say)
     model.to(accelerator.device)
-    check_tags(corpus, model.config.inventory, f"revision {folder.name}")
+    check_tags(corpus, model.config.inventory, f"revision {name}")
     encoded = encoding.encode_for(model, tokenizer, corpus)
     for remark in encoded.remarks:
-        launch.say(accelerator, f"{folder.name}: {remark}")
-    return fingerprint, judge(
+        say(remark)
+    judged = judge(
         model,
         corpus,
         encoded,
@@ -82,6 +87,7 @@ def report_on(folder: Path, config: EvaluateConfig, accelerator, *, bf16: bool):
         bf16=bf16,
         accelerator=accelerator,
     )
+    return fingerprint, judged.report
 
 
 if __name__ == "__main__":

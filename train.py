@@ -37,17 +37,22 @@ def run(
 ) -> None:
     """Train and keep one revision."""
     started = time.perf_counter()
-    from accelerate.utils import set_seed
-
-    from nerc import files, launch, machine, reports, revisions, runs
+    from nerc import files, reports, revisions
 
     store = revisions.Store(keep.repo)
     name = keep.revision or revisions.default_name(data)
     store.check_free(name, overwrite=keep.overwrite or keep.resume)
     if network.start is not None:
         store.path(network.start)
+    if keep.push:
+        store.check_push(name, overwrite=keep.overwrite or keep.resume)
     if keep.status is not None:
         files.check_file(Path(keep.status), "--status")
+
+    from accelerate.utils import set_seed
+
+    from nerc import launch, machine, runs
+
     with launch.session(keep.status and Path(keep.status)) as session, runs.advised(store, name):
         accelerator, say = session.accelerator, session.say
         machine.keep_freed_memory()
@@ -65,12 +70,15 @@ def run(
         found = runs.train(start, name, store, keep, session, command)
         if found is None:
             say(f"{store.folder / name} is finished: nothing is left to do")
-            return
-        for split, report in found.items():
-            say(f"\n{reports.counted(report, split)}\n{reports.table({name: report}, split)}")
-        say(f"\nkept as {store.folder / name} after {time.perf_counter() - started:.0f} s")
-        if config.recipe == "paper":
-            say("this was the published recipe; --recipe strong gives the best F1 we know")
+        else:
+            for split, report in found.items():
+                say(f"\n{reports.counted(report, split)}\n{reports.table({name: report}, split)}")
+            say(f"\nkept as {store.folder / name} after {time.perf_counter() - started:.0f} s")
+            if config.recipe == "paper":
+                say("this was the published recipe; --recipe strong gives the best F1 we know")
+        if keep.push and session.is_main:
+            with session.stop.at_once(lambda: None):
+                say(store.push(name, overwrite=keep.overwrite))
 
 
 if __name__ == "__main__":

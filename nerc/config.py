@@ -133,6 +133,11 @@ class ModelConfig:
     start: str | None = option(
         None, "go on from the weights of this revision instead of an encoder's (fine-tuning)"
     )
+    tokenizer: str | None = option(
+        None,
+        "tokenizer, a folder or a Hub name, of a published revision that holds none. Default: that "
+        "of the encoder which its config.json names, or bert-base-cased",
+    )
     lstm_hidden_size: int | None = option(
         None, "units of the BiLSTM per direction; 0: no BiLSTM. Default: 512, and 128 for tiny"
     )
@@ -150,6 +155,9 @@ class ModelConfig:
             for flag in ("encoder", "lstm_hidden_size"):
                 value = getattr(self, flag)
                 _check(value is None, flag, "left out with --start, whose revision has it", value)
+        else:
+            wanted = "left out without --start: an encoder has its own"
+            _check(self.tokenizer is None, "tokenizer", wanted, self.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -246,7 +254,11 @@ class TrainConfig:
 class StoreConfig:
     """Where a run leaves its revision."""
 
-    repo: str = option("models", "folder that holds the revisions")
+    repo: str = option(
+        "models",
+        "folder that holds the revisions; USER/NAME of a repository on the Hub is the folder of "
+        "that name, and what is not in it is read from the Hub, where a revision is a branch",
+    )
     revision: str | None = option(
         None,
         "name of the revision. Default: main for llm, model_primary for gold, model_mixed_12 or "
@@ -261,6 +273,11 @@ class StoreConfig:
         False,
         "go on with the interrupted run of this revision from its last checkpoint; without one "
         "start anew, and with nothing left to do say so",
+    )
+    push: bool = option(
+        False,
+        "send the revision to the branch of its name of the repository on the Hub that --repo "
+        "names; a branch that holds something else is replaced with --overwrite only",
     )
     checkpoint_every: str = option(
         "15m",
@@ -291,12 +308,17 @@ class StoreConfig:
         return sys.maxsize, number * {"s": 1.0, "m": 60.0, "h": 3600.0}[unit]
 
 
+_REPO = StoreConfig.__dataclass_fields__["repo"].metadata["help"]
+_TOKENIZER = ModelConfig.__dataclass_fields__["tokenizer"].metadata["help"]
+_THREADS = TrainConfig.__dataclass_fields__["num_threads"].metadata["help"]
+
+
 @dataclass(frozen=True)
 class EvaluateConfig:
     """What evaluate.py judges, on what, and where the report goes."""
 
     revision: tuple[str, ...] = option((), "revisions to judge, side by side")
-    repo: str = option("models", "folder that holds the revisions")
+    repo: str = option("models", _REPO)
     corpus: str | None = option(
         None, "text to judge on, as in train.py. Default: the one the revision was trained on"
     )
@@ -317,10 +339,11 @@ class EvaluateConfig:
         "in it; auto: the faster of the two. The output says bf16",
         ("float32", "bf16", "auto"),
     )
+    tokenizer: str | None = option(None, _TOKENIZER)
     json: str | None = option(
         None, "write the reports to this file as {revision: {split: {figures}}}"
     )
-    num_threads: int = option(0, TrainConfig.__dataclass_fields__["num_threads"].metadata["help"])
+    num_threads: int = option(0, _THREADS)
 
     def __post_init__(self) -> None:
         _check(bool(self.revision), "revision", "followed by one or more names", "")
@@ -330,6 +353,78 @@ class EvaluateConfig:
         _check(size is None or size >= 1, "batch_size", "1 or more", size)
         threads = self.num_threads
         _check(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """What is tagged, by which revision, and where the entities go."""
+
+    revision: str = option("model_primary", "revision that finds the entities")
+    repo: str = option("models", _REPO)
+    input: tuple[str, ...] = option(
+        (), "files to read, one after the other; - is standard input. Default: standard input"
+    )
+    format: str = option(
+        "text",
+        "what the input is: text, a text a line; json, an object a line with text or words; "
+        "conll, a word a line, first column, texts parted by empty lines",
+        ("text", "json", "conll"),
+    )
+    output: str | None = option(None, "file to write. Default: standard output")
+    to: str = option(
+        "json",
+        "what to write: json, an object a line with the entities, their type, text, characters, "
+        "words and confidence; conll, a word and its tag a line",
+        ("json", "conll"),
+    )
+    tokenizer: str | None = option(None, _TOKENIZER)
+    strict: bool = option(False, "end at the first line that cannot be read, and write no more")
+    precision: str = option(
+        "float32",
+        EvaluateConfig.__dataclass_fields__["precision"].metadata["help"],
+        ("float32", "bf16", "auto"),
+    )
+    num_threads: int = option(0, _THREADS)
+
+    def __post_init__(self) -> None:
+        threads = self.num_threads
+        _check(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
+
+
+_HUB = "repository USER/NAME on the Hub, where a revision is a branch. Default: what --repo says"
+
+
+@dataclass(frozen=True)
+class ListConfig:
+    """What is listed."""
+
+    repo: str = option("models", "folder that holds the revisions, or USER/NAME on the Hub")
+    hub: str | None = option(
+        None, "repository USER/NAME on the Hub, also where there is a folder of that name here"
+    )
+
+
+@dataclass(frozen=True)
+class PushConfig:
+    """What is sent, and where."""
+
+    repo: str = option("models", "folder that holds the revisions")
+    hub: str | None = option(None, _HUB)
+    revision: tuple[str, ...] = option((), "revisions to send. Default: all of them")
+    overwrite: bool = option(False, "replace branches that hold something else")
+    public: bool = option(
+        False, "where the repository is not there yet, make one that everybody may read"
+    )
+
+
+@dataclass(frozen=True)
+class PullConfig:
+    """What is fetched, and where to."""
+
+    repo: str = option("models", "folder to put the revisions in")
+    hub: str | None = option(None, _HUB)
+    revision: tuple[str, ...] = option((), "revisions to fetch. Default: all of them")
+    overwrite: bool = option(False, "replace revisions of that name that hold something else")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -440,7 +535,8 @@ def _add_flag(group: argparse._ArgumentGroup, f: Any, recipes: dict[str, dict]) 
         group.add_argument(flag, dest=f.name, action="store_true", help=help_text)
         return
     if f.type == tuple[str, ...]:
-        group.add_argument(flag, dest=f.name, nargs="+", action="extend", help=help_text)
+        how = {"nargs": "+", "action": "extend", "default": []}
+        group.add_argument(flag, dest=f.name, help=help_text, **how)
         return
     kind = f.type if isinstance(f.type, type) else get_args(f.type)[0]
     metavar = None if f.metadata["choices"] else f.name.upper()

@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from nerc import hub
 from nerc.config import InputError
 from nerc.data import Corpus
 from nerc.layers import grid_cells
@@ -21,6 +22,9 @@ from nerc.tags import SPECIAL_TAGS
 
 NO_LABEL = -100  # of padding and of words that carry no label; what cross entropy leaves out
 MULTIPLE = 32  # to which batches are filled up where they are computed: enough for few sizes
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+DEFAULT_ENCODER = "bert-base-cased"
 
 _WIDTH = 8  # grids of pieces are a multiple of it wide
 _CHUNK = 1000  # sentences given to the tokenizer at a time
@@ -47,7 +51,11 @@ class Encoded:
     limit: int  # pieces of a window, without [CLS] and [SEP]
     cls_id: int
     sep_id: int
-    remarks: tuple[str, ...] = ()
+    odd: Mapping[str, int] = field(default_factory=dict)  # words read in another way than the rest
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return remarks(self.odd)
 
     def __len__(self) -> int:
         return len(self.sentence_offsets) - 1
@@ -74,6 +82,11 @@ class Encoded:
         )
         own = [self.pieces[start:end] for start, end in ends]
         return np.unique(np.concatenate([[self.cls_id, self.sep_id], *own]))
+
+
+def remarks(odd: Mapping[str, int]) -> tuple[str, ...]:
+    """What people should know of Encoded.odd, a line each."""
+    return tuple(f"{count} words {what}" for what, count in odd.items() if count)
 
 
 def encode(
@@ -109,7 +122,7 @@ def encode(
         limit=room,
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
-        remarks=tuple(f"{count} words {what}" for what, count in num_odd.items() if count),
+        odd=num_odd,
     )
 
 
@@ -338,8 +351,8 @@ def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:
 
     The same words give the same vocabulary, in every process.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import BertTokenizer
 
     special = {
         f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")
@@ -358,12 +371,7 @@ def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:
     learner.train_from_iterator((" ".join(s.words) for s in corpus), trainer=trainer)
 
     # Letters are no special tokens, as which the trainer had to be given them.
-    vocabulary = learner.get_vocab()
-    backend = Tokenizer(models.WordPiece(vocabulary, unk_token=special["unk_token"]))
-    backend.normalizer, backend.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
-    ends = [(special[end], vocabulary[special[end]]) for end in ("sep_token", "cls_token")]
-    backend.post_processor = processors.BertProcessing(*ends)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    return BertTokenizer(vocab=learner.get_vocab(), do_lower_case=False, **special)
 
 
 def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
@@ -373,7 +381,9 @@ def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
     folder has none; that, and one that does not fit the encoder's vocab_size, is an InputError.
     """
     folder = Path(name)
-    if folder.is_dir() and not any((folder / f).exists() for f in ("tokenizer.json", "vocab.txt")):
+    if not folder.is_dir() and not hub.may_be_model(name):
+        raise InputError(f"{name}: no such folder")
+    if folder.is_dir() and not any((folder / file).exists() for file in TOKENIZER_FILES):
         raise InputError(f"{name}: holds no tokenizer (no tokenizer.json and no vocab.txt)")
     try:
         if (folder / "tokenizer.json").exists():
@@ -390,4 +400,29 @@ def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
             f"{name}: its tokenizer, with {num_pieces} word pieces, does not fit the encoder, "
             f"whose vocabulary has {vocab_size}; put the tokenizer.json of the encoder there"
         )
+    return tokenizer
+
+
+def tokenizer_beside(
+    folder: Path, vocab_size: int, *, say: Callable[[str], Any], instead: str | None = None
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of the revision in folder, or the one named instead.
+
+    Published checkpoints may hold none: they take that of the encoder that their config.json names,
+    or of bert-base-cased, and that is said.
+    """
+    if instead is not None:
+        return load_tokenizer(instead, vocab_size)
+    if any((folder / file).exists() for file in TOKENIZER_FILES):
+        return load_tokenizer(str(folder), vocab_size)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    encoder = config.get("_name_or_path") or DEFAULT_ENCODER
+    try:
+        tokenizer = load_tokenizer(encoder, vocab_size)
+    except InputError as error:
+        raise InputError(
+            f"{folder}: holds no tokenizer, and its encoder's is not to be had ({error}); give "
+            f"--tokenizer, a folder or a Hub name"
+        ) from None
+    say(f"{folder}: holds no tokenizer; it is read with that of its encoder, {encoder}")
     return tokenizer

@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from nerc.config import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def make_readable(folder: Path) -> None:
@@ -46,8 +47,9 @@ def write_json(path: Path, values: Any) -> None:
     _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+def write_tensors(path: Path, tensors: dict[str, "torch.Tensor"], metadata: dict[str, str]) -> None:
     """Write a safetensors file, whole or not at all."""
+    from safetensors.torch import save_file  # torch takes seconds to import
 
     def write(temporary: Path) -> None:
         with system_errors(path):

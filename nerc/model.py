@@ -4,9 +4,10 @@ Shapes: S sentences of n words in all; B windows of at most T word pieces, N of 
 padding); H hidden size, A attention heads, K labels. S = B but for sentences longer than a window.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,26 +24,37 @@ from transformers import (
     BertConfig,
     BertModel,
     PreTrainedConfig,
+    PreTrainedTokenizerBase,
 )
 from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.models.bert.modeling_bert import BertLayer, BertPreTrainedModel
 from transformers.utils import logging
 
+from nerc import hub, tags
 from nerc.config import InputError
+from nerc.encoding import tokenizer_beside
 from nerc.layers import Dropout, bilstm, replace_dropout
-from nerc.tags import SPECIAL_TAGS
 
 
 class NERSmallConfig(BertConfig):
-    """BertConfig and the units of the BiLSTM per direction; absent or 0: no BiLSTM.
+    """BertConfig, the units of the BiLSTM per direction (absent or 0: no BiLSTM), the calibration.
 
     Its id2label is the tag inventory. So a published BertForTokenClassification checkpoint, which
-    has no such field, is a NERSmall without BiLSTM.
+    has no such fields, is a NERSmall without BiLSTM; where its twelve labels have no names, they
+    are CoNLL-2003's.
     """
 
     model_type = "nerc"
 
     lstm_hidden_size: int = 0
+    calibration: list[float] | None = None  # slope, offset: see nerc.calibration
+
+    def __post_init__(self, **kwargs) -> None:
+        super().__post_init__(**kwargs)
+        conll = tags.inventory(tags.CONLL_TYPES)
+        if list(self.id2label.values()) == [f"LABEL_{i}" for i in range(len(conll))]:
+            self.id2label = dict(enumerate(conll))
+            self.label2id = {tag: i for i, tag in self.id2label.items()}
 
     @property
     def inventory(self) -> tuple[str, ...]:
@@ -52,7 +64,7 @@ class NERSmallConfig(BertConfig):
     @property
     def word_tags(self) -> tuple[str, ...]:
         """The tags that a word may have, in the order of their ids."""
-        return tuple(tag for tag in self.inventory if tag not in SPECIAL_TAGS)
+        return tuple(tag for tag in self.inventory if tag not in tags.SPECIAL_TAGS)
 
     @classmethod
     def with_inventory(cls, inventory: Sequence[str], **values) -> "NERSmallConfig":
@@ -65,6 +77,7 @@ class NERSmall(BertPreTrainedModel):
     """BERT over word pieces -> first piece of each word -> BiLSTM over words -> linear."""
 
     config_class = NERSmallConfig
+    source: tuple[str, str | None] | None = None  # what from_pretrained was given
 
     def __init__(self, config: NERSmallConfig) -> None:
         super().__init__(config)
@@ -88,12 +101,40 @@ class NERSmall(BertPreTrainedModel):
 
         Weights are float32 whatever the file holds, unless dtype says otherwise.
         """
+        source = str(name), revision
         if revision is not None and Path(name).is_dir():
             name, revision = Path(name) / revision, None
             if not name.is_dir():
                 raise InputError(f"{name}: no such revision")
         kwargs = {"dtype": torch.float32, "use_safetensors": True} | kwargs
-        return super().from_pretrained(name, *args, revision=revision or "main", **kwargs)
+        loaded = super().from_pretrained(name, *args, revision=revision or "main", **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
+        model.source = source
+        return loaded
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that lies beside the weights; may be set."""
+        if self.source is None:
+            raise InputError("this model was not loaded: set model.tokenizer before model.predict")
+        name, revision = self.source
+        if Path(name).is_dir():
+            folder = Path(name) / (revision or "")
+        else:
+            folder = hub.Repository(name).fetch(revision or "main")
+        return tokenizer_beside(folder, self.config.vocab_size, say=warnings.warn)
+
+    def predict(self, texts: str | Iterable[str]) -> list:
+        """The entities of each of the texts, or of the only one, in their order.
+
+        An entity is a dict: type, text, start and end (characters, end exclusive), words (start and
+        end among the words that nerc.text cuts), confidence (a probability, see nerc.calibration).
+        """
+        from nerc import pipeline  # the one import against the order, so that a model answers
+
+        if isinstance(texts, str):
+            return next(pipeline.predict(self, self.tokenizer, [texts]))
+        return list(pipeline.predict(self, self.tokenizer, texts))
 
     def shape(self) -> dict[str, int | float]:
         """What --lstm-hidden-size and --dropout would have to be for this model."""
@@ -118,6 +159,12 @@ class NERSmall(BertPreTrainedModel):
         The arguments are those of encoding.Batch. Without word_pieces every piece counts as a
         word and the logits are (B, T, K), as of BertForTokenClassification.
         """
+        if input_ids.shape[1] > self.config.max_position_embeddings:
+            raise InputError(
+                f"{input_ids.shape[1]} word pieces at once, and the encoder reads "
+                f"{self.config.max_position_embeddings}; model.predict and nerc.pipeline's "
+                f"NERPipeline read longer text in overlapping windows"
+            )
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         mask = mask.bool()
         if real_pieces is None:
@@ -271,9 +318,17 @@ def from_encoder(
 
 
 def load(name: str) -> NERSmall:
-    """The NERSmall in a folder or on the Hub, head and all; a BertForTokenClassification too."""
+    """The NERSmall in a folder, head and all; a BertForTokenClassification too."""
     _check_source(name, types=("bert", NERSmallConfig.model_type))
-    return _load(name, new_head=False)
+    model = _load(name, new_head=False)
+    if odd := [
+        t for t in model.config.inventory if not tags.is_tag(t) and t not in tags.SPECIAL_TAGS
+    ]:
+        raise InputError(
+            f"{name}: its labels, such as {odd[0]}, are no tags, wanted O, B-TYPE and I-TYPE; put "
+            f"their names into id2label of its config.json"
+        )
+    return model
 
 
 # What transformers raises when the files of a model are damaged, missing or out of reach.
@@ -293,7 +348,7 @@ def _check_source(name: str, types: Sequence[str]) -> None:
                     f"{name}: holds no {file}, wanted config.json, model.safetensors and a "
                     f"tokenizer, as save_pretrained writes them (pickled weights are not read)"
                 )
-    elif not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+    elif not hub.may_be_model(name):
         raise InputError(f"{name}: no such folder")
     with _loading(name):
         found, _ = PreTrainedConfig.get_config_dict(name)

@@ -4,9 +4,10 @@ What is predicted for a sentence does not depend on its batch, its place or the 
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from nerc import tags
+from nerc import calibration, tags
 from nerc.data import Corpus, Sentence
 from nerc.encoding import MULTIPLE, Encoded, collate, encode_for
 from nerc.metrics import Report, report
@@ -23,7 +24,7 @@ from nerc.model import NERSmall
 
 # Cells of the grid of word pieces that are computed together: enough to keep the device busy.
 BATCH_PIECES = {"cpu": 4096, "cuda": 32768}
-STREAM_CHUNK = 4096  # sentences: enough to find many of like length
+STREAM_CHUNK = 4096  # sentences of a stream: enough to find many of like length
 _VITERBI_CHUNK = 512  # sentences decoded together
 
 
@@ -71,28 +72,37 @@ def predict(
 def stream(
     model: NERSmall,
     tokenizer: PreTrainedTokenizerBase,
-    sentences: Iterable[Sentence],
+    chunks: Iterable[Sequence[Sentence]],
     *,
     batch_size: int | None = None,
     bf16: bool = False,
-) -> Iterator[tuple[Sentence, list[str], np.ndarray]]:
-    """Each of the sentences, of any number, in their order, its tags, and what predict() gives.
+    odd: Counter | None = None,
+) -> Iterator[list[tuple[list[str], np.ndarray]]]:
+    """For each chunk of sentences, the tags of each, and what predict() gives for it.
 
-    A chunk of them is in memory at a time, and the next, which is cut into word pieces meanwhile.
+    Sentences of like length within a chunk are computed together; there may be any number of
+    chunks, of which two are in memory: the next is read and cut into pieces meanwhile, by another
+    thread. Encoded.odd is added up in odd.
     """
-    sentences = iter(sentences)
+    chunks = iter(chunks)
 
-    def read_on() -> tuple[list[Sentence], Encoded | None]:
-        chunk = list(islice(sentences, STREAM_CHUNK))
-        return chunk, encode_for(model, tokenizer, Corpus.of(chunk)) if chunk else None
+    def read_on() -> tuple[bool, Encoded | None]:
+        chunk = next(chunks, None)
+        encoded = encode_for(model, tokenizer, Corpus.of(chunk)) if chunk else None
+        if encoded and odd is not None:
+            odd.update(encoded.odd)
+        return chunk is None, encoded
 
-    with ThreadPoolExecutor(1) as reader:
-        chunk, encoded = read_on()
-        while chunk:
+    reader = ThreadPoolExecutor(1)
+    try:
+        at_end, encoded = read_on()
+        while not at_end:
             ahead = reader.submit(read_on)
-            found = predict(model, encoded, batch_size=batch_size, bf16=bf16)
-            yield from zip(chunk, decode(found, model.config.word_tags), found, strict=True)
-            chunk, encoded = ahead.result()
+            found = predict(model, encoded, batch_size=batch_size, bf16=bf16) if encoded else []
+            yield list(zip(decode(found, model.config.word_tags), found, strict=True))
+            at_end, encoded = ahead.result()
+    finally:
+        reader.shutdown(wait=False)  # it may be waiting for input that never comes
 
 
 def _batches(
@@ -126,6 +136,18 @@ def decode(
     return result
 
 
+class Judged(NamedTuple):
+    """A model's report on a corpus, and of each entity it found there how sure it was."""
+
+    report: Report
+    raw: np.ndarray  # (entities found,) the model's probability, not calibrated
+    right: np.ndarray  # (entities found,) whether the corpus has the very same
+
+    def fit(self) -> list[float] | None:
+        """The calibration that these entities teach."""
+        return calibration.fit(self.raw, self.right)
+
+
 def judge(
     model: NERSmall,
     corpus: Corpus,
@@ -135,11 +157,16 @@ def judge(
     batch_size: int | None = None,
     bf16: bool = False,
     accelerator: Accelerator | None = None,
-) -> Report:
-    """The report of model on corpus, of which encoded is the encoding."""
+) -> Judged:
+    """What model is worth on corpus, of which encoded is the encoding."""
     found = predict(model, encoded, batch_size=batch_size, bf16=bf16, accelerator=accelerator)
     word_tags = model.config.word_tags
-    return report(corpus, found, decode(found, word_tags, how), word_tags)
+    predicted = decode(found, word_tags, how)
+    gold = [sentence.tags for sentence in corpus]
+    return Judged(
+        report(corpus, found, predicted, word_tags),
+        *calibration.judged(gold, predicted, found, word_tags),
+    )
 
 
 def _viterbi(rows: Sequence[np.ndarray], word_tags: Sequence[str]) -> list[np.ndarray]:

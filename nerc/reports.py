@@ -1,13 +1,14 @@
 """Tables for people."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nerc.metrics import Report
-from nerc.training import Epoch
+if TYPE_CHECKING:  # they take seconds to import
+    from nerc.metrics import Report
+    from nerc.training import Epoch
 
 
-def table(reports: Mapping[str, Report], split: str) -> str:
+def table(reports: Mapping[str, "Report"], split: str) -> str:
     """Reports side by side, a row each, as a Markdown table; F1 per type in the last columns."""
     types = list(dict.fromkeys(name for report in reports.values() for name in report.types))
     header = ["Revision", f"{split.capitalize()} Loss", "Seqeval Accuracy", "Precision", "Recall"]
@@ -24,7 +25,7 @@ def table(reports: Mapping[str, Report], split: str) -> str:
     return markdown([header, *rows])
 
 
-def epoch_line(epoch: Epoch) -> str:
+def epoch_line(epoch: "Epoch") -> str:
     """One aligned line for the console; F1 and accuracy in percent."""
     line = f"epoch {epoch.number:2d}  loss {epoch.loss:7.4f}"
     if found := epoch.validation:
@@ -35,7 +36,7 @@ def epoch_line(epoch: Epoch) -> str:
     return line + f"  {epoch.words_per_second:8,.0f} words/s  {epoch.seconds:6.0f} s"
 
 
-def history(epochs: Sequence[Epoch]) -> dict[str, Any]:
+def history(epochs: Sequence["Epoch"]) -> dict[str, Any]:
     """The epochs and the one that was kept, for run.json."""
     rows = [
         {
@@ -51,7 +52,7 @@ def history(epochs: Sequence[Epoch]) -> dict[str, Any]:
     return {"epochs": rows, "kept_epoch": [epoch.number for epoch in epochs if epoch.kept][-1]}
 
 
-def counted(report: Report, split: str) -> str:
+def counted(report: "Report", split: str) -> str:
     """What a report stands on, in one line."""
     return (
         f"{split}: {report.entities:,} entities in {report.sentences:,} sentences, "

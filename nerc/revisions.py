@@ -1,28 +1,56 @@
-"""The store of revisions: a folder, in which a revision is a folder with all that belongs to it.
+"""The store of revisions: what it holds, and copies of it on the Hub.
 
-A revision is written to a temporary folder and renamed, so that there is never half of one.
+python -m nerc.revisions list                     the revisions of ./models, with their scores
+python -m nerc.revisions list --repo USER/NAME    those on the Hub: a branch is a revision
+python -m nerc.revisions push --hub USER/NAME --revision main model_primary
+python -m nerc.revisions push --hub USER/NAME     all of ./models
+python -m nerc.revisions pull --hub USER/NAME     all of them, into ./models
+
+Each of them has a --help of its own.
 """
 
+# A store is a folder, in which a revision is a folder with all that belongs to it; it is written to
+# a temporary folder and renamed, so that there is never half of one. What takes seconds to import
+# is imported where it is used, as in train.py.
+import filecmp
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from transformers import PreTrainedTokenizerBase
 
-from nerc.config import DataConfig, InputError, is_disk_full, parse_amount
-from nerc.encoding import load_tokenizer
+from nerc import hub, reports
+from nerc.config import (
+    DataConfig,
+    InputError,
+    Interrupted,
+    ListConfig,
+    PullConfig,
+    PushConfig,
+    fail,
+    is_disk_full,
+    one_line_errors,
+    parse,
+    parse_amount,
+)
 from nerc.files import make_readable, system_errors, write_json
-from nerc.metrics import Report
-from nerc.model import NERSmall, load, quiet
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from nerc.metrics import Report
+    from nerc.model import NERSmall
+
+PROGRAM = "python -m nerc.revisions"
 _UNFINISHED = ".checkpoints"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of a folder and of a branch
 
 
 def default_name(config: DataConfig) -> str:
@@ -36,10 +64,15 @@ def default_name(config: DataConfig) -> str:
 
 
 class Store:
-    """The revisions in one folder; the folder appears with the first of them."""
+    """The revisions in one folder; the folder appears with the first of them.
+
+    A folder that is called USER/NAME is the working copy of the repository of that name on the Hub:
+    what is in it is read from it, and what is not, from the Hub; see path() and push().
+    """
 
     def __init__(self, repo: str) -> None:
         self.folder = Path(repo)
+        self.hub = hub.Repository(repo) if hub.is_name(repo) else None
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"--repo {repo}: is a file, wanted a folder of revisions")
 
@@ -82,8 +115,20 @@ class Store:
                 f"the run takes {num_bytes / 2**20:.0f} MiB; make room or give another --repo"
             )
 
-    def path(self, name: str) -> Path:
-        """The revision's folder; InputError, with those there are, where it is not."""
+    def path(self, name: str, say: Callable[[str], Any] = lambda _: None) -> Path:
+        """The revision's folder, here or in the Hub's cache (said); InputError where it is not."""
+        if self.hub is None or (self.folder / name / "config.json").exists():
+            return self.local(name)
+        _check_name(name)
+        try:
+            found = self.hub.fetch(name)
+        except InputError as error:
+            raise InputError(f"no revision {name} in a folder {self.folder}; {error}") from None
+        say(f"{name}: {self.hub.origin(name, found)}")
+        return found
+
+    def local(self, name: str) -> Path:
+        """The revision's folder here; InputError, with those there are, where it is not."""
         _check_name(name)
         folder = self.folder / name
         if not (folder / "config.json").exists():
@@ -93,6 +138,30 @@ class Store:
                 f"launch train.py {self._flags_for(name)}"
             )
         return folder
+
+    def push(self, name: str, *, overwrite: bool) -> str:
+        """Send a revision of this folder to the Hub's repository of its name; what was done."""
+        assert self.hub is not None, "checked by check_push"
+        again = (
+            f"it is kept in {self.folder / name}, and sent by: {PROGRAM} push --repo "
+            f"{self.folder} --revision {name}{' --overwrite' if overwrite else ''}"
+        )
+        try:
+            return self.hub.push(self.folder / name, name, overwrite=overwrite)
+        except InputError as error:
+            raise InputError(f"{error}; {again}") from None
+        except Interrupted as interrupted:
+            interrupted.advice = again
+            raise
+
+    def check_push(self, name: str, *, overwrite: bool) -> None:
+        """Raise InputError where push() would be refused."""
+        if self.hub is None:
+            raise InputError(
+                f"--push: --repo {self.folder} is a folder, wanted the name USER/NAME of a "
+                f"repository on the Hub, which names the folder, too"
+            )
+        self.hub.check_push(name, overwrite=overwrite)
 
     def _flags_for(self, name: str) -> str:
         mixed = re.fullmatch(r"model_mixed_([0-9.]+)(_sentences)?", name)
@@ -172,7 +241,7 @@ class Store:
 
 
 def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
+    if not _NAME.fullmatch(name):
         raise InputError(
             f"--revision {name!r}: wanted up to 100 letters, digits and _ - . (the last two not "
             f"first)"
@@ -206,7 +275,7 @@ def _old(new: Path) -> Path:
     return new.with_name(new.name + ".old")
 
 
-def num_bytes(model: NERSmall) -> int:
+def num_bytes(model: "NERSmall") -> int:
     """About what a revision of this model, and a checkpoint on the way to it, take on disk."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     # Of a checkpoint: the weights, two moments of AdamW, the best weights so far.
@@ -216,52 +285,23 @@ def num_bytes(model: NERSmall) -> int:
 def save(
     folder: Path,
     name: str,
-    model: NERSmall,
-    tokenizer: PreTrainedTokenizerBase,
-    reports: dict[str, Report],
+    model: "NERSmall",
+    tokenizer: "PreTrainedTokenizerBase",
+    found: Mapping[str, "Report"],
     run: dict[str, Any],
 ) -> None:
-    """Write what a revision holds, but for its logs, into folder."""
+    """Write what a revision holds, but for its logs, into folder; found: the report by split."""
+    from nerc.card import model_card
+    from nerc.model import quiet
+
     with quiet():
         with system_errors(folder / "model.safetensors"):
             model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    write_json(folder / "metrics.json", {split: r.to_json() for split, r in reports.items()})
+    metrics = {split: report.to_json() for split, report in found.items()}
+    write_json(folder / "metrics.json", metrics)
     write_json(folder / "run.json", run)
-    (folder / "README.md").write_text(_model_card(name, reports, run), encoding="utf-8")
-
-
-def _model_card(name: str, reports: dict[str, Report], run: dict[str, Any]) -> str:
-    config = run["config"]
-    labels = {"gold": "expert labels", "llm": "a language model's labels", "mixed": "both labels"}
-    units = config["lstm_hidden_size"]
-    facts = {
-        "trained on": f"{labels[config['data']]} of {config['corpus']}",
-        "expert sentences": config["expert"] or ("none" if config["data"] == "llm" else "all"),
-        "started from": config["encoder"] or f"revision {config['start']}",
-        "BiLSTM": f"{units} units per direction" if units else "none",
-        "recipe": f"{config['recipe']}, seed {config['seed']}",
-    }
-    lines = [
-        "---",
-        "library_name: transformers",
-        "tags: [named-entity-recognition, nerc]",
-        "---",
-        "",
-        f"# {name}",
-        "",
-        "A tagger for named entities, trained by nerc; `run.json` says exactly how.",
-        "",
-        *(f"- {what}: {value}" for what, value in facts.items()),
-        "",
-        "| split | loss | accuracy | precision | recall | F1 |",
-        "|---|---|---|---|---|---|",
-    ]
-    for split, r in reports.items():
-        figures = [r.loss, r.accuracy, r.precision, r.recall, r.f1]
-        lines.append(f"| {split} | {' | '.join(f'{figure:.5f}' for figure in figures)} |")
-    lines += ["", "Load it with `from nerc import NERSmall; NERSmall.from_pretrained(FOLDER)`."]
-    return "\n".join(lines) + "\n"
+    (folder / "README.md").write_text(model_card(name, metrics, run), encoding="utf-8")
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -278,7 +318,120 @@ def read_run(folder: Path) -> dict[str, Any]:
     raise InputError(f"{path}: is damaged, wanted what train.py writes there")
 
 
-def load_revision(folder: Path) -> tuple[NERSmall, PreTrainedTokenizerBase]:
-    """A revision's model, in float32, and its tokenizer."""
+def load_revision(
+    folder: Path, *, tokenizer: str | None = None, say: Callable[[str], Any] = lambda _: None
+) -> tuple["NERSmall", "PreTrainedTokenizerBase"]:
+    """A revision's model, in float32, and its tokenizer, or the one named instead."""
+    from nerc.encoding import tokenizer_beside
+    from nerc.model import load
+
     model = load(str(folder))
-    return model, load_tokenizer(str(folder), model.config.vocab_size)
+    size = model.config.vocab_size
+    return model, tokenizer_beside(folder, size, say=say, instead=tokenizer)
+
+
+# ------------------------------------------------------------ the command line
+
+
+def main(argv: list[str]) -> None:
+    if not argv or argv[0] not in ACTIONS:
+        parse(argv, PROGRAM, __doc__)
+        fail(PROGRAM, f"wanted {', '.join(ACTIONS)}, and its flags; see {PROGRAM} --help")
+    act, config_class = ACTIONS[argv[0]]
+    program = f"{PROGRAM} {argv[0]}"
+    (config,) = parse(argv[1:], program, act.__doc__, config_class)
+    with one_line_errors(program):
+        act(config)
+
+
+def show(config: ListConfig) -> None:
+    """List revisions with their scores, from their files alone."""
+    folder = Path(config.repo)
+    if config.hub is None and (folder.is_dir() or not hub.is_name(config.repo)):
+        records = {name: _records(folder / name) for name in Store(config.repo).names()}
+    else:
+        repository = _repository(config.hub or config.repo)
+        records = {name: _records(repository.fetch_records(name)) for name in repository.names()}
+    if not records:
+        raise InputError(f"--repo {config.repo}: holds no revision")
+    rows = [["Revision", "Labels", "Corpus", "Started from", "Recipe", "Seed"]]
+    rows[0] += ["Validation F1", "Validation Loss", "Test F1", "Test Loss"]
+    rows += [[name, *_cells(run, metrics)] for name, (run, metrics) in records.items()]
+    print(reports.markdown(rows))
+
+
+def _records(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """run.json and metrics.json of a revision; {} for what a published one does not have."""
+    try:
+        metrics = json.loads((folder / "metrics.json").read_bytes())
+        for report in metrics.values():
+            float(report["f1"]), float(report["loss"])
+    except FileNotFoundError:
+        metrics = {}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(f"{folder / 'metrics.json'}: is damaged") from None
+    return read_run(folder), metrics
+
+
+def _cells(run: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
+    config = run.get("config", {})
+    labels = " ".join(filter(None, (config.get("data"), config.get("expert")))) or "-"
+    places = [config.get("corpus"), config.get("start") or config.get("encoder")]
+    places = [Path(p).name if p and Path(p).is_absolute() else p or "-" for p in places]
+    cells = [labels, *places, config.get("recipe", "-"), str(config.get("seed", "-"))]
+    for split in ("validation", "test"):
+        report = metrics.get(split)
+        cells += [f"{report[f]:.5f}" if report else "-" for f in ("f1", "loss")]
+    return cells
+
+
+def push(config: PushConfig) -> None:
+    """Copy revisions from a folder to the Hub, each to the branch of its name."""
+    store, repository = Store(config.repo), _repository(config.hub or config.repo)
+    names = config.revision or store.names()
+    if not names:
+        raise InputError(f"--repo {config.repo}: holds no revision to send")
+    folders = {name: store.local(name) for name in names}
+    for name, folder in folders.items():
+        done = repository.push(folder, name, overwrite=config.overwrite, public=config.public)
+        print(f"{name}: {done}", flush=True)
+
+
+def pull(config: PullConfig) -> None:
+    """Copy revisions from the Hub to a folder, each from the branch of its name."""
+    store, repository = Store(config.repo), _repository(config.hub or config.repo)
+    for name in config.revision or repository.names():
+        there, here = repository.fetch(name), store.folder / name
+        if not (there / "config.json").exists() or not _NAME.fullmatch(name):
+            what = f"branch {name} of {repository.name}: holds no revision, or has an odd name"
+            if config.revision:
+                raise InputError(what)
+            print(f"{what}; left out", flush=True)
+        elif here.is_dir() and _same(there, here):
+            print(f"{name}: is in {store.folder} already", flush=True)
+        else:
+            store.check_free(name, overwrite=config.overwrite)
+            with store.writing(name, overwrite=config.overwrite) as new:
+                shutil.copytree(there, new, dirs_exist_ok=True)
+            print(f"{name}: is in {here}, {repository.origin(name, there)}", flush=True)
+
+
+def _repository(name: str) -> hub.Repository:
+    if not hub.is_name(name):
+        raise InputError(f"--hub {name}: is no name of a repository on the Hub, wanted USER/NAME")
+    return hub.Repository(name)
+
+
+def _same(one: Path, two: Path) -> bool:
+    """Whether two folders hold the same files."""
+    names = [{p.relative_to(f) for p in f.rglob("*") if p.is_file()} for f in (one, two)]
+    return names[0] == names[1] and all(
+        filecmp.cmp(one / name, two / name, shallow=False) for name in names[0]
+    )
+
+
+ACTIONS = {"list": (show, ListConfig), "push": (push, PushConfig), "pull": (pull, PullConfig)}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -21,7 +21,7 @@ from nerc.encoding import Encoded
 from nerc.files import write_json
 from nerc.launch import Session, from_main
 from nerc.metrics import Report
-from nerc.prediction import judge
+from nerc.prediction import Judged, judge
 from nerc.revisions import Store
 from nerc.training import Training
 
@@ -54,7 +54,7 @@ def prepare(
     started = time.perf_counter()
     corpora = load_corpora(data, config, say)
     network = with_defaults(network, data)
-    tagger, tokenizer = starting_point(network, store, corpora["train"])
+    tagger, tokenizer = starting_point(network, store, corpora["train"], say)
     for corpus in corpora.values():
         check_tags(corpus, tagger.config.inventory, "the model to train")
     config = config.resolved(
@@ -99,7 +99,7 @@ def with_defaults(network: ModelConfig, data: DataConfig) -> ModelConfig:
     if network.start is not None:
         return network
     is_sample = data.corpus.partition(":")[0] == "sample"
-    encoder = network.encoder or ("tiny" if is_sample else "bert-base-cased")
+    encoder = network.encoder or ("tiny" if is_sample else encoding.DEFAULT_ENCODER)
     size, dropout = network.lstm_hidden_size, network.dropout
     default_size = model.TINY_LSTM_HIDDEN_SIZE if encoder == "tiny" else model.LSTM_HIDDEN_SIZE
     return replace(
@@ -111,11 +111,12 @@ def with_defaults(network: ModelConfig, data: DataConfig) -> ModelConfig:
 
 
 def starting_point(
-    network: ModelConfig, store: Store, corpus: Corpus
+    network: ModelConfig, store: Store, corpus: Corpus, say: Callable[[str], None]
 ) -> tuple[model.NERSmall, PreTrainedTokenizerBase]:
     """Model and tokenizer before training: of a revision, a pretrained encoder, or new."""
     if network.start is not None:
-        tagger, tokenizer = revisions.load_revision(store.path(network.start))
+        folder = store.path(network.start, say)
+        tagger, tokenizer = revisions.load_revision(folder, tokenizer=network.tokenizer, say=say)
         if network.dropout is not None:
             model.set_dropout(tagger, network.dropout)
         return tagger, tokenizer
@@ -192,16 +193,19 @@ def finish(
     keep: StoreConfig,
     session: Session,
 ) -> dict[str, Report]:
-    """Do the epochs that are left; the reports on validation and test of what came out."""
+    """Do the epochs that are left; the reports on validation and test of what came out.
 
-    def report_on(split: str) -> Report:
+    What validation says of the model's confidences becomes a part of the model.
+    """
+
+    def judge_on(split: str) -> Judged:
         return judge(
             start.model, start.corpora[split], start.encoded[split], accelerator=session.accelerator
         )
 
     has_validation = "validation" in start.corpora
     for epoch in training.run(
-        (lambda: report_on("validation")) if has_validation else None,
+        (lambda: judge_on("validation").report) if has_validation else None,
         session.stop,
         session.status,
         checkpoints,
@@ -209,7 +213,9 @@ def finish(
     ):
         session.say(reports.epoch_line(epoch))
     with session.stop.at_once(lambda: training.save(checkpoints)):
-        return {split: report_on(split) for split in start.corpora if split != "train"}
+        found = {split: judge_on(split) for split in start.corpora if split != "train"}
+    start.model.config.calibration = found["validation"].fit() if has_validation else None
+    return {split: judged.report for split, judged in found.items()}
 
 
 def resume(

@@ -170,6 +170,13 @@ def small(folder: Path, encoder: Path) -> list[str]:
     return flags.split() + ["--recipe", "strong", "--lr", "1e-3", "--head-lr", "1e-2"]
 
 
+def same_files(one: Path, two: Path) -> bool:
+    """Whether two folders hold the same files, byte for byte."""
+    return files(one) == files(two) and all(
+        (one / name).read_bytes() == (two / name).read_bytes() for name in files(one)
+    )
+
+
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 

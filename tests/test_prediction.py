@@ -36,16 +36,17 @@ def test_predictions_do_not_depend_on_the_order(model, tokenizer, corpus):
         np.testing.assert_allclose(shuffled[place], forth[sentence], atol=1e-5)
 
 
-def test_a_stream_gives_what_the_whole_gives_in_order(model, tokenizer, corpus, monkeypatch):
+def test_a_stream_gives_what_the_whole_gives_in_order(model, tokenizer, corpus):
     whole = prediction.predict(model, encoding.encode_for(model, tokenizer, corpus))
-    read = []
-    sentences = (read.append(s) or s for s in corpus)
-    monkeypatch.setattr(prediction, "STREAM_CHUNK", 4)
-    found = prediction.stream(model, tokenizer, sentences)
-    assert next(found)[0] == corpus[0]
-    assert len(read) <= 8 < len(corpus)  # a chunk, and the next
-    for (sentence, labels, row), wanted, own in zip(found, whole[1:], [*corpus][1:], strict=True):
-        assert sentence == own and [labels] == prediction.decode([wanted], WORD_TAGS)
+    sentences, read = list(corpus), []
+    chunks = [sentences[:4], [], sentences[4:8], *([s] for s in sentences[8:])]
+    found = prediction.stream(model, tokenizer, (read.append(c) or c for c in chunks))
+    results = [next(found)]
+    assert len(read) <= 2  # this one, and the next
+    results += list(found)
+    assert [len(result) for result in results] == [len(chunk) for chunk in chunks]
+    for (labels, row), wanted in zip([r for result in results for r in result], whole, strict=True):
+        assert [labels] == prediction.decode([wanted], WORD_TAGS)
         np.testing.assert_allclose(row, wanted, atol=1e-5)
     assert list(prediction.stream(model, tokenizer, [])) == []
 

@@ -74,7 +74,7 @@ def test_eight_sentences_are_learnt_by_heart(model, tokenizer, folder):
     few = encoding.encode_for(model, tokenizer, corpus)
     epochs = fit(model, few, config(epochs=60, batch_size=2, keep="last"))
     assert epochs[-1].loss < 0.05 < epochs[0].loss
-    assert prediction.judge(model, corpus, few).f1 == 1.0
+    assert prediction.judge(model, corpus, few).report.f1 == 1.0
 
 
 def test_the_same_seed_gives_the_same_weights(model, encoded):

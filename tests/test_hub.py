@@ -1,0 +1,335 @@
+"""Revisions on a Hub: the real client, against a small server on loopback."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hub_server
+import pytest
+from conftest import same_files, small
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty Hub, which the commands that run() starts use with a cache of their own."""
+    found, server = hub_server.serve()
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_ENABLE_HF_TRANSFER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", found.url)
+    monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    yield found
+    server.shutdown()
+    server.server_close()
+
+
+def run(cwd: Path, *command, code: int = 0, **env: str) -> str:
+    """What a command, on nerc's modules or scripts, printed; for code 2, its only line of error."""
+    if command[0].endswith(".py"):
+        command = (ROOT / command[0], *command[1:])
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert hub_server.TOKEN not in done.stdout + done.stderr
+    if code == 2:
+        assert done.stderr.count("\n") == 1 and ": error: " in done.stderr, done.stderr
+        return done.stderr
+    return done.stdout
+
+
+def revisions(cwd: Path, *flags, code: int = 0, **env: str) -> str:
+    return run(cwd, "-m", "nerc.revisions", *flags, code=code, **env)
+
+
+def write(folder: Path, **files: str) -> dict[str, bytes]:
+    """A folder that passes for a revision; what is in it."""
+    content = {"config.json": "{}", "model.safetensors": "large", "logs/events": "\0", **files}
+    for name, text in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return {name: text.encode() for name, text in content.items()}
+
+
+def held(hub, branch: str, repo: str = "tester/ner") -> dict[str, bytes]:
+    """What a branch holds, but for what is the Hub's own."""
+    content = hub.repos[repo].content(branch)
+    content.pop(".gitattributes")
+    return content
+
+
+PUSH = ("push", "--hub", "tester/ner")
+
+
+def test_train_push_list_pull_load_and_evaluate(hub, folder, encoder, tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir(), there.mkdir()
+    flags = [*small(folder, encoder), "--repo", "tester/ner", "--revision", "mine", "--push"]
+    said = run(here, "train.py", *flags)
+    assert "made the private repository tester/ner" in said
+    mine = here / "tester/ner/mine"
+    assert held(hub, "mine") == {
+        str(p.relative_to(mine)): p.read_bytes() for p in mine.rglob("*") if p.is_file()
+    }
+    assert hub.repos["tester/ner"].private
+
+    metrics = json.loads((mine / "metrics.json").read_text())
+    row = next(
+        r for r in revisions(there, "list", "--repo", "tester/ner").split("\n") if "mine" in r
+    )
+    assert f"{metrics['validation']['f1']:.5f}" in row and f"{metrics['test']['loss']:.5f}" in row
+    assert row in revisions(here, "list", "--repo", "tester/ner")  # from the folder
+
+    revisions(there, "pull", "--hub", "tester/ner", "--revision", "mine")
+    assert same_files(there / "models/mine", mine)
+    code = f"""
+import transformers
+from nerc import NERSmall
+one = NERSmall.from_pretrained("tester/ner", revision="mine")
+two = NERSmall.from_pretrained({str(here / "tester/ner")!r}, revision="mine")
+auto = transformers.AutoModelForTokenClassification.from_pretrained("tester/ner", revision="mine")
+for other in (two, auto):
+    assert type(other) is NERSmall
+    assert all(a.equal(b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+tokenizer = transformers.AutoTokenizer.from_pretrained("tester/ner", revision="mine")
+assert tokenizer.get_vocab() == one.tokenizer.get_vocab() == two.tokenizer.get_vocab()
+bert = transformers.BertTokenizer.from_pretrained("tester/ner", revision="mine")
+assert bert("Zoe said")["input_ids"] == tokenizer("Zoe said")["input_ids"] != []
+config = transformers.AutoConfig.from_pretrained("tester/ner", revision="mine")
+assert config.inventory == one.config.inventory
+text = "Zoe said in Paris"
+assert one.predict(text) == two.predict(text)
+"""
+    run(there, "-c", code)
+    flags = ("--repo", "tester/ner", "--revision", "mine", "--split", "test", "--json", "r.json")
+    assert "of tester/ner on the Hub" in run(there, "evaluate.py", *flags)
+    report = json.loads((there / "r.json").read_text())["mine"]["test"]
+    assert report.pop("types") == metrics["test"].pop("types")
+    assert report == pytest.approx(metrics["test"])
+
+
+def test_a_push_that_failed_is_completed_by_resuming(hub, folder, encoder, tmp_path):
+    flags = [*small(folder, encoder), "--repo", "tester/ner", "--push"]
+    hub.faults.append(["POST .*/commit/", 403, 1])
+    said = run(tmp_path, "train.py", *flags, code=2)
+    assert "answered 403" in said and "it is kept in tester/ner/model_primary" in said
+    again = re.search(r"python -m (nerc.revisions push .*)$", said)[1]
+    assert held(hub, "model_primary") == {}
+    run(tmp_path, "train.py", *flags, "--resume")
+    mine = tmp_path / "tester/ner/model_primary"
+    assert held(hub, "model_primary")["run.json"] == (mine / "run.json").read_bytes()
+    assert "holds it already" in run(tmp_path, "-m", *again.split())
+
+
+def test_a_published_checkpoint_is_pushed_and_judged_from_there(hub, folder, encoder, tmp_path):
+    import transformers
+
+    config = transformers.BertConfig.from_pretrained(encoder, num_labels=12)
+    model = transformers.BertForTokenClassification(config)
+    model.save_pretrained(tmp_path / "models/main")
+    revisions(tmp_path, *PUSH)
+    assert set(held(hub, "main")) == {"config.json", "model.safetensors"}
+    flags = ("--revision", "main", "--corpus", folder, "--tokenizer", encoder)
+    here = run(tmp_path, "evaluate.py", *flags)
+    there = run(tmp_path, "evaluate.py", "--repo", "tester/ner", *flags)
+    assert here.splitlines()[-1] == there.splitlines()[-1] and "| main " in here
+    row = revisions(tmp_path, "list", "--hub", "tester/ner").splitlines()[-1]
+    assert re.sub(r"[| ]", "", row) == "main" + "-" * 9
+
+
+def test_branches_do_not_touch_each_other(hub, tmp_path):
+    main = write(tmp_path / "models/main", extra="only of main")
+    other = write(tmp_path / "models/active_iter_1_added_20", model="other")
+    revisions(tmp_path, *PUSH, "--revision", "main")
+    assert held(hub, "main") == main
+    revisions(tmp_path, *PUSH, "--revision", "active_iter_1_added_20")
+    assert held(hub, "active_iter_1_added_20") == other
+    assert held(hub, "main") == main
+    revisions(tmp_path, "pull", "--hub", "tester/ner", "--repo", "copy")
+    assert same_files(tmp_path / "copy", tmp_path / "models")
+
+
+def test_a_whole_store_goes_both_ways_and_again(hub, tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / "models" / name, name=name)
+    said = revisions(tmp_path, *PUSH, "--public")
+    assert said.count("holds it: ") == 2 and not hub.repos["tester/ner"].private
+    before = dict(hub.repos["tester/ner"].branches)
+    assert revisions(tmp_path, *PUSH).count("holds it already") == 2
+    assert hub.repos["tester/ner"].branches == before
+    pull = ("pull", "--hub", "tester/ner", "--repo", "copy")
+    assert "branch main of tester/ner: holds no revision" in revisions(tmp_path, *pull)
+    assert same_files(tmp_path / "copy", tmp_path / "models")
+    assert revisions(tmp_path, *pull).count("already") == 2
+
+
+def test_a_repository_that_began_with_other_files_lends_them_to_no_branch(hub, tmp_path):
+    hub.repos["tester/ner"] = repo = hub_server.Repo(private=False)
+    first = repo.commit("main", {"README.md": hub_server.File(b"made on the page")}, "initial")
+    mine = write(tmp_path / "models/mine")
+    hub.faults.append(["POST .*/commit/", 403, 1])
+    revisions(tmp_path, *PUSH, code=2)
+    assert repo.branches["mine"] == first  # and the next push knows that it is nobody's
+    revisions(tmp_path, *PUSH)
+    assert repo.content("mine") == mine
+    write(tmp_path / "models/main")
+    said = revisions(tmp_path, *PUSH, "--revision", "main", code=2)
+    assert "holds something else" in said
+    assert repo.content("main") == {"README.md": b"made on the page"}
+
+
+def test_what_is_there_is_replaced_on_request_only(hub, tmp_path):
+    old = write(tmp_path / "models/main", surplus="1")
+    revisions(tmp_path, *PUSH)
+    (tmp_path / "models/main/surplus").unlink()
+    new = write(tmp_path / "models/main", model="new")
+    said = revisions(tmp_path, *PUSH, code=2)
+    assert "holds something else already; give --overwrite" in said
+    assert held(hub, "main") == old
+    write(tmp_path / "copy/main", mine="1")
+    pull = ("pull", "--hub", "tester/ner", "--repo", "copy")
+    assert "give --overwrite" in revisions(tmp_path, *pull, code=2)
+    revisions(tmp_path, *PUSH, "--overwrite")
+    assert held(hub, "main") == new
+    revisions(tmp_path, *pull, "--overwrite")
+    assert same_files(tmp_path / "copy", tmp_path / "models")
+
+
+@pytest.mark.parametrize(
+    "request_, fault, wanted",
+    [
+        ("POST .*/commit/", 401, "answered 401 .*log in"),
+        ("POST .*/commit/", 403, "answered 403 .*may not write"),
+        ("POST .*/commit/", 404, "answered 404"),
+        ("POST .*/commit/", 409, "answered 409 .*somebody else"),
+        ("POST .*/commit/", 429, "answered 429 .*too many"),
+        ("POST .*/commit/", 500, "answered 500 .*fault of the Hub's own"),
+        ("POST .*/commit/", "drop", "cannot be reached"),
+        ("POST .*/branch/", 500, "answered 500"),
+        ("POST .*/repos/create", 403, "answered 403"),
+        ("GET .*/refs", "drop", "cannot be reached"),
+    ],
+)
+def test_a_failed_push_is_one_line_and_the_next_one_completes(
+    hub, tmp_path, request_, fault, wanted
+):
+    revision = write(tmp_path / "models/mine")
+    hub.faults.append([request_, fault, 99])
+    said = revisions(tmp_path, *PUSH, code=2)
+    assert re.search(wanted, said), said
+    branches = hub.repos["tester/ner"].branches if "tester/ner" in hub.repos else {}
+    assert not any(held(hub, branch) for branch in branches)
+    assert {n: (tmp_path / "models/mine" / n).read_bytes() for n in revision} == revision
+    hub.faults.clear()
+    revisions(tmp_path, *PUSH)
+    assert held(hub, "mine") == revision
+
+
+@pytest.mark.parametrize("request_", ["PUT .*/_lfs/", "POST .*/commit/", "POST .*/preupload/"])
+def test_a_push_survives_a_connection_that_breaks(hub, tmp_path, request_):
+    revision = write(tmp_path / "models/mine")
+    hub.faults.append([request_, "drop", 1])
+    revisions(tmp_path, *PUSH)
+    assert held(hub, "mine") == revision and hub.faults[0][2] == 0
+
+
+def test_a_lost_answer_makes_no_second_commit(hub, tmp_path):
+    write(tmp_path / "models/mine")
+    revisions(tmp_path, *PUSH)
+    write(tmp_path / "models/mine", more="1")
+    commits = len(hub.repos["tester/ner"].commits)
+    answer = hub_server.Handler.answer
+    lost = []
+
+    def lose(self, code, body=b"", **headers):
+        if "/commit/" in self.path and not lost:
+            lost.append(self.path)
+            self.close_connection = True
+            return self.connection.close()
+        return answer(self, code, body, **headers)
+
+    hub_server.Handler.answer = lose
+    try:
+        assert "holds it already" in revisions(tmp_path, *PUSH, "--overwrite")
+    finally:
+        hub_server.Handler.answer = answer
+    assert lost and len(hub.repos["tester/ner"].commits) == commits + 1
+
+
+def test_another_push_meanwhile_is_not_overwritten(hub, tmp_path):
+    write(tmp_path / "models/mine")
+    theirs = {n: hub_server.File(b"theirs") for n in (".gitattributes", "config.json")}
+
+    def first() -> None:
+        if "config.json" not in hub.repos["tester/ner"].content("mine"):
+            hub.repos["tester/ner"].commit("mine", theirs, "theirs")
+
+    hub.before_commit = first
+    assert "answered 412" in revisions(tmp_path, *PUSH, code=2)
+    assert held(hub, "mine") == {"config.json": b"theirs"}
+    assert "give --overwrite" in revisions(tmp_path, *PUSH, code=2)
+
+
+def test_wrong_names_and_tokens_are_one_line(hub, tmp_path):
+    write(tmp_path / "models/mine")
+    revisions(tmp_path, *PUSH)
+    pull = ("pull", "--hub", "tester/ner", "--revision")
+    said = revisions(tmp_path, *pull, "none", code=2)
+    assert "no revision none in tester/ner on the Hub (there: main, mine)" in said
+    assert "answered 404" in revisions(tmp_path, "pull", "--hub", "tester/none", code=2)
+    assert "no name of a repository" in revisions(tmp_path, "pull", "--hub", "a/b/c", code=2)
+    assert "no name of a repository" in revisions(tmp_path, "push", code=2)  # models is a folder
+    assert "answered 403" in revisions(tmp_path, "push", "--hub", "else/ner", code=2)
+    assert "no revision none in models" in revisions(tmp_path, *PUSH, "--revision", "none", code=2)
+    said = run(tmp_path, "evaluate.py", "--repo", "tester/ner", "--revision", "none", code=2)
+    assert "no revision none in a folder tester/ner" in said and "there: main, mine" in said
+    write(tmp_path / "models/other")
+    assert "answered 401" in revisions(tmp_path, *PUSH, code=2, HF_TOKEN="hf_wrong")
+    assert not (tmp_path / "tester").exists()
+
+
+def test_train_does_not_start_what_it_could_not_push(hub, tmp_path):
+    train = ("train.py", "--corpus", "sample:100", "--push", "--repo")
+    assert "wanted the name USER/NAME" in run(tmp_path, *train, "models", code=2)
+    assert "answered 401" in run(tmp_path, *train, "tester/ner", code=2, HF_TOKEN="hf_wrong")
+    assert "no token here; log in" in run(tmp_path, *train, "tester/ner", code=2, HF_TOKEN="")
+    write(tmp_path / "models/model_primary")
+    revisions(tmp_path, *PUSH)
+    assert "holds something else" in run(tmp_path, *train, "tester/ner", code=2)
+    assert not (tmp_path / "tester").exists()
+
+
+def test_offline_the_cache_answers_at_once(hub, tmp_path):
+    write(tmp_path / "models/mine")
+    revisions(tmp_path, *PUSH)
+    pull = ("pull", "--hub", "tester/ner", "--revision", "mine", "--repo")
+    started = time.perf_counter()
+    said = revisions(tmp_path, *pull, "copy", code=2, HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE is set, and the cache does not have revision mine" in said
+    assert time.perf_counter() - started < 5
+    revisions(tmp_path, *pull, "online")
+    asked = len(hub.log)
+    assert "from the cache" in revisions(tmp_path, *pull, "copy", HF_HUB_OFFLINE="1")
+    assert same_files(tmp_path / "copy/mine", tmp_path / "models/mine")
+    assert "HF_HUB_OFFLINE" in revisions(tmp_path, *PUSH, code=2, HF_HUB_OFFLINE="1")
+    assert len(hub.log) == asked
+
+
+def test_pickles_are_not_even_fetched(hub, tmp_path):
+    write(tmp_path / "models/mine", **{"pytorch_model.bin": "os.system"})
+    revisions(tmp_path, *PUSH)
+    revisions(tmp_path, "pull", "--hub", "tester/ner", "--repo", "copy")
+    assert (tmp_path / "copy/mine/config.json").exists()
+    assert not (tmp_path / "copy/mine/pytorch_model.bin").exists()
+    assert not any("pytorch_model.bin" in request for request in hub.log)

@@ -1,0 +1,277 @@
+"""Entities of raw text: python -m nerc.predict on files and pipes, model.predict, pipelines."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import transformers
+from conftest import files, refused, small
+
+import train
+from nerc import (
+    NERSmall,
+    calibration,
+    data,
+    encoding,
+    predict,
+    prediction,
+    revisions,
+    sample,
+    tags,
+)
+from nerc.config import InputError
+from nerc.pipeline import NERPipeline
+from nerc.text import words
+
+ROOT = Path(__file__).parents[1]
+ODD = "Zoe\u0308  visited\tParis \U0001f1eb\U0001f1f7, in the U.S. -- \U0001f469\u200d\U0001f467!"
+
+
+def command(store, *flags) -> list[str]:
+    found = [sys.executable, "-m", "nerc.predict", "--repo", str(store), "--num-threads", "1"]
+    return [*found, *map(str, flags)]
+
+
+def run(store, text: str | bytes, *flags) -> subprocess.CompletedProcess:
+    text = text.encode() if isinstance(text, str) else text
+    return subprocess.run(command(store, *flags), cwd=ROOT, input=text, capture_output=True)
+
+
+def answer(tmp_path, store, text: str | bytes, *flags) -> tuple[str, int]:
+    """What the command, in this process, writes of a file with text; its exit code."""
+    source, target = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_bytes(text.encode() if isinstance(text, str) else text)
+    where = ["--repo", store, "--input", source, "--output", target, "--num-threads", 1]
+    try:
+        predict.main([str(flag) for flag in (*where, *flags)])
+    except SystemExit as stop:
+        return target.read_text() if target.exists() else "", stop.code
+    return target.read_text(), 0
+
+
+def rows(out: str) -> list[dict]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def in_process(store, texts: list[str]) -> list[list[tags.Entity]]:
+    """The entities in texts that are cut into words already, without the code for raw text."""
+    model, tokenizer = revisions.load_revision(store / "model_primary")
+    cut = [tuple(t[a:b] for a, b in words(t)) for t in texts]
+    corpus = data.Corpus.of(data.Sentence(c, None, "", 0) for c in cut)
+    found = prediction.predict(model, encoding.encode_for(model, tokenizer, corpus))
+    return [tags.entities(t) for t in prediction.decode(found, model.config.word_tags)]
+
+
+@pytest.fixture(scope="module")
+def store(folder, encoder, tmp_path_factory) -> Path:
+    """A store whose revision model_primary has learnt to find some entities."""
+    repo = tmp_path_factory.mktemp("predict") / "models"
+    flags = [*small(folder, encoder), "--epochs", "25", "--precision", "float32"]
+    train.main([*flags, "--repo", str(repo)])
+    return repo
+
+
+@pytest.fixture(scope="module")
+def texts(folder) -> list[str]:
+    return [" ".join(s.words) for s in data.load(str(folder), "test")] + [ODD]
+
+
+def test_every_line_of_text_gets_its_entities_in_order(store, texts):
+    done = run(store, "\n".join([texts[0], "", *texts[1:]]))
+    assert done.returncode == 0 and done.stderr == b"", done.stderr
+    found = rows(done.stdout.decode())
+    assert [row["text"] for row in found] == [texts[0], "", *texts[1:]]
+    assert found.pop(1)["entities"] == []
+    for row, text, wanted in zip(found, texts, in_process(store, texts), strict=True):
+        spans = words(text)
+        assert [(e["type"], *e["words"]) for e in row["entities"]] == [tuple(e) for e in wanted]
+        for entity in row["entities"]:
+            first, last = entity["words"]
+            assert (entity["start"], entity["end"]) == (spans[first][0], spans[last - 1][1])
+            assert entity["text"] == text[entity["start"] : entity["end"]]
+            assert 0 < entity["confidence"] <= 1
+    assert sum(len(row["entities"]) for row in found) > 10
+
+
+def test_json_and_conll_go_in_and_conll_comes_out(store, texts, folder, tmp_path):
+    lines = "\n".join(
+        json.dumps({"text": t} if i % 2 else {"words": t.split()}) for i, t in enumerate(texts[:-1])
+    )
+    from_json, code = answer(tmp_path, store, lines, "--format", "json", "--to", "conll")
+    assert code == 0
+    columns = (folder / "test.txt").read_bytes()
+    assert answer(tmp_path, store, columns, "--format", "conll", "--to", "conll") == (from_json, 0)
+    again = data.read_conll(tmp_path / "out.txt")
+    wanted = in_process(store, texts[:-1])
+    assert [tags.entities(s.tags) for s in again] == wanted
+    assert [s.words for s in again] == [s.words for s in data.load(str(folder), "test")]
+
+
+def test_a_bad_line_names_itself_and_stops_no_other(store, tmp_path, capsys):
+    lines = ['{"text": "in Paris"}', "{", "[1]", '{"words": ["a b"]}', '{"words": ["said", "it"]}']
+    text = "\n".join(lines).encode() + b'\n{"text": "\xff"}\n{"text": "a\\ud83d"}\n{"text": "no"}'
+    out, code = answer(tmp_path, store, text, "--format", "json")
+    assert code == 2
+    assert ["error" in row for row in rows(out)] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
+    said = capsys.readouterr().err.splitlines()
+    for number, line in zip((2, 3, 4, 6, 7), said[:5], strict=True):
+        assert f"in.txt:{number}: " in line
+    assert "is not UTF-8" in said[3] and "half a surrogate pair" in said[4]
+    assert "5 lines could not be read" in said[5] and len(said) == 6
+
+
+def test_strict_ends_at_the_first_bad_line_and_leaves_no_file(store, tmp_path, capsys):
+    out, code = answer(tmp_path, store, '{"text": "in Paris"}\n{\n', "--format", "json", "--strict")
+    said = capsys.readouterr().err
+    assert (out, code) == ("", 2) and said.count("\n") == 1 and "in.txt:2: is no JSON" in said
+    assert files(tmp_path) == {"in.txt"}
+
+
+def test_words_that_the_tokenizer_does_not_know_are_counted(store, tmp_path, capsys):
+    out, code = answer(tmp_path, store, '{"words": ["\\u0007"]}\n{"words": []}', "--format", "json")
+    assert code == 0 and len(rows(out)) == 2
+    assert "1 words have no piece that the tokenizer knows" in capsys.readouterr().err
+
+
+def test_slow_input_is_answered_as_it_comes(store):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command(store), cwd=ROOT, **pipes) as process:
+        for text in ("in Paris", "said Zoe", "no"):
+            process.stdin.write(f"{text}\n".encode())
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["text"] == text
+        process.stdin.close()
+        assert process.stdout.read() == b"" and process.wait(30) == 0
+
+
+def test_nobody_reading_on_is_no_traceback(store):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command(store), cwd=ROOT, **pipes)
+    process.stdin.write(b"in Paris\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdin.write(b"in Paris\n")
+    process.stdin.flush()  # and stays open: it is not the end of the input that ends the program
+    assert process.wait(30) == 141
+    assert process.stderr.read() == b""
+    process.stdin.close()
+    process.stderr.close()
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_lines_take_no_more_memory_than_some_thousands(store, tmp_path, texts):
+    def peak(num_lines: int) -> int:
+        lines = tmp_path / "lines.txt"
+        lines.write_text("".join(f"{texts[i % len(texts)]}\n" for i in range(num_lines)))
+        flags = command(store, "--input", lines, "--output", tmp_path / "out.jsonl")
+        process = subprocess.Popen(flags, cwd=ROOT)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        with (tmp_path / "out.jsonl").open() as file:
+            assert sum(1 for _ in file) == num_lines
+        return used.ru_maxrss  # KiB
+
+    some, many = peak(10_000), peak(100_000)
+    print(f"peak memory: {some / 1024:.0f} MiB for 10,000 lines, {many / 1024:.0f} for 100,000")
+    assert many < some + 100 * 1024
+
+
+# ------------------------------------------------------------ from Python
+
+
+def test_a_model_answers_as_the_command_does(store, texts, tmp_path):
+    out, _ = answer(tmp_path, store, "\n".join(texts))
+    found = [row["entities"] for row in rows(out)]
+    model = NERSmall.from_pretrained(store, revision="model_primary")
+    assert model.predict(texts) == found
+    assert model.predict(texts[0]) == found[0] and model.predict([]) == []
+    assert model.predict(["", texts[0]]) == [[], found[0]]
+    model.train()
+    assert model.predict(texts) == found and model.training
+
+
+def test_a_model_that_was_not_loaded_wants_a_tokenizer(model, tokenizer):
+    new = NERSmall(model.config)
+    with pytest.raises(InputError, match="set model.tokenizer"):
+        new.predict("in Paris")
+    new.tokenizer = tokenizer
+    assert isinstance(new.predict("in Paris"), list)
+
+
+def test_confidences_are_calibrated_on_validation(store, folder, texts):
+    model = NERSmall.from_pretrained(store, revision="model_primary")
+    judged = prediction.judge(
+        model,
+        corpus := data.load(str(folder), "validation"),
+        encoding.encode_for(model, model.tokenizer, corpus),
+    )
+    assert model.config.calibration == pytest.approx(judged.fit(), rel=1e-3)
+    found = [entity for text in model.predict(texts) for entity in text]
+    learnt, model.config.calibration = model.config.calibration, None
+    raw = [entity for text in model.predict(texts) for entity in text]
+    wanted = calibration.calibrated(np.array([e["confidence"] for e in raw]), learnt)
+    np.testing.assert_allclose([e["confidence"] for e in found], wanted, atol=2e-3)
+    assert found != raw
+
+
+def test_our_pipeline_finds_what_the_model_finds_and_the_stock_one_less(store, encoder):
+    """On 200 raw sentences; the stock pipeline takes every word piece for a word."""
+    raw = [" ".join(words) for words, *_ in sample.generate("test", 199)] + [ODD]
+    model = NERSmall.from_pretrained(store, revision="model_primary")
+    wanted = model.predict(raw)
+    folder = str(store / "model_primary")
+    ours = transformers.pipeline("token-classification", model=folder, pipeline_class=NERPipeline)
+    names = {"type": "entity_group", "confidence": "score", "text": "word"}
+    same = [
+        [{names.get(k, k): v for k, v in e.items() if k != "words"} for e in es] for es in wanted
+    ]
+    assert ours(raw) == same
+    assert ours(raw[0]) == same[0] and ours([]) == []
+    assert list(ours(text for text in raw)) == same
+    with pytest.raises(ValueError, match="aggregation_strategy"):
+        ours(raw[0], aggregation_strategy="first")
+
+    stock = transformers.pipeline("token-classification", folder, aggregation_strategy="first")
+    assert isinstance(stock.model, NERSmall)
+    with pytest.raises(InputError, match="70[0-9] word pieces at once, and the encoder reads 64"):
+        stock("in " * 700)
+
+    def by_stock(text: str) -> list[dict]:
+        try:
+            return stock(text)
+        except InputError:  # longer than a window of this small encoder
+            return []
+
+    def found(answers) -> set[tuple]:
+        keys = ("entity_group", "start", "end")
+        return {(i, *(e[key] for key in keys)) for i, text in enumerate(answers) for e in text}
+
+    one, two = found(same), found(map(by_stock, raw))
+    agreement = 2 * len(one & two) / (len(one) + len(two))
+    print(
+        f"the stock pipeline agrees with ours by an F1 of {agreement:.3f} on {len(raw)} sentences"
+    )
+    assert 0 < agreement <= 1 and len(one) > 100
+
+
+def test_bad_flags_are_one_line(store, tmp_path, capsys):
+    base = ("--repo", store)
+    assert "no such file" in refused(predict, capsys, *base, "--input", tmp_path / "none")
+    assert "no such folder" in refused(predict, capsys, *base, "--output", tmp_path / "a/b")
+    assert "none" in refused(predict, capsys, *base, "--revision", "none")
+    assert files(tmp_path) == set()

@@ -11,7 +11,6 @@ beside this file, and prints the table; without flags the table only, from the f
 
 import argparse
 import json
-import statistics
 import sys
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def main() -> None:
 
 def measure(folder: Path, corpus: str) -> dict:
     """The figures of one revision."""
-    from nerc import calibration, data, encoding, prediction, revisions
+    from nerc import calibration, data, encoding, prediction, records, revisions
 
     model, tokenizer = revisions.load_revision(folder)
     judged = {}
@@ -51,7 +50,7 @@ def measure(folder: Path, corpus: str) -> dict:
     learnt = judged["validation"].fit()
     raw, right = judged["test"].raw, judged["test"].right
     calibrated = calibration.calibrated(raw, learnt)
-    line = {"seed": revisions.read_run(folder)["config"]["seed"], "calibration": learnt}
+    line = {"seed": records.read_run(folder)["config"]["seed"], "calibration": learnt}
     line |= {"entities": len(raw), "right": float(right.mean()), "f1": judged["test"].report.f1}
     for name, confidence in (("raw", raw), ("calibrated", calibrated)):
         bins = calibration.reliability(confidence, right)
@@ -104,23 +103,19 @@ def plot(lines: list[dict]) -> None:
 
 def table() -> str:
     """Mean and standard deviation over the seeds, as Markdown."""
+    from nerc.records import spread
+
     lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
     seeds = ", ".join(str(line["seed"]) for line in lines)
     rows = ["| confidences | seeds | calibration error | mean confidence | entities right |"]
     rows += ["|---|---|---:|---:|---:|"]
     for name in ("raw", "calibrated"):
         figures = ([line[name][key] for line in lines] for key in ("error", "mean"))
-        cells = [*map(spread, figures), spread([line["right"] for line in lines])]
+        cells = [spread(values, 4) for values in figures]
+        cells.append(spread([line["right"] for line in lines], 4))
         rows.append(f"| {name} | {seeds} | {' | '.join(cells)} |")
-    agree = spread([line["stock_agreement"] for line in lines])
+    agree = spread([line["stock_agreement"] for line in lines], 4)
     return "\n".join(rows) + f"\n\nF1 of transformers' pipeline beside nerc's: {agree}"
-
-
-def spread(values: list[float]) -> str:
-    """Mean, and the standard deviation of the sample where there are several values."""
-    if len(values) == 1:
-        return f"{values[0]:.4f}"
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
 
 
 if __name__ == "__main__":

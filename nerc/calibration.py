@@ -90,6 +90,8 @@ def reliability(
     confidence: np.ndarray, right: np.ndarray, bins: int = 15
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Bins of like confidence and equal mass: of each, the confidences, and which are right."""
+    if not len(confidence):
+        return []
     order = np.argsort(confidence, kind="stable")
     parts = np.array_split(order, min(bins, len(order)))
     return [(confidence[part], right[part].astype(float)) for part in parts]

@@ -24,14 +24,20 @@ _NAMES = {
 }
 
 
-def model_card(name: str, metrics: Mapping[str, dict[str, Any]], run: dict[str, Any]) -> str:
-    """README.md, from what metrics.json and run.json hold; its metadata has every figure."""
+def model_card(
+    name: str, metrics: Mapping[str, dict[str, Any]], run: dict[str, Any], *, calibrated: bool
+) -> str:
+    """README.md, from what metrics.json and run.json hold; its metadata has every figure.
+
+    calibrated: whether the model's confidences are, on validation.
+    """
     text = [
         f"# {name}",
         "A tagger for named entities, trained by nerc; `run.json` says exactly how.",
         "\n".join(f"- {what}: {value}" for what, value in _facts(run).items()),
         *_report(metrics),
-        _use(name, run),
+        _use(name),
+        _CONFIDENCES[calibrated],
         _LIMITS,
         _licence(run),
     ]
@@ -61,7 +67,7 @@ def metadata(
     return ModelCardData(
         model_name=name if results else None,
         eval_results=results or None,
-        library_name="transformers",
+        library_name="nerc",
         pipeline_tag="token-classification",
         tags=["nerc", "named-entity-recognition"],
         language="en" if _is_own(corpus) or corpus == "conll2003" else None,
@@ -93,7 +99,7 @@ def _facts(run: dict[str, Any]) -> dict[str, Any]:
         "expert sentences": experts,
         "started from": start,
         "BiLSTM": f"{units} units per direction" if units else "none",
-        "recipe": f"{config['recipe']}: {config['optimizer']}, {config['epochs']} epochs, "
+        "recipe": f"{config['recipe']}: {config['optimizer']}, epochs: {config['epochs']}, "
         f"batches of {config['batch_size']}, seed {config['seed']}, {run['precision']}",
     }
 
@@ -110,13 +116,13 @@ def _report(metrics: Mapping[str, dict[str, Any]]) -> list[str]:
         rows.append([split, *(f"{figure:.5f}" for figure in figures)])
     note = (
         "Entities are counted as conlleval does, which is seqeval's default mode; accuracy is of "
-        "words. The validation split chose the epoch, unless `run.json` says `keep: last`, and "
-        "calibrated the confidences; the test split chose nothing."
+        "words. The validation split chose the epoch, unless `run.json` says `keep: last`; the "
+        "test split chose nothing."
     )
     return ["## Report", reports.markdown(rows), note]
 
 
-def _use(name: str, run: dict[str, Any]) -> str:
+def _use(name: str) -> str:
     return f"""## Use
 
 With nerc; REPO is the folder of revisions, or the repository on the Hub, that this one is in:
@@ -131,8 +137,14 @@ or `python -m nerc.predict --repo REPO --revision {name} < text.txt`."""
 _LIMITS = """## Limits
 
 It knows the entity types of its training data and text of their kind; on other text it finds less
-than the report says, and its confidences are too high. It was not judged on how it treats names of
+than the report says, and is surer than it should be. It was not judged on how it treats names of
 different origins."""
+
+_CONFIDENCES = {
+    True: "Each entity comes with a confidence, calibrated on the validation split: the "
+    "probability that exactly this entity is there.",
+    False: "Each entity comes with a confidence, which is not calibrated, and likely too high.",
+}
 
 
 def _licence(run: dict[str, Any]) -> str:

@@ -9,13 +9,16 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from nerc.config import InputError
 from nerc.files import write_tensors
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 KEPT = 2
 
@@ -39,13 +42,33 @@ class Checkpoints:
         if self._writer:
             self._writer.close()
 
-    def log(self, name: str, value: float, update: int) -> None:
-        """Add a point to a curve."""
+    @property
+    def writer(self) -> "SummaryWriter":
+        """TensorBoard's, which begins a file of events when it is first asked for."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(self.logs))
-        self._writer.add_scalar(name, value, update)
+        return self._writer
+
+    def log(self, name: str, value: float, update: int) -> None:
+        """Add a point to a curve."""
+        self.writer.add_scalar(name, value, update)
+
+    def log_text(self, name: str, text: str, update: int) -> None:
+        """Add a text, in Markdown."""
+        self.writer.add_text(name, text, update)
+
+    def log_settings(self, settings: dict[str, Any], scores: dict[str, float]) -> None:
+        """Add a run's settings and final scores, which TensorBoard's tab HPARAMS compares."""
+        from torch.utils.tensorboard.summary import hparams
+
+        shown = (bool, int, float, str)
+        settings = {k: v if isinstance(v, shown) else str(v) for k, v in settings.items()}
+        for summary in hparams(settings, scores):
+            self.writer.file_writer.add_summary(summary)
+        for name, value in scores.items():
+            self.log(name, value, 0)
 
     def flush(self) -> None:
         """See every point of the curves in the event files."""

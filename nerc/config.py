@@ -63,7 +63,7 @@ class Interrupted(BaseException):
         super().__init__(number)
         self.name = signal.Signals(number).name
         self.exit_code = 128 + number
-        self.advice = "it had nothing to keep yet"
+        self.advice = "nothing is kept of it; run the same command again"
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
@@ -343,9 +343,29 @@ class EvaluateConfig:
     json: str | None = option(
         None, "write the reports to this file as {revision: {split: {figures}}}"
     )
+    details: bool = option(
+        False,
+        "print, too, F1 by type with intervals, errors by kind, confusions, and F1 of parts: by "
+        "length, letters, and whether training had the entity or the sentence",
+    )
+    html: str | None = option(
+        None,
+        "write all of it, and every sentence with what was found in it, as a page to this file",
+    )
+    plots: str | None = option(
+        None, "write the plots as PNG to this folder, which is made where it is not there"
+    )
+    map: tuple[str, ...] = option(
+        (),
+        "what entity types of the corpus are called by the revisions, as THEIRS=OURS; THEIRS=O "
+        "for those that are to count as no entity",
+    )
     num_threads: int = option(0, _THREADS)
 
     def __post_init__(self) -> None:
+        for pair in self.map:
+            ok = re.fullmatch(r"[^=\s]+=[^=\s]+", pair) is not None
+            _check(ok, "map", "pairs of types, such as PERSON=PER or DATE=O", pair)
         _check(bool(self.revision), "revision", "followed by one or more names", "")
         names = " ".join(self.revision)
         _check(len(set(self.revision)) == len(self.revision), "revision", "different names", names)
@@ -353,6 +373,13 @@ class EvaluateConfig:
         _check(size is None or size >= 1, "batch_size", "1 or more", size)
         threads = self.num_threads
         _check(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """What is tabulated."""
+
+    repo: str = option("models", "folder that holds the revisions, or their records alone")
 
 
 @dataclass(frozen=True)

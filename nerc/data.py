@@ -7,7 +7,7 @@ an error that says where it stands, or is counted in Corpus.remarks, which the s
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 
 from nerc import sample, tags
 from nerc.config import DataConfig, InputError, parse_amount
+from nerc.text import DOCSTART
+from nerc.text import columns as text_columns
 
 CONLL2003_ON_THE_HUB = "lhoestq/conll2003"
 FILES = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt", "llm": "llm.txt"}
@@ -28,7 +30,6 @@ SAMPLE_SENTENCES = 8000
 # Validation and test of the built-in corpus have this share of its training sentences each.
 SAMPLE_HELD_OUT = 0.125
 
-DOCSTART = "-DOCSTART-"
 
 _SCHEMA = pa.schema(
     {
@@ -95,6 +96,31 @@ class Corpus:
         rows = self.table.take(pa.array(indices, type=pa.int64()))
         return Corpus(rows, self.remarks, self.entity_types())
 
+    def renamed(self, types: Mapping[str, str]) -> "Corpus":
+        """The corpus with entity types called as types says; O: what is no entity then.
+
+        A remark says how many entities became what; InputError names a type that does not occur.
+        """
+        if not types:
+            return self
+        if absent := set(types) - tags.types_of(self.tag_counts()):
+            raise InputError(
+                f"--map: no entity of {self[0].origin.partition(':')[0]} is a {min(absent)}"
+            )
+        new, counts = [], Counter()
+        for sentence in self:
+            labels = list(sentence.tags)
+            for entity in tags.entities(labels):
+                if entity.type in types:
+                    name = types[entity.type]
+                    counts[entity.type, name] += 1
+                    length = entity.end - entity.start
+                    whole = [f"B-{name}", *[f"I-{name}"] * (length - 1)]
+                    labels[entity.start : entity.end] = ["O"] * length if name == "O" else whole
+            new.append(sentence._replace(tags=tuple(labels)))
+        said = "; ".join(f"{n:,} {a} count as {b}" for (a, b), n in sorted(counts.items()))
+        return Corpus.of(new, (*self.remarks, f"of its entities, {said}"))
+
     def entity_types(self) -> frozenset[str]:
         """The entity types of the tags, and of what this corpus is a part of."""
         return self.types | tags.types_of(self.tag_counts())
@@ -154,7 +180,7 @@ def _conll_sentences(path: Path, *, cheap: bool) -> Iterator[Sentence]:
     labels: list[str] = []
     document, first_line = 0, 0
     for number, text in _lines(path):
-        columns = _columns(text)
+        columns = text_columns(text)
         if columns and columns[0] != DOCSTART:
             if len(columns) < 2:
                 raise InputError(
@@ -195,16 +221,6 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise InputError(f"{path}: is a folder, wanted a CoNLL file") from None
     except PermissionError:
         raise InputError(f"{path}: may not be read; check its permissions") from None
-
-
-def _columns(line: str) -> list[str]:
-    """Columns of a line, none for a separator; with tabs, a word may hold spaces."""
-    if not line.strip():
-        # A no-break space with a tag is a word; alone it separates, as any white space does.
-        return []
-    line = line.strip(" \t\r\n")
-    columns = line.split("\t") if "\t" in line else line.split(" ")
-    return [column.strip(" ") for column in columns if column.strip(" ")]
 
 
 class _TagAudit:
@@ -419,5 +435,6 @@ def check_tags(corpus: Corpus, inventory: Sequence[str], name: str) -> None:
                 known = ", ".join(tag for tag in inventory if tag not in tags.SPECIAL_TAGS)
                 raise InputError(
                     f"{sentence.origin}: {tag!r} of the word {word!r} is not among the tags of "
-                    f"{name}, which are {known}; rename it, or train on data that has it"
+                    f"{name}, which are {known}; evaluate.py's --map renames types (--map "
+                    f"{tag[2:]}=O counts them as no entity), or train on data that has it"
                 )

@@ -31,6 +31,8 @@ def _umask() -> int:
 
 def check_file(path: Path, flag: str) -> None:
     """Raise InputError unless a file may be written at path."""
+    if str(path).startswith(("/dev/", "/proc/")):
+        raise InputError(f"{flag} {path}: is no place for a file; for standard output leave it out")
     if path.exists() and not path.is_file():
         raise InputError(f"{flag} {path}: is no file, wanted the name of one")
     if not path.resolve().parent.is_dir() or len(path.name) > 200:
@@ -41,10 +43,25 @@ def check_file(path: Path, flag: str) -> None:
         raise InputError(f"{flag} {path}: its folder may not be written")
 
 
+def check_folder(path: Path, flag: str) -> None:
+    """Raise InputError unless path is a folder that may be written, or may be made."""
+    if path.is_dir():
+        if not os.access(path, os.W_OK):
+            raise InputError(f"{flag} {path}: may not be written")
+        return
+    check_file(path, flag)
+    if path.exists():
+        raise InputError(f"{flag} {path}: is a file, wanted a folder")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text, whole or not at all; a link stays one."""
+    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write values readably, whole or not at all; a link stays one."""
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_tensors(path: Path, tensors: dict[str, "torch.Tensor"], metadata: dict[str, str]) -> None:
@@ -59,12 +76,19 @@ def write_tensors(path: Path, tensors: dict[str, "torch.Tensor"], metadata: dict
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    with unfinished(path) as temporary:
+        write(temporary)
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A file beside path that takes its place when all went well; a link stays one."""
     path = path.resolve()
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
-        write(temporary)
+        yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # on the disk before it has its name
         temporary.chmod(0o666 & ~_umask())

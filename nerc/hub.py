@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 import httpx2
@@ -25,7 +26,7 @@ _TRIES = 3
 _SAYS = {
     401: "who asks is not known, or may not see it; log in with `hf auth login`, or set HF_TOKEN",
     403: "you may not write there: the token must be of a user who may, and allow writing",
-    404: "there is no such repository, or it is not for your eyes (HF_TOKEN, `hf auth login`)",
+    404: "there is no such repository, or you may not see it (HF_TOKEN, `hf auth login`)",
     409: "somebody else is changing it; run the same command again",
     412: "somebody else has changed it meanwhile; run the same command again",
     429: "too many requests; wait some minutes and run the same command again",
@@ -45,9 +46,11 @@ def may_be_model(name: str) -> bool:
 class Repository:
     """USER/NAME on the Hub. Whatever goes wrong there is an InputError of one line."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, *, token: str | bool | None = None, cache_dir: str | Path | None = None
+    ) -> None:
         self.name = name
-        self._api = HfApi()
+        self._api, self._cache = HfApi(token=token), cache_dir
 
     def names(self) -> list[str]:
         """The branches, in alphabetical order."""
@@ -56,10 +59,17 @@ class Repository:
 
     def fetch(self, revision: str) -> Path:
         """The folder in the cache that holds a revision as it is now, or, offline, as it was."""
+        return self._snapshot(revision, ignore_patterns=[*_PICKLES, _OF_THE_HUB])
+
+    def fetch_records(self, revision: str) -> Path:
+        """A folder in the cache with what a revision says of itself, but for its weights."""
+        return self._snapshot(revision, allow_patterns=["config.json", "run.json", "metrics.json"])
+
+    def _snapshot(self, revision: str, **patterns: list[str]) -> Path:
         with self._asking(revision):
             return Path(
-                huggingface_hub.snapshot_download(
-                    self.name, revision=revision, ignore_patterns=[*_PICKLES, _OF_THE_HUB]
+                self._api.snapshot_download(
+                    self.name, revision=revision, cache_dir=self._cache, **patterns
                 )
             )
 
@@ -71,15 +81,6 @@ class Repository:
         except (httpx2.HTTPError, OSError):
             return f"{place}, from the cache: the Hub was not asked, or did not answer"
         return f"{place} on the Hub" if newest == folder.name else f"{place}, just replaced there"
-
-    def fetch_records(self, revision: str) -> Path:
-        """A folder in the cache with a revision's run.json and metrics.json, where it has them."""
-        with self._asking(revision):
-            return Path(
-                huggingface_hub.snapshot_download(
-                    self.name, revision=revision, allow_patterns=["run.json", "metrics.json"]
-                )
-            )
 
     def check_push(self, revision: str, *, overwrite: bool) -> None:
         """Raise InputError where a push of new files would be refused."""
@@ -102,7 +103,7 @@ class Repository:
         A repository that is not there is made, a private one unless public. A connection that
         breaks is tried again; whatever happens, the branch holds what it held, or all that is new.
         """
-        files = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+        files = _files_of(folder)
         for attempt in range(_TRIES):
             with self._asking(revision):
                 try:
@@ -200,16 +201,37 @@ class Repository:
             raise InputError(f"{self.name} on the Hub: {_what(error, revision)}") from None
 
 
+def _files_of(folder: Path) -> dict[str, Path]:
+    """A revision's files by their names; InputError where it lacks any, or holds others, too."""
+    names = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    if not is_whole(folder):
+        raise InputError(f"{folder}: is no whole revision, lacks config.json or model.safetensors")
+    odd = [n for n in names if f"/{n}".find("/.") >= 0 or any(fnmatch(n, p) for p in _PICKLES)]
+    if odd:
+        raise InputError(
+            f"{folder}: hidden files and pickles are no part of a revision, and not sent; move "
+            f"away {', '.join(odd)}"
+        )
+    return names
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a model and its weights."""
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    return (folder / "config.json").is_file() and any((folder / w).is_file() for w in weights)
+
+
 def _what(error: Exception, revision: str | None) -> str:
     """In words, what became of a request."""
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
     if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
-        what = f" revision {revision}" if revision else ""
+        if revision is None:
+            return "HF_HUB_OFFLINE is set, and this takes the Hub; unset it, or give --revision"
         return (
-            f"HF_HUB_OFFLINE is set, and the cache does not have{what or ' this'}; fetch it where "
-            f"there is a network (see README, nodes without a network), or unset it"
+            f"HF_HUB_OFFLINE is set, and the cache does not have revision {revision}; fetch it "
+            f"where there is a network (see README, nodes without a network), or unset it"
         )
     if isinstance(error, errors.LocalTokenNotFoundError):
         return f"there is no token here; {_SAYS[401].partition('; ')[2]}"

@@ -77,7 +77,7 @@ class NERSmall(BertPreTrainedModel):
     """BERT over word pieces -> first piece of each word -> BiLSTM over words -> linear."""
 
     config_class = NERSmallConfig
-    source: tuple[str, str | None] | None = None  # what from_pretrained was given
+    folder: Path | None = None  # that from_pretrained read
 
     def __init__(self, config: NERSmallConfig) -> None:
         super().__init__(config)
@@ -101,28 +101,20 @@ class NERSmall(BertPreTrainedModel):
 
         Weights are float32 whatever the file holds, unless dtype says otherwise.
         """
-        source = str(name), revision
-        if revision is not None and Path(name).is_dir():
-            name, revision = Path(name) / revision, None
-            if not name.is_dir():
-                raise InputError(f"{name}: no such revision")
+        if "config" not in kwargs:  # a NERSmall, not the encoder of a new one
+            name, revision = _find(name, revision, kwargs), None
         kwargs = {"dtype": torch.float32, "use_safetensors": True} | kwargs
         loaded = super().from_pretrained(name, *args, revision=revision or "main", **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
-        model.source = source
+        model.folder = Path(name).resolve() if Path(name).is_dir() else None
         return loaded
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that lies beside the weights; may be set."""
-        if self.source is None:
+        if self.folder is None:
             raise InputError("this model was not loaded: set model.tokenizer before model.predict")
-        name, revision = self.source
-        if Path(name).is_dir():
-            folder = Path(name) / (revision or "")
-        else:
-            folder = hub.Repository(name).fetch(revision or "main")
-        return tokenizer_beside(folder, self.config.vocab_size, say=warnings.warn)
+        return tokenizer_beside(self.folder, self.config.vocab_size, say=warnings.warn)
 
     def predict(self, texts: str | Iterable[str]) -> list:
         """The entities of each of the texts, or of the only one, in their order.
@@ -355,6 +347,23 @@ def _check_source(name: str, types: Sequence[str]) -> None:
         model_type = found.get("model_type")
     if model_type not in types:
         raise InputError(f"{name}: is a model of type {model_type!r}, wanted {' or '.join(types)}")
+
+
+def _find(name: str | Path, revision: str | None, kwargs: dict) -> Path:
+    """The folder of a NERSmall: name, name/revision, or a branch's of the repository name.
+
+    A working copy of a repository need not hold all of its branches.
+    """
+    folder = Path(name) / (revision or "")
+    if (folder / "config.json").is_file():
+        return folder
+    if hub.is_name(str(name)):
+        given = {key: kwargs.pop(key) for key in ("token", "cache_dir") if key in kwargs}
+        return hub.Repository(str(name), **given).fetch(revision or "main")
+    if not Path(name).is_dir():
+        raise InputError(f"{name}: no such folder")
+    there = ", ".join(sorted(p.parent.name for p in Path(name).glob("*/config.json"))) or "none"
+    raise InputError(f"{folder}: holds no config.json; revisions in {name}: {there}")
 
 
 def _load(name: str, *, new_head: bool, **kwargs) -> NERSmall:

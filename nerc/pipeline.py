@@ -72,9 +72,15 @@ def predict(
 ) -> Iterator[list[dict[str, Any]]]:
     """The entities of each of the texts, of any number, in float32."""
     texts = iter(texts)
-    chunks = iter(lambda: [Text.of(text) for text in islice(texts, STREAM_CHUNK)], [])
+    chunks = iter(lambda: [_text(text) for text in islice(texts, STREAM_CHUNK)], [])
     for answers in find(model, tokenizer, chunks):
         yield from (found for _, found in answers)
+
+
+def _text(text: str) -> Text:
+    if not isinstance(text, str):
+        raise TypeError(f"wanted texts, each a str, and found {type(text).__name__}: {text!r:.60}")
+    return Text.of(text)
 
 
 class NERPipeline(Pipeline):
@@ -90,16 +96,18 @@ class NERPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = True
 
+    def __init__(self, model: NERSmall, tokenizer=None, **kwargs) -> None:
+        super().__init__(model=model, tokenizer=tokenizer or model.tokenizer, **kwargs)
+
     def __call__(self, inputs, **kwargs):
-        return (
-            []
-            if isinstance(inputs, (list, tuple)) and not inputs
-            else super().__call__(inputs, **kwargs)
-        )
+        if isinstance(inputs, (list, tuple)) and not inputs:
+            return []
+        return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, **given):
         if given:
-            raise ValueError(f"NERPipeline has no parameter {', '.join(given)}")
+            names = ", ".join(given)
+            raise ValueError(f"NERPipeline finds whole entities and has no {names}; leave it out")
         return {}, {}, {}
 
     def preprocess(self, text: str) -> list[str]:

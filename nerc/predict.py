@@ -11,18 +11,19 @@ sentence or a paragraph. What comes out stands in the order of what went in, a l
 # What takes seconds to import is imported where it is used, as in train.py.
 import json
 import os
+import signal
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
 from typing import Any, TextIO
 
-from nerc.config import InputError, PredictConfig, one_line_errors, parse
-from nerc.text import Text
+from nerc.config import InputError, Interrupted, PredictConfig, one_line_errors, parse
+from nerc.text import DOCSTART, Text, columns
 
 PROGRAM = "python -m nerc.predict"
 
@@ -32,17 +33,32 @@ NOT_UTF8 = "is not UTF-8"
 
 @dataclass(frozen=True)
 class Item:
-    """A text and where it stood, or what is wrong with it."""
+    """A text, where it stood and what else its line said; or what is wrong with it."""
 
     origin: str
     text: Text = Text()
     error: str | None = None
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 def main(argv: list[str]) -> None:
     (config,) = parse(argv, PROGRAM, __doc__, PredictConfig)
-    with one_line_errors(PROGRAM):
+    with one_line_errors(PROGRAM), ended_by_sigterm():
         run(config)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end it as Ctrl-C does: in order."""
+
+    def stop(number: int, _) -> None:
+        raise Interrupted(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run(config: PredictConfig) -> None:
@@ -50,8 +66,8 @@ def run(config: PredictConfig) -> None:
     from nerc import files, revisions
 
     for path in config.input:
-        if path != "-" and not Path(path).is_file():
-            raise InputError(f"--input {path}: no such file")
+        if path != "-" and (not Path(path).exists() or Path(path).is_dir()):
+            raise InputError(f"--input {path}: no such file, or a folder")
     if config.output is not None:
         files.check_file(Path(config.output), "--output")
     folder = revisions.Store(config.repo).path(config.revision, note)
@@ -100,7 +116,7 @@ def note(text: str) -> None:
 
 def write_json(file: TextIO, item: Item, _, found: list[dict[str, Any]]) -> None:
     """One JSON object on a line."""
-    answer = {"text": item.text.text, "entities": found}
+    answer = item.more | {"text": item.text.text, "entities": found}
     if item.error is not None:
         answer = {"error": f"{item.origin}: {item.error}"}
     file.write(json.dumps(answer, ensure_ascii=False) + "\n")
@@ -109,7 +125,10 @@ def write_json(file: TextIO, item: Item, _, found: list[dict[str, Any]]) -> None
 def write_conll(file: TextIO, item: Item, labels: list[str], _) -> None:
     """A word and its tag on a line, an empty line after each text."""
     rows = zip(item.text.words, labels, strict=True)
-    file.write("".join(f"{word} {label}\n" for word, label in rows) + "\n")
+    for word, label in rows:
+        blank = "\t" if " " in word else " "  # words with blanks came from columns with tabs
+        file.write(f"{word}{blank}{label}\n")
+    file.write("\n")
 
 
 # ------------------------------------------------------------ input
@@ -156,19 +175,18 @@ def of_json(rows: Iterable[tuple[str, str | None]]) -> Iterator[Item]:
         try:
             value = json.loads(line)
             json.dumps(value, ensure_ascii=False).encode()
-        except json.JSONDecodeError as error:
-            yield Item(origin, error=f"is no JSON: {error}")
-            continue
         except UnicodeEncodeError:
             yield Item(origin, error="has half a surrogate pair, which is no character")
             continue
-        text, given = (
-            value.get(key) if isinstance(value, dict) else None for key in ("text", "words")
-        )
+        except (ValueError, RecursionError) as error:
+            yield Item(origin, error=f"is no JSON: {error}")
+            continue
+        more = value if isinstance(value, dict) else {}
+        text, given = more.pop("text", None), more.get("words")
         if isinstance(text, str) and given is None:
-            yield Item(origin, Text.of(text))
+            yield Item(origin, Text.of(text), more=more)
         elif text is None and is_words(given):
-            yield Item(origin, Text.of_words(given))
+            yield Item(origin, Text.of_words(given), more=more)
         else:
             yield Item(
                 origin,
@@ -184,20 +202,24 @@ def is_words(value: Any) -> bool:
 def of_conll(rows: Iterable[tuple[str, str | None]]) -> Iterator[Item]:
     """Words in the first column, what else stands there is not read; empty lines part texts."""
     found: list[str] = []
-    first = ""
-    for origin, line in rows:
-        if line is None:
-            yield Item(origin, error=NOT_UTF8)
-        elif line.split():
-            word = line.split()[0]
-            first = first if found else origin
-            if word != "-DOCSTART-":
-                found.append(word)
+    first = bad = ""
+
+    def sentence() -> Iterator[Item]:
+        if bad:  # a sentence that lacks a word is another sentence
+            yield Item(bad, error=f"{NOT_UTF8}, and so its sentence, from {first} on, is not read")
         elif found:
             yield Item(first, Text.of_words(found))
-            found = []
-    if found:
-        yield Item(first, Text.of_words(found))
+
+    for origin, line in rows:
+        words = columns(line)[:1] if line is not None else ["?"]
+        if words and words != [DOCSTART]:
+            first = first if found else origin
+            bad = bad or (origin if line is None else "")
+            found += words
+        else:
+            yield from sentence()
+            found, bad = [], ""
+    yield from sentence()
 
 
 class Chunks:
@@ -250,13 +272,10 @@ class Chunks:
 def output(path: str | None) -> Iterator[TextIO]:
     """Standard output, ended quietly if nobody reads on; or a file that is whole or not there."""
     if path is not None:
-        unfinished = Path(f"{path}.unfinished")
-        try:
-            with unfinished.open("w", encoding="utf-8") as file:
-                yield file
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        from nerc.files import unfinished
+
+        with unfinished(Path(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
+            yield file
         return
     sys.stdout.reconfigure(encoding="utf-8")
     try:

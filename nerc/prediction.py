@@ -140,6 +140,7 @@ class Judged(NamedTuple):
     """A model's report on a corpus, and of each entity it found there how sure it was."""
 
     report: Report
+    predicted: list[list[str]]  # the tags of each sentence
     raw: np.ndarray  # (entities found,) the model's probability, not calibrated
     right: np.ndarray  # (entities found,) whether the corpus has the very same
 
@@ -165,6 +166,7 @@ def judge(
     gold = [sentence.tags for sentence in corpus]
     return Judged(
         report(corpus, found, predicted, word_tags),
+        predicted,
         *calibration.judged(gold, predicted, found, word_tags),
     )
 

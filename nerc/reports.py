@@ -1,15 +1,34 @@
-"""Tables for people."""
+"""Tables for people, of runs, of reports and of whole stores.
 
+python -m nerc.reports table                        the results in ./models, means over seeds
+python -m nerc.reports table --repo experiments/results
+"""
+
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nerc import records, tags
+from nerc.config import RECIPES, InputError, TableConfig, fail, one_line_errors, parse
+
 if TYPE_CHECKING:  # they take seconds to import
+    from nerc.data import Corpus
+    from nerc.findings import Findings
     from nerc.metrics import Report
     from nerc.training import Epoch
 
+PROGRAM = "python -m nerc.reports"
+Rows = list[list[str]]  # of a table, the first of them its header
+
 
 def table(reports: Mapping[str, "Report"], split: str) -> str:
-    """Reports side by side, a row each, as a Markdown table; F1 per type in the last columns."""
+    """Reports side by side, as a Markdown table."""
+    return markdown(table_rows(reports, split))
+
+
+def table_rows(reports: Mapping[str, "Report"], split: str) -> Rows:
+    """Reports side by side, a row each; F1 per type in the last columns."""
     types = list(dict.fromkeys(name for report in reports.values() for name in report.types))
     header = ["Revision", f"{split.capitalize()} Loss", "Seqeval Accuracy", "Precision", "Recall"]
     header += ["F1-Score", "Strict F1", *(f"{name} F1" for name in types)]
@@ -22,7 +41,7 @@ def table(reports: Mapping[str, "Report"], split: str) -> str:
         ]
         for name, r in reports.items()
     ]
-    return markdown([header, *rows])
+    return [header, *rows]
 
 
 def epoch_line(epoch: "Epoch") -> str:
@@ -34,6 +53,22 @@ def epoch_line(epoch: "Epoch") -> str:
             f"  F1 {100 * found['f1']:6.2f}{' *' if epoch.kept else '  '}"
         )
     return line + f"  {epoch.words_per_second:8,.0f} words/s  {epoch.seconds:6.0f} s"
+
+
+def samples(corpus: "Corpus", predicted: Sequence[Sequence[str]], num: int = 20) -> str:
+    """Some sentences, evenly spread, with gold's entities and those found, as Markdown."""
+    rows = [["sentence", "gold", "found"]]
+    for i in sorted({round(k * (len(corpus) - 1) / max(1, num - 1)) for k in range(num)}):
+        sentence = corpus[i]
+        cells = [" ".join(sentence.words)]
+        cells += [_named(sentence.words, labels) for labels in (sentence.tags, predicted[i])]
+        rows.append([cell.replace("|", "\\|") for cell in cells])
+    return markdown(rows)
+
+
+def _named(words: Sequence[str], labels: Sequence[str]) -> str:
+    found = tags.entities(labels)
+    return ", ".join(f"{' '.join(words[e.start : e.end])} ({e.type})" for e in found) or "-"
 
 
 def history(epochs: Sequence["Epoch"]) -> dict[str, Any]:
@@ -60,7 +95,7 @@ def counted(report: "Report", split: str) -> str:
     )
 
 
-def markdown(rows: list[list[str]]) -> str:
+def markdown(rows: Rows) -> str:
     """Rows, the first of them the header, as an aligned Markdown table; numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -71,3 +106,178 @@ def markdown(rows: list[list[str]]) -> str:
         return f"| {' | '.join(padded)} |"
 
     return "\n".join([line(rows[0]), line(rule), *map(line, rows[1:])])
+
+
+# ------------------------------------------------------------ findings
+
+
+def intervals(found: "Findings") -> Rows:
+    """F1 of each revision with its interval and, for all but the first, the difference to it."""
+    rows = [["Revision", "F1-Score", "95 % interval"]]
+    if found.differences:
+        rows[0] += [f"against {found.first}", "95 % interval", "p"]
+    for name, by_type in found.intervals.items():
+        every = by_type["all"]
+        rows.append([name, f"{every.value:.5f}", f"{every.low:.4f} to {every.high:.4f}"])
+        if name in found.differences:
+            rows[-1] += _difference(found.differences[name]["all"])
+        elif found.differences:
+            rows[-1] += ["-"] * 3
+    return rows
+
+
+def in_words(found: "Findings", runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Intervals, differences and means over seeds, a line each."""
+    groups = "documents" if found.num_groups < len(found.corpus) else "sentences"
+    lines = [
+        f"95 % intervals, of {found.num_groups:,} {groups} drawn anew {found.num_draws:,} times:"
+    ]
+    for name, figures in found.intervals.items():
+        every = figures["all"]
+        line = f"{name}: F1 {every.value:.5f}, {every.low:.4f} to {every.high:.4f}"
+        if name in found.differences:
+            difference, interval, p = _difference(found.differences[name]["all"])
+            line += f"; against {found.first} {difference}, {interval}, p {p}"
+        lines.append(line)
+    for names, f1, accuracy, loss in seeds(found.reports, runs)[1:]:
+        lines.append(f"seeds {names}: F1 {f1}, accuracy {accuracy}, loss {loss}")
+    return lines
+
+
+def by_type(found: "Findings") -> Rows:
+    """F1 of each type with its interval, a column for each revision and each difference."""
+    rows = [["Type", "Entities", *(f"F1 of {name}" for name in found.reports)]]
+    for name in found.differences:
+        rows[0] += [f"{name} against {found.first}", "95 % interval", "p"]
+    for type_ in found.types:
+        own = [by_type[type_] for by_type in found.intervals.values()]
+        support = next(iter(found.reports.values())).types[type_].support
+        rows.append([type_, f"{support:,}"])
+        rows[-1] += [f"{i.value:.4f} ({i.low:.3f} to {i.high:.3f})" for i in own]
+        for by_type in found.differences.values():
+            rows[-1] += _difference(by_type[type_])
+    return rows
+
+
+def _difference(found) -> list[str]:
+    p = f"{found.p:.3f}" if found.p >= 0.001 else "<0.001"
+    return [f"{found.value:+.5f}", f"{found.low:+.4f} to {found.high:+.4f}", p]
+
+
+def errors(found: "Findings") -> Rows:
+    """How many entities of each kind each revision has."""
+    kinds = list(next(iter(found.errors.values())).kinds)
+    rows = [["Revision", *kinds]]
+    for name, own in found.errors.items():
+        rows.append([name, *(f"{own.kinds[kind]:,}" for kind in kinds)])
+    return rows
+
+
+def confusion(found: "Findings", name: str) -> Rows:
+    """How often an entity of one type (row: gold) was found as another (column)."""
+    counts = found.errors[name].confusion
+    rows = [[f"{name}: gold \\ found", *found.types, "missed"]]
+    for gold in (*found.types, "-"):
+        label = "spurious" if gold == "-" else gold
+        rows.append([label, *(f"{counts[gold, t]:,}" for t in (*found.types, "-"))])
+    return rows
+
+
+def frequent(found: "Findings", name: str, num: int = 20) -> Rows:
+    """The errors that one revision makes most often, on the same words."""
+    rows = [[f"{name}: times", "kind", "gold", "found"]]
+    return rows + [[str(times), *what] for times, *what in found.errors[name].frequent[:num]]
+
+
+def confidences(found: "Findings") -> Rows:
+    """How far each revision's confidences are from the share of its entities that is right."""
+    rows = [["Revision", "Found", "Mean confidence", "Share right", "Calibration error"]]
+    for name, sure in found.confidences.items():
+        right = found.judged[name].right
+        figures = [sure.mean(), right.mean(), found.calibration_error(name)] if len(sure) else []
+        cells = [f"{figure:.4f}" for figure in figures] or ["-"] * 3
+        rows.append([name, f"{len(sure):,}", *cells])
+    return rows
+
+
+def slices(found: "Findings") -> Rows:
+    """F1 of parts of the entities, a column for each revision."""
+    rows = [["Entities by", "In gold", *found.reports]]
+    scores = [{(s.family, s.name): s for s in own} for own in found.slices.values()]
+    families = list(dict.fromkeys(family for own in scores for family, _ in own))
+    every = dict.fromkeys(key for own in scores for key in own)
+    for family, part in sorted(every, key=lambda key: families.index(key[0])):
+        own = [each.get((family, part)) for each in scores]
+        support = max(s.support for s in own if s)
+        rows.append(
+            [f"{family}: {part}", f"{support:,}", *(f"{s.f1:.4f}" if s else "-" for s in own)]
+        )
+    return rows
+
+
+def seeds(found: Mapping[str, "Report"], runs: Mapping[str, Mapping[str, Any]]) -> Rows:
+    """Mean and standard deviation of revisions that differ by the seed alone; [] without any."""
+    groups = [g for g in records.by_configuration(runs) if len(g) > 1]
+    rows = [["Revisions", "F1-Score", "Seqeval Accuracy", "Loss"]]
+    for names in groups:
+        figures = (
+            [getattr(found[n], figure) for n in names] for figure in ("f1", "accuracy", "loss")
+        )
+        rows.append([", ".join(names), *(records.spread(values, 5) for values in figures)])
+    return rows if groups else []
+
+
+# ------------------------------------------------------------ stores
+
+
+def results(folder: Path) -> Rows:
+    """The results in a store: a row for each configuration, means over its seeds, in percent.
+
+    Settings in which no two rows differ have no column, but for whose labels and which recipe.
+    """
+    found = {
+        path.parent.name: records.read(path.parent)
+        for path in sorted(folder.glob("*/metrics.json"))
+    }
+    found = {name: record for name, record in found.items() if record[0]}
+    if not found:
+        raise InputError(f"--repo {folder}: holds no revision with a run.json and a metrics.json")
+    groups = records.by_configuration({name: run for name, (run, _) in found.items()})
+    configs = [records.settings(found[names[0]][0]) for names in groups]
+    columns = ["data", "recipe"]
+    for key in dict.fromkeys(key for config in configs for key in config):
+        by_recipe: dict[Any, set] = {}
+        for config in configs:
+            decides = config["recipe"] if key in RECIPES["paper"] else None
+            by_recipe.setdefault(decides, set()).add(str(config.get(key)))
+        if key not in columns and any(len(values) > 1 for values in by_recipe.values()):
+            columns.append(key)
+    rows = [[*(f"--{c.replace('_', '-')}" for c in columns), "seeds", "validation F1"]]
+    rows[0] += ["test F1", "test accuracy"]
+    order = {"gold": 0, "mixed": 1, "llm": 2}
+    for config, names in sorted(
+        zip(configs, groups, strict=True), key=lambda row: (order[row[0]["data"]], row[1])
+    ):
+        runs = sorted((found[n] for n in names), key=lambda record: record[0]["config"]["seed"])
+        values = [config.get(column) for column in columns]
+        cells = ["-" if value is None else str(value) for value in values]
+        cells.append(", ".join(str(run["config"]["seed"]) for run, _ in runs))
+        for split, figure in (("validation", "f1"), ("test", "f1"), ("test", "accuracy")):
+            values = [100 * m[split][figure] for _, m in runs if split in m]
+            cells.append(records.spread(values) if values else "-")
+        rows.append(cells)
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    if argv[:1] != ["table"]:
+        parse([a for a in argv if a in ("-h", "--help")], PROGRAM, __doc__)
+        fail(PROGRAM, f"wanted table, and its flags; see {PROGRAM} --help")
+    program = f"{PROGRAM} table"
+    (config,) = parse(argv[1:], program, "The results in a store, as Markdown.", TableConfig)
+    with one_line_errors(program):
+        print(markdown(results(Path(config.repo))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

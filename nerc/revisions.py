@@ -13,12 +13,11 @@ Each of them has a --help of its own.
 # a temporary folder and renamed, so that there is never half of one. What takes seconds to import
 # is imported where it is used, as in train.py.
 import filecmp
-import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from nerc import hub, reports
+from nerc import hub, records, reports
 from nerc.config import (
     DataConfig,
     InputError,
@@ -301,21 +300,10 @@ def save(
     metrics = {split: report.to_json() for split, report in found.items()}
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "run.json", run)
-    (folder / "README.md").write_text(model_card(name, metrics, run), encoding="utf-8")
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """run.json of a revision; {} where it has none (published checkpoints)."""
-    path = folder / "run.json"
-    if not path.exists():
-        return {}
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(run["config"], dict) and isinstance(run["data"], dict):
-            return run
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
-    raise InputError(f"{path}: is damaged, wanted what train.py writes there")
+    (folder / "README.md").write_text(
+        model_card(name, metrics, run, calibrated=model.config.calibration is not None),
+        encoding="utf-8",
+    )
 
 
 def load_revision(
@@ -335,7 +323,7 @@ def load_revision(
 
 def main(argv: list[str]) -> None:
     if not argv or argv[0] not in ACTIONS:
-        parse(argv, PROGRAM, __doc__)
+        parse([a for a in argv if a in ("-h", "--help")], PROGRAM, __doc__)
         fail(PROGRAM, f"wanted {', '.join(ACTIONS)}, and its flags; see {PROGRAM} --help")
     act, config_class = ACTIONS[argv[0]]
     program = f"{PROGRAM} {argv[0]}"
@@ -348,37 +336,33 @@ def show(config: ListConfig) -> None:
     """List revisions with their scores, from their files alone."""
     folder = Path(config.repo)
     if config.hub is None and (folder.is_dir() or not hub.is_name(config.repo)):
-        records = {name: _records(folder / name) for name in Store(config.repo).names()}
+        folders = {name: folder / name for name in Store(config.repo).names()}
     else:
         repository = _repository(config.hub or config.repo)
-        records = {name: _records(repository.fetch_records(name)) for name in repository.names()}
-    if not records:
-        raise InputError(f"--repo {config.repo}: holds no revision")
+        folders = {name: repository.fetch_records(name) for name in repository.names()}
+        folders = {n: f for n, f in folders.items() if (f / "config.json").exists()}
+    if not folders:
+        raise InputError(f"{config.hub or f'--repo {config.repo}'}: holds no revision")
     rows = [["Revision", "Labels", "Corpus", "Started from", "Recipe", "Seed"]]
     rows[0] += ["Validation F1", "Validation Loss", "Test F1", "Test Loss"]
-    rows += [[name, *_cells(run, metrics)] for name, (run, metrics) in records.items()]
-    print(reports.markdown(rows))
-
-
-def _records(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """run.json and metrics.json of a revision; {} for what a published one does not have."""
-    try:
-        metrics = json.loads((folder / "metrics.json").read_bytes())
-        for report in metrics.values():
-            float(report["f1"]), float(report["loss"])
-    except FileNotFoundError:
-        metrics = {}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise InputError(f"{folder / 'metrics.json'}: is damaged") from None
-    return read_run(folder), metrics
+    damaged = []
+    for name, place in folders.items():
+        try:
+            rows.append([name, *_cells(*records.read(place))])
+        except InputError as error:
+            rows.append([name, *["?"] * (len(rows[0]) - 1)])
+            damaged.append(f"{name}: {error}")
+    print(reports.markdown(rows), flush=True)
+    if damaged:
+        raise InputError("; ".join(damaged))
 
 
 def _cells(run: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
     config = run.get("config", {})
-    labels = " ".join(filter(None, (config.get("data"), config.get("expert")))) or "-"
+    labels = " ".join(str(v) for v in (config.get("data"), config.get("expert")) if v) or "-"
     places = [config.get("corpus"), config.get("start") or config.get("encoder")]
     places = [Path(p).name if p and Path(p).is_absolute() else p or "-" for p in places]
-    cells = [labels, *places, config.get("recipe", "-"), str(config.get("seed", "-"))]
+    cells = [labels, *places, str(config.get("recipe", "-")), str(config.get("seed", "-"))]
     for split in ("validation", "test"):
         report = metrics.get(split)
         cells += [f"{report[f]:.5f}" if report else "-" for f in ("f1", "loss")]
@@ -392,28 +376,46 @@ def push(config: PushConfig) -> None:
     if not names:
         raise InputError(f"--repo {config.repo}: holds no revision to send")
     folders = {name: store.local(name) for name in names}
-    for name, folder in folders.items():
-        done = repository.push(folder, name, overwrite=config.overwrite, public=config.public)
-        print(f"{name}: {done}", flush=True)
+
+    def send(name: str) -> str:
+        return repository.push(
+            folders[name], name, overwrite=config.overwrite, public=config.public
+        )
+
+    _each(names, send)
 
 
 def pull(config: PullConfig) -> None:
     """Copy revisions from the Hub to a folder, each from the branch of its name."""
     store, repository = Store(config.repo), _repository(config.hub or config.repo)
-    for name in config.revision or repository.names():
+
+    def take(name: str) -> str:
         there, here = repository.fetch(name), store.folder / name
-        if not (there / "config.json").exists() or not _NAME.fullmatch(name):
-            what = f"branch {name} of {repository.name}: holds no revision, or has an odd name"
+        if not hub.is_whole(there) or not _NAME.fullmatch(name):
+            what = "is no whole revision, or has an odd name"
             if config.revision:
-                raise InputError(what)
-            print(f"{what}; left out", flush=True)
-        elif here.is_dir() and _same(there, here):
-            print(f"{name}: is in {store.folder} already", flush=True)
-        else:
-            store.check_free(name, overwrite=config.overwrite)
-            with store.writing(name, overwrite=config.overwrite) as new:
-                shutil.copytree(there, new, dirs_exist_ok=True)
-            print(f"{name}: is in {here}, {repository.origin(name, there)}", flush=True)
+                raise InputError(f"branch {name} of {repository.name} {what}")
+            return f"this branch {what}; left out"
+        if here.is_dir() and _same(there, here):
+            return f"is in {store.folder} already"
+        store.check_free(name, overwrite=config.overwrite)
+        with store.writing(name, overwrite=config.overwrite) as new:
+            shutil.copytree(there, new, dirs_exist_ok=True)
+        return f"is in {here}, {repository.origin(name, there)}"
+
+    _each(config.revision or repository.names(), take)
+
+
+def _each(names: Iterable[str], act: Callable[[str], str]) -> None:
+    """Do all that can be done, saying what was; then raise InputError with what could not."""
+    failed = []
+    for name in names:
+        try:
+            print(f"{name}: {act(name)}", flush=True)
+        except InputError as error:
+            failed.append(f"{name}: {error}")
+    if failed:
+        raise InputError("; ".join(failed))
 
 
 def _repository(name: str) -> hub.Repository:

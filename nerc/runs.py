@@ -7,13 +7,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from nerc import encoding, machine, model, reports, revisions
+from nerc import encoding, machine, model, records, reports, revisions
 from nerc.checkpoints import Checkpoints
 from nerc.config import DataConfig, InputError, Interrupted, ModelConfig, StoreConfig, TrainConfig
 from nerc.data import Corpus, MissingSplit, check_tags, load, training_corpus
@@ -92,6 +92,22 @@ def load_corpora(
         for remark in corpus.remarks:
             say(remark)
     return corpora
+
+
+def training_sentences(run: dict[str, Any], say: Callable[[str], None]) -> Corpus | None:
+    """What a revision was trained on, from its run.json; None, said, where it is not at hand."""
+    try:
+        config = run["config"]
+        chosen = {f.name: config[f.name] for f in fields(DataConfig)}
+        corpus = training_corpus(DataConfig(**chosen), config["seed"])
+        if corpus.fingerprint() != run["data"]["train"]["sha256"]:
+            raise InputError(f"the training sentences of {config['corpus']} have changed")
+        return corpus
+    except KeyError:
+        say("no run.json says what it was trained on: no scores by what training had")
+    except InputError as error:
+        say(f"{error}: no scores by what training had")
+    return None
 
 
 def with_defaults(network: ModelConfig, data: DataConfig) -> ModelConfig:
@@ -177,6 +193,12 @@ def train(
                 "seconds": round(time.perf_counter() - training.started, 1),
             }
             run |= machine.describe(session.accelerator)
+            scores = {
+                f"{split}/final_{figure}": getattr(report, figure)
+                for split, report in final.items()
+                for figure in ("f1", "accuracy", "loss")
+            }
+            checkpoints.log_settings(records.settings(run) | {"seed": start.config.seed}, scores)
             with store.publishing(folder, name, overwrite=keep.overwrite) as new:
                 checkpoints.flush()
                 if checkpoints.logs.exists():  # a disk may have lost them
@@ -203,9 +225,16 @@ def finish(
             start.model, start.corpora[split], start.encoded[split], accelerator=session.accelerator
         )
 
+    def judge_epoch() -> Report:
+        judged = judge_on("validation")
+        if checkpoints:
+            text = reports.samples(start.corpora["validation"], judged.predicted)
+            checkpoints.log_text("validation/predictions", text, training.update)
+        return judged.report
+
     has_validation = "validation" in start.corpora
     for epoch in training.run(
-        (lambda: judge_on("validation").report) if has_validation else None,
+        judge_epoch if has_validation else None,
         session.stop,
         session.status,
         checkpoints,
@@ -258,7 +287,7 @@ def left_to_do(
             )
         return "all", thrown
     known = _read(checkpoints.folder) if newest else None
-    kept = revisions.read_run(place) if place.exists() else None
+    kept = records.read_run(place) if place.exists() else None
     if known and kept and kept.get("id") == known["id"]:
         return "nothing", ""  # a kill came after the last step but one
     changes = differences(known or kept, now) if known or kept else []
@@ -320,7 +349,7 @@ def _size(corpus: dict[str, Any] | None) -> str:
 def _read(folder: Path) -> dict[str, Any]:
     """run.json of an unfinished run, as train() began it."""
     try:
-        known = revisions.read_run(folder)
+        known = records.read_run(folder)
     except InputError:
         known = {}
     if not all(isinstance(known.get(name), str) for name in ("id", "precision")):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import regex
 
+DOCSTART = "-DOCSTART-"  # the word of a line between documents, in CoNLL files
+
 _ABBREVIATIONS = (
     "Adm|Apr|Aug|Ave|Bros|Calif|Capt|Cie|Co|Col|Corp|Dec|Dr|Feb|Fla|Gen|Gov|Hon|Inc|Jan|Jr|Jul|Jun|"
     "Lt|Ltd|Maj|Mar|Messrs|Mr|Mrs|Ms|Mt|No|Nov|Oct|Prof|Rep|Rev|Sen|Sep|Sept|Sgt|Sr|St|cts|dlrs|etc|"
@@ -67,3 +69,13 @@ class Text:
 def words(text: str) -> list[tuple[int, int]]:
     """Start and end of each word of text, in characters."""
     return [match.span() for match in _WORD.finditer(text)]
+
+
+def columns(line: str) -> list[str]:
+    """Columns of a line of CoNLL, none for a separator; with tabs, a word may hold spaces."""
+    if not line.strip():
+        # A no-break space with a tag is a word; alone it separates, as any white space does.
+        return []
+    line = line.strip(" \t\r\n")
+    columns = line.split("\t") if "\t" in line else line.split(" ")
+    return [column.strip(" ") for column in columns if column.strip(" ")]

@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,7 +168,8 @@ def same_weights(one: Path, two: Path) -> bool:
 def small(folder: Path, encoder: Path) -> list[str]:
     """Flags of a run that takes a second or two."""
     flags = f"--corpus {folder} --encoder {encoder} --lstm-hidden-size 16 --batch-size 8 --epochs 2"
-    return flags.split() + ["--recipe", "strong", "--lr", "1e-3", "--head-lr", "1e-2"]
+    flags += " --recipe strong --lr 1e-3 --head-lr 1e-2 --num-threads 1"
+    return flags.split()
 
 
 def same_files(one: Path, two: Path) -> bool:
@@ -205,3 +207,23 @@ def small_disk(tmp_path):
         pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
     yield place
     subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser without a network but for this machine, whose console is kept."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    missing = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
+    if missing:
+        pytest.skip(f"no browser is installed: no {', '.join(missing)}")
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+        options.add_argument(f"--{flag}")
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+    options.add_argument("--window-size=1300,900")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()

@@ -67,6 +67,7 @@ def test_what_is_always_so_is_not_certain(right):
 def test_one_entity_is_enough_and_none_is_none():
     assert all(map(np.isfinite, calibration.fit(np.array([1.0]), np.array([False]))))
     assert calibration.fit(np.array([]), np.array([], dtype=bool)) is None
+    assert calibration.reliability(np.array([]), np.array([])) == []
     assert np.isnan(calibration.calibration_error(np.array([]), np.array([])))
 
 
@@ -86,5 +87,5 @@ def test_an_entity_is_right_where_gold_has_the_very_same():
     row = rows({"B-PER": 0.9}, {"I-PER": 0.9}, {"B-LOC": 0.5})
     raw, right = calibration.judged(gold, predicted, [row, row[:1]], WORD_TAGS)
     assert right.tolist() == [True, False] and len(raw) == 2
-    judged = prediction.Judged(None, raw, right)
+    judged = prediction.Judged(None, predicted, raw, right)
     assert judged.fit() == calibration.fit(raw, right)

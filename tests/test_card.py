@@ -40,7 +40,7 @@ def test_every_figure_is_in_the_metadata(store, folder):
 def test_the_card_says_how_it_was_made_and_nothing_of_the_machine(store, folder):
     text = (store / "model_primary/README.md").read_text()
     run = json.loads((store / "model_primary/run.json").read_text())
-    assert f"strong: adamw, 2 epochs, batches of 8, seed 0, {run['precision']}" in text
+    assert f"strong: adamw, epochs: 2, batches of 8, seed 0, {run['precision']}" in text
     assert "expert labels of the folder" in text and "## Limits" in text and "## Licence" in text
     assert 'NERSmall.from_pretrained("REPO", revision="model_primary")' in text
     assert str(folder) not in text and str(folder.parent) not in text
@@ -68,5 +68,6 @@ def test_the_metadata_name_what_is_on_the_hub(store, corpus, base, wanted):
 
 def test_a_revision_that_was_not_judged_has_a_card(store):
     run = json.loads((store / "model_primary/run.json").read_text())
-    text = card.model_card("mine", {}, run)
+    text = card.model_card("mine", {}, run, calibrated=False)
+    assert "which is not calibrated" in text
     assert "judged on nothing" in text and ModelCard(text).data.eval_results is None

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -110,13 +111,41 @@ config = transformers.AutoConfig.from_pretrained("tester/ner", revision="mine")
 assert config.inventory == one.config.inventory
 text = "Zoe said in Paris"
 assert one.predict(text) == two.predict(text)
+import os
+os.chdir("/")
+assert NERSmall.from_pretrained({str(here / "tester/ner")!r}, revision="mine").predict(text) == (
+    two.predict(text))
 """
     run(there, "-c", code)
+    (there / "tester/ner/another").mkdir(parents=True)
+    run(
+        there,
+        "-c",
+        "from nerc import NERSmall as N; N.from_pretrained('tester/ner', revision='mine')",
+    )
+    shutil.rmtree(there / "tester")
     flags = ("--repo", "tester/ner", "--revision", "mine", "--split", "test", "--json", "r.json")
     assert "of tester/ner on the Hub" in run(there, "evaluate.py", *flags)
     report = json.loads((there / "r.json").read_text())["mine"]["test"]
     assert report.pop("types") == metrics["test"].pop("types")
     assert report == pytest.approx(metrics["test"])
+
+
+def test_the_tokenizer_is_that_of_the_weights(hub, store, tmp_path):
+    shutil.copytree(store / "model_primary", tmp_path / "models/mine")
+    revisions(tmp_path, *PUSH)
+    code = """
+import os, subprocess, sys
+from nerc import NERSmall
+model = NERSmall.from_pretrained("tester/ner", revision="mine")
+one = model.folder
+os.remove("models/mine/tokenizer.json")
+push = [sys.executable, "-m", "nerc.revisions", "push", "--hub", "tester/ner", "--overwrite"]
+subprocess.run(push, check=True)
+assert NERSmall.from_pretrained("tester/ner", revision="mine").folder != one
+assert model.tokenizer.name_or_path == str(one) and len(model.tokenizer) > 100
+"""
+    run(tmp_path, "-c", code)
 
 
 def test_a_push_that_failed_is_completed_by_resuming(hub, folder, encoder, tmp_path):
@@ -143,7 +172,7 @@ def test_a_published_checkpoint_is_pushed_and_judged_from_there(hub, folder, enc
     flags = ("--revision", "main", "--corpus", folder, "--tokenizer", encoder)
     here = run(tmp_path, "evaluate.py", *flags)
     there = run(tmp_path, "evaluate.py", "--repo", "tester/ner", *flags)
-    assert here.splitlines()[-1] == there.splitlines()[-1] and "| main " in here
+    assert here.splitlines()[-4:] == there.splitlines()[-4:] and "| main " in here
     row = revisions(tmp_path, "list", "--hub", "tester/ner").splitlines()[-1]
     assert re.sub(r"[| ]", "", row) == "main" + "-" * 9
 
@@ -169,7 +198,7 @@ def test_a_whole_store_goes_both_ways_and_again(hub, tmp_path):
     assert revisions(tmp_path, *PUSH).count("holds it already") == 2
     assert hub.repos["tester/ner"].branches == before
     pull = ("pull", "--hub", "tester/ner", "--repo", "copy")
-    assert "branch main of tester/ner: holds no revision" in revisions(tmp_path, *pull)
+    assert "main: this branch is no whole revision" in revisions(tmp_path, *pull)
     assert same_files(tmp_path / "copy", tmp_path / "models")
     assert revisions(tmp_path, *pull).count("already") == 2
 
@@ -326,10 +355,62 @@ def test_offline_the_cache_answers_at_once(hub, tmp_path):
     assert len(hub.log) == asked
 
 
-def test_pickles_are_not_even_fetched(hub, tmp_path):
-    write(tmp_path / "models/mine", **{"pytorch_model.bin": "os.system"})
+def test_pickles_and_hidden_files_are_neither_sent_nor_fetched(hub, tmp_path):
+    write(tmp_path / "models/mine")
     revisions(tmp_path, *PUSH)
+    for name in ("pytorch_model.bin", ".env"):
+        write(tmp_path / "odd/mine", **{name: "os.system"})
+        said = revisions(tmp_path, *PUSH, "--repo", "odd", "--overwrite", code=2)
+        assert "are no part of a revision" in said and name in said
+        (tmp_path / "odd/mine" / name).unlink()
+    repo = hub.repos["tester/ner"]
+    files = repo.commits[repo.branches["mine"]].files
+    repo.commit("mine", files | {"pytorch_model.bin": hub_server.File(b"os.system")}, "theirs")
     revisions(tmp_path, "pull", "--hub", "tester/ner", "--repo", "copy")
-    assert (tmp_path / "copy/mine/config.json").exists()
-    assert not (tmp_path / "copy/mine/pytorch_model.bin").exists()
+    assert same_files(tmp_path / "copy", tmp_path / "models")
     assert not any("pytorch_model.bin" in request for request in hub.log)
+
+
+def test_half_a_revision_is_neither_sent_nor_taken(hub, tmp_path):
+    write(tmp_path / "models/mine")
+    revisions(tmp_path, *PUSH)
+    (tmp_path / "models/mine/model.safetensors").unlink()
+    assert "no whole revision" in revisions(tmp_path, *PUSH, "--overwrite", code=2)
+    code = """
+from huggingface_hub import hf_hub_download
+hf_hub_download("tester/ner", "config.json", revision="mine")
+"""
+    run(tmp_path, "-c", code)  # now the cache has a part of it
+    pull = ("pull", "--hub", "tester/ner", "--repo", "copy", "--revision", "mine")
+    assert "no whole revision" in revisions(tmp_path, *pull, code=2, HF_HUB_OFFLINE="1")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_one_that_is_refused_stops_no_other(hub, tmp_path):
+    for name in ("a", "b", "c"):
+        write(tmp_path / "models" / name, name=name)
+    revisions(tmp_path, *PUSH, "--revision", "b")
+    write(tmp_path / "models/b", more="1")
+    said = revisions(tmp_path, *PUSH, code=2)
+    assert "b: branch b of tester/ner holds something else" in said
+    assert held(hub, "a") and held(hub, "c")
+    write(tmp_path / "copy/b", mine="1")
+    said = revisions(tmp_path, "pull", "--hub", "tester/ner", "--repo", "copy", code=2)
+    assert "b: revision b is in copy already" in said
+    assert same_files(tmp_path / "copy/c", tmp_path / "models/c")
+
+
+def test_a_damaged_record_hides_no_other(tmp_path):
+    for name, metrics in (("bad", "["), ("good", "{}"), ("worse", '{"test": {"f1": "x"}}')):
+        write(tmp_path / "models" / name, **{"metrics.json": metrics})
+    done = subprocess.run(
+        [sys.executable, "-m", "nerc.revisions", "list"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "| good " in done.stdout and "| bad " in done.stdout
+    assert (
+        done.stderr.count("\n") == 1 and "bad: models/bad/metrics.json: is damaged" in done.stderr
+    )

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,55 @@ def test_strict_ends_at_the_first_bad_line_and_leaves_no_file(store, tmp_path, c
     assert files(tmp_path) == {"in.txt"}
 
 
+def test_no_line_of_json_is_a_traceback(store, tmp_path, capsys):
+    lines = ['{"text": "in Paris", "n": ' + "1" * 5000 + "}", "[" * 100_000, '{"text": "in Rome"}']
+    out, code = answer(tmp_path, store, "\n".join(lines), "--format", "json")
+    assert code == 2 and ["error" in row for row in rows(out)] == [True, True, False]
+    assert capsys.readouterr().err.count("is no JSON") == 2
+
+
+def test_what_else_a_line_of_json_says_stays(store, tmp_path):
+    text = '{"id": 7, "text": "in Paris"}\n{"words": ["in", "Paris"], "from": "x"}'
+    out, _ = answer(tmp_path, store, text, "--format", "json")
+    one, two = rows(out)
+    assert one["id"] == 7 and two["from"] == "x" and two["words"] == ["in", "Paris"]
+    assert one["text"] == two["text"] and one["entities"] == two["entities"]
+
+
+def test_a_sentence_that_lacks_a_word_is_no_sentence(store, tmp_path, capsys):
+    text = b"in\nPar\xffis\nand\n\nin\nRome\n"
+    out, code = answer(tmp_path, store, text, "--format", "conll")
+    assert code == 2 and ["error" in row for row in rows(out)] == [True, False]
+    said = capsys.readouterr().err
+    assert "in.txt:2: is not UTF-8, and so its sentence, from" in said and "in.txt:1" in said
+
+
+def test_words_may_hold_blanks_where_tabs_part_columns(store, tmp_path):
+    text = "-DOCSTART-\tO\n\nNew York\tx\n10\u00a0000 y\n"
+    out, code = answer(tmp_path, store, text, "--format", "conll", "--to", "conll")
+    assert code == 0
+    assert [line.rsplit(maxsplit=1)[0] for line in out.splitlines() if line] == [
+        *("New York", "10\u00a0000")
+    ]
+    assert [s.words for s in data.read_conll(tmp_path / "out.txt")] == [("New York", "10\u00a0000")]
+
+
+def test_output_goes_through_a_link_and_input_may_be_a_pipe(store, tmp_path, capsys):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("in Paris\n",))
+    writer.start()
+    where = ["--repo", store, "--input", tmp_path / "pipe", "--output", tmp_path / "link"]
+    predict.main([*map(str, where), "--num-threads", "1"])
+    writer.join()
+    assert (tmp_path / "link").is_symlink()
+    assert rows((tmp_path / "real").read_text())[0]["text"] == "in Paris"
+    assert files(tmp_path) == {"real", "link"}
+    said = refused(predict, capsys, "--repo", store, "--output", "/dev/stdout")
+    assert "for standard output leave it out" in said
+
+
 def test_words_that_the_tokenizer_does_not_know_are_counted(store, tmp_path, capsys):
     out, code = answer(tmp_path, store, '{"words": ["\\u0007"]}\n{"words": []}', "--format", "json")
     assert code == 0 and len(rows(out)) == 2
@@ -203,6 +253,10 @@ def test_a_model_answers_as_the_command_does(store, texts, tmp_path):
     assert model.predict(["", texts[0]]) == [[], found[0]]
     model.train()
     assert model.predict(texts) == found and model.training
+    for odd in ([None], [["in", "Paris"]], {1: 2}):
+        with pytest.raises(TypeError, match="wanted texts, each a str"):
+            model.predict(odd)
+    assert NERPipeline(model=model)(texts[0])[0]["word"] == found[0][0]["text"]
 
 
 def test_a_model_that_was_not_loaded_wants_a_tokenizer(model, tokenizer):
@@ -243,7 +297,7 @@ def test_our_pipeline_finds_what_the_model_finds_and_the_stock_one_less(store, e
     assert ours(raw) == same
     assert ours(raw[0]) == same[0] and ours([]) == []
     assert list(ours(text for text in raw)) == same
-    with pytest.raises(ValueError, match="aggregation_strategy"):
+    with pytest.raises(ValueError, match="has no aggregation_strategy; leave it out"):
         ours(raw[0], aggregation_strategy="first")
 
     stock = transformers.pipeline("token-classification", folder, aggregation_strategy="first")

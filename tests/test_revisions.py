@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nerc import files, revisions
+from nerc import files, records, revisions
 from nerc.config import DataConfig, InputError
 from nerc.revisions import Store
 
@@ -150,7 +150,7 @@ def test_the_hint_makes_the_missing_revision(tmp_path, name, flags):
 def test_a_damaged_record_is_said(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(InputError, match="is damaged"):
-        revisions.read_run(tmp_path)
+        records.read_run(tmp_path)
 
 
 def test_files_are_written_where_files_are(tmp_path):

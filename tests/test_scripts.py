@@ -71,6 +71,7 @@ def test_tensorboard_reads_the_curves(store):
     assert set(events.Tags()["scalars"]) == {
         *("train/loss", "train/learning_rate", "train/words_per_second"),
         *("validation/loss", "validation/accuracy", "validation/f1"),
+        *(f"{s}/final_{f}" for s in ("validation", "test") for f in ("f1", "accuracy", "loss")),
     }
     assert [event.step for event in events.Scalars("validation/f1")] == [9, 18]
 
@@ -82,7 +83,9 @@ def test_evaluate_prints_what_training_printed(folder, encoder, tmp_path, capsys
     for split in ("validation", "test"):
         evaluate.main(["--repo", repo, "--revision", "model_primary", "--split", split])
         printed = capsys.readouterr().out
-        assert "F1-Score" in printed and printed in trained
+        table, _, intervals = printed.partition("95 % intervals, of ")
+        assert "F1-Score" in table and table in trained
+        assert "model_primary: F1 " in intervals
 
 
 def test_evaluate_puts_revisions_side_by_side_and_writes_json(store, tmp_path, capsys):
@@ -206,7 +209,8 @@ def run(*command: str, **env: str) -> subprocess.CompletedProcess:
 
 def test_accelerate_launch_uses_every_core(folder, encoder, tmp_path):
     launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-    done = run(*launch, "train.py", *small(folder, encoder), "--repo", str(tmp_path))
+    flags = [*small(folder, encoder), "--num-threads", "0", "--repo", str(tmp_path)]
+    done = run(*launch, "train.py", *flags)
     assert done.returncode == 0, done.stderr
     cores = len(os.sched_getaffinity(0))
     assert f"1 process(es) on cpu, {cores} thread(s)" in done.stdout

@@ -1,0 +1,72 @@
+"""What is written of a run beside its weights: run.json, and the reports in metrics.json."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nerc.config import InputError
+
+Record = tuple[dict[str, Any], dict[str, Any]]  # run.json and metrics.json
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """run.json of a revision; {} where it has none (published checkpoints)."""
+    path = folder / "run.json"
+    if not path.exists():
+        return {}
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        places = [run["config"].get(key) for key in ("corpus", "encoder", "start")]
+        texts = all(place is None or isinstance(place, str) for place in places)
+        if texts and isinstance(run["data"], dict):
+            return run
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass
+    raise InputError(f"{path}: is damaged, wanted what train.py writes there")
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """metrics.json of a revision, the report of each split; {} where it has none."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        return {}
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(r[key], float) for r in metrics.values() for key in ("f1", "loss")):
+            return metrics
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass
+    raise InputError(f"{path}: is damaged, wanted what train.py writes there")
+
+
+def read(folder: Path) -> Record:
+    """run.json and metrics.json of a revision."""
+    return read_run(folder), read_metrics(folder)
+
+
+def by_configuration(runs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Names of revisions, those together whose run.json differs in the seed alone.
+
+    What the machine chose does not count; a revision without run.json stands alone.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        groups.setdefault(json.dumps(settings(run)) if run else name, []).append(name)
+    return list(groups.values())
+
+
+def settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that results depend on, but for the seed, and the precision that was used."""
+    left_out = ("seed", "num_threads", "micro_batch_words", "precision", "cuda_graphs", "tokenizer")
+    config = {k: v for k, v in sorted(run["config"].items()) if k not in left_out}
+    for key in ("corpus", "encoder"):  # machines keep them in different places
+        config[key] = config[key] and Path(config[key]).name
+    return config | {"precision": run.get("precision")}
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean and, where there are several values, the standard deviation of the sample."""
+    text = f"{statistics.mean(values):.{digits}f}"
+    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text

@@ -1,0 +1,609 @@
+"""The page on which people browse predictions: what it says, that it is safe, how it is used.
+
+The tests of its use run in a real browser: Debian's packages chromium and chromium-driver.
+"""
+
+import json
+import re
+import time
+from random import Random
+
+import pytest
+
+from nerc import sample, tags
+from nerc.analysis import KINDS
+from nerc.page import as_script, compact, page
+
+EVIL = "</script><img src=x onerror=alert(1)>"
+EVILS = (EVIL, "<script>alert(1)</script>", "<!--<script>", "]]>", "@@data@@", "\u2028&lt;\ud800")
+PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAC0lEQVR42m"
+LIGHT = PNG + "P4DwYAFPIF+zepC7kAAAAASUVORK5CYII="  # 2 white pixels
+DARK = PNG + "NgAAMAAAcAASEi2xMAAAAASUVORK5CYII="  # 2 black ones
+TABLE = [
+    ["Revision", "F1", "Sentences"],
+    *(["beta", "9.5", "1,000"], ["alpha", "10.25 ± 0.10", "-"], ["gamma", "9.75", "200"]),
+]
+
+
+def simulated(size: int, revisions: list[str]) -> dict:
+    """What models might have found in the built-in corpus, which make all kinds of errors."""
+    random = Random(0)
+    sentences = []
+    for words, labels, document in sample.generate("test", size):
+        gold = [list(entity) for entity in tags.entities(labels)]
+        lines = [guess(gold, words, 0.08 + 0.03 * i, random) for i in range(len(revisions))]
+        found, missed = zip(*lines, strict=True)
+        sentence = {"words": words, "document": document, "gold": gold}
+        sentences.append(sentence | {"found": list(found), "missed": list(missed)})
+    return {
+        "title": "model_primary and main on the built-in corpus, test",
+        "note": "Simulated: the entities are right but for errors that were drawn at random.",
+        "types": list(tags.CONLL_TYPES),
+        "revisions": revisions,
+        "tables": [{"title": "Figures", "rows": TABLE}],
+        "others": [{"title": "Errors", "rows": [["kind", "times"], ["missed", "3"]]}],
+        "plots": [{"title": "Pixels", "light": LIGHT, "dark": DARK}],
+        "sentences": sentences,
+    }
+
+
+def guess(gold: list, words: list[str], rate: float, random: Random) -> tuple[list, list]:
+    """Entities found, with an error at that rate, and those missed."""
+    found, missed, end = [], [], 0
+    for type_, start, stop in gold:
+        if start > end and random.random() < rate / 3:
+            found.append(["MISC", start - 1, start, random.random(), "spurious"])
+        end = stop
+        kind = random.choice(KINDS[1:]) if random.random() < rate else "correct"
+        confidence = random.random() ** (0.1 if kind == "correct" else 0.6)
+        if kind in ("missed", "spurious"):
+            missed.append([type_, start, stop])
+        elif kind == "wrong type":
+            found.append([random.choice(["PER", "ORG"]), start, stop, confidence, kind])
+        elif kind == "wrong boundary" and stop - start > 1:
+            found.append([type_, start + 1, stop, confidence, kind])
+        else:
+            found.append([type_, start, stop, confidence, "correct"])
+    return found, missed
+
+
+def evil() -> dict:
+    """A page of which every text would like to be code."""
+    word = EVIL.replace(" ", "/")  # as names of types are, without white space
+    data = simulated(1, [EVIL, "main"])
+    sentence = {"words": [*EVILS, "\u00e9\u4e2d"], "document": 0, "gold": [[word, 0, 2]]}
+    sentence |= {"found": [[[word, 0, 2, 0.9, "correct"]], []], "missed": [[], [[word, 0, 2]]]}
+    data |= {
+        "title": f"</title>{EVIL}",
+        "note": EVILS[1],
+        "types": ["PER", word],
+        "sentences": [sentence],
+    }
+    data["tables"] = [{"title": EVIL, "rows": [[EVIL, word], [EVIL, word]]}]
+    data["others"] = data["tables"]
+    data["plots"][0]["title"] = EVIL
+    return data
+
+
+def read_back(document: str) -> dict:
+    """The data of a page, as they were before compact: what stands in the HTML loses nothing."""
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', document)
+    data = json.loads(text)
+    types, kinds = data["types"], data.pop("kinds")
+    names = ("words", "document", "gold", "found", "missed")
+    data["sentences"] = [dict(zip(names, s, strict=True)) for s in data["sentences"]]
+    for sentence in data["sentences"]:
+        for line in (sentence["gold"], *sentence["found"], *sentence["missed"]):
+            for entity in line:
+                entity[0] = types[entity[0]]
+                if len(entity) > 3:
+                    entity[3:] = [entity[3] / 1000, kinds[entity[4]]]
+    return data
+
+
+# --- The document, without a browser -------------------------------------------------------------
+
+
+def test_the_data_stand_in_the_document_as_they_were_given():
+    for data in (simulated(50, ["main", "other"]), evil()):
+        for sentence in data["sentences"]:
+            for entity in (entity for line in sentence["found"] for entity in line):
+                entity[3] = round(entity[3], 3)
+        assert read_back(page(data)) == data
+
+
+def test_no_text_of_the_data_ends_the_script_or_begins_another():
+    document = page(evil())
+    plain = page(simulated(1, ["main"]))
+    assert document.count("<script") == plain.count("<script") == 2
+    assert document.count("</script") == plain.count("</script") == 2
+    assert "<img" not in document and "<!--" not in document
+    assert not set(as_script(list(EVILS))) & set("<>&\u2028\u2029\ud800")
+    assert json.loads(as_script(list(EVILS))) == list(EVILS)
+    document.encode()
+
+
+def test_the_document_names_no_address_and_allows_only_its_own_script():
+    document = page(simulated(1, ["main"]))
+    assert not re.search(r"https?:|//\w+\.|\bfetch\(|@import|url\(", document)
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", document)
+    assert "default-src 'none'" in document and "unsafe" not in document and "@@" not in document
+
+
+def test_types_that_nobody_announced_are_shown_too():
+    data = simulated(1, ["main"]) | {"types": ["PER"]}
+    data["sentences"][0]["gold"] = [["DATE", 0, 1]]
+    assert compact(data)["types"][:2] == ["PER", "DATE"]
+
+
+def test_a_sentence_that_lacks_a_revision_is_refused():
+    with pytest.raises(ValueError, match="2 revisions, but sentence"):
+        page(simulated(1, ["main"]) | {"revisions": ["main", "other"]})
+
+
+def test_five_revisions_on_a_test_split_take_less_than_2_mb():
+    data = simulated(3453, ["model_primary", "main", "three", "four", "five"])
+    assert 40_000 < sum(len(sentence["words"]) for sentence in data["sentences"])
+    assert len(page(data).encode()) < 2_000_000
+
+
+# --- In a browser --------------------------------------------------------------------------------
+
+
+class Page:
+    """A page in the browser, and the hands and eyes of who uses it."""
+
+    def __init__(self, driver, data: dict, folder) -> None:
+        self.driver = driver
+        self.path = folder / "page.html"
+        self.path.write_text(page(data), encoding="utf-8")
+        self.open()
+
+    def open(self, hash: str = "") -> None:
+        self.driver.get("about:blank")  # else only the hash would change
+        self.driver.get(self.path.as_uri() + hash)
+
+    def js(self, code: str, *arguments):
+        return self.driver.execute_script(code, *arguments)
+
+    def all(self, selector: str) -> list:
+        return self.driver.find_elements("css selector", selector)
+
+    def one(self, selector: str):
+        (found,) = self.all(selector)
+        return found
+
+    def texts(self, selector: str) -> list[str]:
+        """What stands in elements, even in those that are not drawn as they are out of sight."""
+        texts = "(e) => e.textContent.toWellFormed()"  # the driver's JSON has no lone surrogates
+        return self.js(
+            f"return [...document.querySelectorAll(arguments[0])].map({texts})", selector
+        )
+
+    def press(self, *keys: str) -> None:
+        """Press keys, wherever the focus is."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def choose(self, **filters) -> None:
+        """Set filters, with the mouse but for what is written."""
+        for name, value in filters.items():
+            if name in ("kind", "type"):
+                choices = self.all(f"input[name={name}]")
+                (choice,) = (c for c in choices if c.get_attribute("value") == value)
+                choice.find_element("xpath", "..").click()
+            elif name == "revision":
+                options = self.all("#revision option")
+                next(o for o in options if o.get_attribute("value") == value).click()
+            elif name == "differ":
+                self.one("#differ").click()
+            else:
+                box = self.one("#search" if name == "text" else f"#{name}")
+                box.clear()
+                box.send_keys(str(value))
+
+    def count(self) -> tuple[int, int]:
+        """How many sentences of how many it says to show."""
+        found, all_ = re.findall(r"[\d,]+", self.one("#count").text)
+        return int(found.replace(",", "")), int(all_.replace(",", ""))
+
+    def counts(self, group: str) -> list[int]:
+        return [int(text.replace(",", "")) for text in self.texts(f"#{group} .count")]
+
+    def numbers(self) -> list[int]:
+        """The sentences that it shows."""
+        self.js("while (!byId('more').hidden) byId('more').click()")
+        places = self.texts(".sentence .where")
+        return [int(place.split()[1].strip(",").replace(",", "")) - 1 for place in places]
+
+    def hash(self) -> str:
+        return self.js("return location.hash")
+
+    def focused(self) -> str:
+        """The id of what has the focus, or its first words."""
+        return self.js(
+            "const e = document.activeElement; return e.id || e.textContent.slice(0, 25)"
+        )
+
+    def until(self, condition) -> None:
+        deadline = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen"
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def show(chromium, tmp_path):
+    """Open pages, and see afterwards that the console has nothing to say of them."""
+    from selenium.common.exceptions import NoAlertPresentException
+
+    chromium.get_log("browser")
+    yield lambda data: Page(chromium, data, tmp_path)
+    with pytest.raises(NoAlertPresentException):
+        chromium.switch_to.alert  # noqa: B018
+    assert [entry for entry in chromium.get_log("browser") if entry["level"] != "INFO"] == []
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+DATA = simulated(300, ["model_primary", "main", "third"])
+
+
+def chosen(
+    data: dict, kind="", type="", revision="", min=0.0, max=1.0, text="", differ=False
+) -> list[int]:
+    """The numbers of the sentences that the filters leave, worked out anew."""
+    kinds = {"": {"gold", *KINDS}, "any error": {*KINDS[1:]}}.get(kind, {kind})
+    numbers = []
+    for number, sentence in enumerate(data["sentences"]):
+        entities = [(*gold, None, "gold") for gold in sentence["gold"]]
+        for name, found, missed in zip(
+            data["revisions"], sentence["found"], sentence["missed"], strict=True
+        ):
+            if revision in ("", name):
+                entities += [*found, *((*span, None, "missed") for span in missed)]
+        is_met = any(
+            entity_kind in kinds
+            and type in ("", entity_type)
+            and (
+                (min, max) == (0, 1)
+                or (confidence is not None and min <= round(confidence, 3) <= max)
+            )
+            for entity_type, _, _, confidence, entity_kind in entities
+        )
+        is_met = is_met or (kind, type, min, max) == ("", "", 0, 1)
+        spans = {str([entity[:3] for entity in found]) for found in sentence["found"]}
+        is_met = is_met and text.lower() in " ".join(sentence["words"]).lower()
+        if is_met and (len(spans) > 1 or not differ):
+            numbers.append(number)
+    return numbers
+
+
+FILTERS = [
+    {"kind": "any error"},
+    *({"kind": kind} for kind in KINDS),
+    {"type": "ORG"},
+    {"kind": "any error", "revision": "main"},
+    {"kind": "wrong type", "type": "PER", "revision": "third", "min": 0.3, "max": 0.9},
+    {"kind": "missed", "type": "LOC"},
+    {"type": "MISC", "max": 0.5},
+    {"revision": "main", "min": 0.9},
+    {"text": "THE "},
+    {"text": "said", "kind": "any error", "differ": True},
+    {"differ": True},
+    {"text": "no such sentence"},
+]
+
+
+def test_filters_leave_the_sentences_that_meet_them(show):
+    page = show(DATA)
+    assert page.count() == (300, 300) and page.numbers() == list(range(300))
+    for filters in FILTERS:
+        page.choose(**filters)
+        numbers = chosen(DATA, **filters)
+        assert page.count() == (len(numbers), 300), filters
+        assert page.numbers() == numbers, filters
+        assert page.one("#none").is_displayed() == (not numbers)
+        page.one("#reset").click()
+        assert page.count() == (300, 300)
+    assert 0 < len(chosen(DATA, **FILTERS[8])) < len(chosen(DATA, kind="wrong type"))
+
+
+def test_each_choice_says_how_many_sentences_it_would_leave(show):
+    page = show(DATA)
+    for filters in ({}, {"revision": "main", "text": "a", "kind": "correct", "min": 0.7}):
+        page.choose(**filters)
+        kinds, types = ("", "any error", *KINDS), ("", *tags.CONLL_TYPES)
+        assert page.counts("kinds") == [len(chosen(DATA, **filters | {"kind": k})) for k in kinds]
+        assert page.counts("types") == [len(chosen(DATA, **filters | {"type": t})) for t in types]
+
+
+def test_entities_that_meet_the_filter_are_marked_and_no_others(show):
+    page = show(DATA)
+    assert page.all(".hit") == []
+    page.choose(kind="spurious", revision="main", type="MISC")
+    page.numbers()
+    spurious = [e for s in DATA["sentences"] for e in s["found"][1] if e[4] == "spurious"]
+    code = "return [...document.querySelectorAll('.hit')].map((e) => e.dataset.kind)"
+    assert page.js(code) == ["spurious"] * len(spurious)
+
+
+def test_a_sentence_shows_gold_and_each_revision_with_its_errors(show):
+    words = "The European Union met Ann Lee in Rome .".split()
+    gold = [["ORG", 1, 3], ["PER", 4, 6], ["LOC", 7, 8]]
+    one = [["ORG", 1, 3, 0.9, "correct"], ["ORG", 4, 6, 0.5, "wrong type"]]
+    two = [["ORG", 2, 3, 0.25, "wrong boundary"], ["PER", 4, 6, 1.0, "correct"]]
+    two += [["MISC", 6, 7, 0.125, "spurious"], ["LOC", 7, 8, 0.75, "correct"]]
+    sentence = {"words": words, "document": 7, "gold": gold, "found": [one, two]}
+    sentence["missed"] = [[["LOC", 7, 8]], []]
+    page = show(DATA | {"revisions": ["one", "two"], "sentences": [sentence]})
+    assert page.texts(".sentence .where") == ["sentence 1, document 7"]
+    assert page.texts(".line .name") == ["gold", "one✗2", "two✗2"]
+    assert [line.split() for line in page.texts(".line .words")] == [
+        "The European UnionORG met Ann LeePER in RomeLOC .".split(),
+        "The European UnionORG met Ann LeeORG≠ in RomeLOC∅ .".split(),
+        "The European UnionORG↔ met Ann LeePER inMISC+ RomeLOC .".split(),
+    ]
+    borders = "return [...document.querySelectorAll('.line:nth-of-type(n+2) .entity')].map("
+    borders += "(e) => getComputedStyle(e).borderTopColor === 'rgba(0, 0, 0, 0)' ? 'none' :"
+    borders += " getComputedStyle(e).borderTopStyle)"
+    assert page.js(borders) == ["none", "dashed", "double", "dotted", "none", "solid", "none"]
+
+
+def test_who_points_at_an_entity_or_focuses_it_is_told_what_it_is(show):
+    from selenium.webdriver import ActionChains
+
+    gold, found = ["PER", 0, 1], ["ORG", 0, 2, 0.61, "wrong boundary"]
+    sentence = {"words": ["Ann", "Lee"], "document": 0, "gold": [gold], "found": [[found]]}
+    page = show(DATA | {"revisions": ["one"], "sentences": [sentence | {"missed": [[]]}]})
+    tip = "wrong boundary, confidence 0.610\nfound: ORG  Ann Lee\ngold: PER  Ann"
+    assert not page.one("#differing").is_displayed()  # one revision cannot
+    assert not page.one("#tip").is_displayed()
+    ActionChains(page.driver).move_to_element(page.all(".entity")[1]).perform()
+    assert page.texts("#tip") == [tip] and page.one("#tip").is_displayed()
+    ActionChains(page.driver).move_to_element(page.one("h1")).perform()
+    assert not page.one("#tip").is_displayed()
+    page.press("j", "\ue014")  # right
+    assert page.texts("#tip") == ["gold: PER  Ann"] and page.one("#tip").is_displayed()
+    page.press("\ue014")
+    assert page.texts("#tip") == [tip]
+    page.press("\ue012", "\ue012")  # left
+    assert page.texts("#tip") == ["gold: PER  Ann"]
+    page.js("byId('list').style.marginBottom = '100rem'")
+    apart = "const [a, b] = ['.entity', '#tip'].map((s) => document.querySelector(s)); "
+    apart += "return a.getBoundingClientRect().top - b.getBoundingClientRect().bottom"
+    page.js("scrollBy(0, 99)")
+    page.until(lambda: 0 < page.js(apart) < 20)  # it goes where its entity goes
+
+
+def test_keys_do_what_the_list_of_keys_says(show):
+    page = show(DATA)
+    page.press("j")
+    assert page.focused().startswith("sentence 1,")
+    page.press("j", "j", "k")
+    assert page.focused().startswith("sentence 2,")
+    page.press("j" * 40)  # past those drawn at first
+    assert page.focused().startswith("sentence 42,")
+    top = page.js("return document.activeElement.getBoundingClientRect().top")
+    assert 0 <= top < page.js("return innerHeight")
+    page.press("/")
+    assert page.focused() == "search"
+    page.press("j", "r")  # text, as long as one writes
+    assert page.one("#search").get_attribute("value") == "jr"
+    page.press("\ue00c")  # escape
+    assert page.focused() != "search" and page.one("#search").get_attribute("value") == "jr"
+    assert page.count()[0] == len(chosen(DATA, text="jr")) < 300
+    page.press("r")
+    assert page.count() == (300, 300) and page.one("#search").get_attribute("value") == ""
+    page.press("?")
+    assert page.one("#help").is_displayed()
+    page.press("\ue00c")
+    assert not page.one("#help").is_displayed()
+
+
+def test_filters_need_no_mouse(show):
+    page = show(DATA)
+    page.press("/", "\ue004", "\ue015", "\ue015")  # tab to the kinds, down to the third
+    assert page.count()[0] == len(chosen(DATA, kind="correct"))
+    page.press("\ue004", "\ue015")  # the first type
+    assert page.count()[0] == len(chosen(DATA, kind="correct", type="PER"))
+    page.press("\ue004", "main")  # a revision, by its name
+    filters = {"kind": "correct", "type": "PER", "revision": "main"}
+    assert page.count()[0] == len(chosen(DATA, **filters))
+    page.press("\ue004", "\ue015", "\ue013", "\ue013")  # up from 0, in twentieths
+    assert page.count()[0] == len(chosen(DATA, **filters, min=0.1))
+    page.press("\ue004", "\ue015", "\ue015", "\ue004", " ")  # down from 1, and "Revisions differ"
+    expected = chosen(DATA, **filters, min=0.1, max=0.9, differ=True)
+    assert page.count()[0] == len(expected) > 0
+    page.press("\ue004", "\ue007")  # enter, on the button
+    assert page.count() == (300, 300)
+
+
+def test_columns_sort_by_mouse_and_by_keyboard(show):
+    page = show(DATA)
+    assert not page.one("#others table").is_displayed()
+    page.one("#others summary").click()
+    assert page.one("#others table").is_displayed()
+    names = ("beta", "alpha", "gamma")
+
+    def rows() -> list[str]:
+        return page.texts("#tables td:first-child")
+
+    def sorts() -> list[str]:
+        return [head.get_attribute("aria-sort") for head in page.all("#tables th")]
+
+    assert rows() == list(names) and sorts() == ["none"] * 3
+    revision, f1, sentences = page.all("#tables th button")
+    f1.click()
+    assert rows() == ["beta", "gamma", "alpha"]  # 9.5 before 9.75 before 10.25, as numbers
+    assert sorts() == ["none", "ascending", "none"]
+    f1.send_keys("\ue007")  # enter
+    assert rows() == ["alpha", "gamma", "beta"] and sorts() == ["none", "descending", "none"]
+    revision.send_keys(" ")
+    assert rows() == sorted(names) and sorts() == ["ascending", "none", "none"]
+    revision.click()
+    assert rows() == sorted(names, reverse=True)
+    revision.click()
+    assert rows() == list(names) and sorts() == ["none"] * 3
+    sentences.click()
+    assert rows() == ["gamma", "beta", "alpha"]  # 200, 1,000; what is no number is last
+    sentences.click()
+    assert rows() == ["beta", "gamma", "alpha"]
+
+
+def test_the_address_keeps_the_filters(show):
+    page = show(DATA)
+    filters = {"kind": "wrong type", "type": "PER", "revision": "main", "text": "a & b=#é%"}
+    filters |= {"min": 0.2, "max": 0.95, "differ": True}
+    page.choose(**filters)
+    page.until(lambda: "differ" in page.hash())
+    kept = page.hash()
+    page.open(kept)
+    code = "return Object.fromEntries(['search', 'revision', 'min', 'max'].map("
+    values = page.js(code + "(id) => [id, byId(id).value]))")
+    assert values == {"search": "a & b=#é%", "revision": "main", "min": "0.2", "max": "0.95"}
+    checked = "return [...document.querySelectorAll(':checked')].map((e) => e.value)"
+    assert page.js(checked) == ["wrong type", "PER", "main", "on"]
+    page.js("location.hash = '#kind=missed&text=the'")  # by hand, or with the button Back
+    expected = chosen(DATA, kind="missed", text="the")
+    page.until(lambda: page.count()[0] == len(expected))
+    page.one("#reset").click()
+    page.until(lambda: page.hash() == "")
+    page.open("#kind=nonsense&type=%3Cb%3E&revision=x&min=x&max=7&differ=maybe&other=1")
+    assert page.count() == (300, 300)
+
+
+def test_texts_that_look_like_code_are_shown_as_texts(show):
+    data = evil()
+    page = show(data)
+    assert page.driver.title == data["title"]
+    assert page.texts("h1, #note") == [data["title"], EVILS[1]]
+    type_ = data["types"][1]
+    assert page.texts("#types .name") == ["any", "PER", type_]
+    assert page.texts("#revision option") == ["any revision", EVIL, "main"]
+    assert page.texts("caption, th, td") == 2 * [EVIL, EVIL, type_, EVIL, type_]
+    assert page.texts("figcaption") == [EVIL]
+    words = " ".join(EVILS[2:])
+    shown = [f"{EVILS[0]} {EVILS[1]}{type_}{symbol} {words} é中" for symbol in ("", "", "∅")]
+    assert [s.replace("\ufffd", "\ud800") for s in page.texts(".line .words")] == shown
+    assert page.texts(".line .name b") == ["gold", EVIL, "main"]
+    assert page.all("img[src=x]") == [] and page.all("body script[src]") == []
+    page.choose(type=type_, revision=EVIL, text="<script>")
+    assert page.count() == (1, 1) and page.texts("mark")[0] == EVILS[1]
+    page.until(lambda: "text" in page.hash())
+    page.open(page.hash())
+    assert page.one("#revision").get_attribute("value") == EVIL and page.count() == (1, 1)
+
+
+CONTRASTS = """
+const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+const pixel = (color) => {
+  canvas.clearRect(0, 0, 1, 1);
+  canvas.fillStyle = color;
+  canvas.fillRect(0, 0, 1, 1);
+  return [...canvas.getImageData(0, 0, 1, 1).data];
+};
+const light = (color) => pixel(color).slice(0, 3).map((c) => c / 255)
+  .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+const found = {};
+for (const node of document.querySelectorAll("body *")) {
+  const hasText = [...node.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+  if (!hasText || !node.checkVisibility()) continue;
+  let ground = node;
+  while (pixel(getComputedStyle(ground).backgroundColor)[3] < 255) ground = ground.parentElement;
+  const a = light(getComputedStyle(node).color);
+  const b = light(getComputedStyle(ground).backgroundColor);
+  const name = `${node.tagName} ${node.className} ${node.textContent.slice(0, 30)}`;
+  found[name] = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+}
+return found;
+"""
+
+
+def test_light_and_dark_follow_the_system_and_the_button_and_can_be_read(show):
+    types = [f"T{i}" for i in range(30)]
+    data = simulated(40, ["main"]) | {"types": types}
+    gold = [[type_, i, i + 1] for i, type_ in enumerate(types)]
+    sentence = {
+        "words": ["word"] * 31,
+        "document": 0,
+        "gold": gold,
+        "missed": [gold],
+        "found": [[]],
+    }
+    page = show(data | {"sentences": [sentence, *data["sentences"]]})
+
+    def looks() -> tuple[bool, str]:
+        ground = page.js("return getComputedStyle(document.documentElement).backgroundColor")
+        return ground == "rgb(19, 21, 24)", page.one("figure img").get_attribute("src")
+
+    def system(scheme: str) -> None:
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+
+    for scheme, seen, other in (
+        ("dark", (True, DARK), (False, LIGHT)),
+        ("light", (False, LIGHT), (True, DARK)),
+    ):
+        system(scheme)
+        page.open("#text=e")
+        assert looks() == seen
+        contrasts = page.js(CONTRASTS)
+        assert len(contrasts) > 100
+        assert {name: c for name, c in contrasts.items() if c < 4.5} == {}  # WCAG 2, level AA
+        page.one("#theme").click()
+        assert looks() == other
+    page.open()
+    system("dark")
+    page.until(lambda: looks() == (True, DARK))  # while it is open
+    image = "const {width, height, naturalWidth, naturalHeight} = document.querySelector('img');"
+    assert page.js(image + "return [naturalWidth, naturalHeight]") == [2, 1]
+    assert page.js(image + "return [width, height]") == [2, 1]  # known before it is drawn
+
+
+def test_a_narrow_window_is_enough(show):
+    wide = {"title": "", "rows": [[f"column {i}" for i in range(20)], ["text"] * 20]}
+    page = show(DATA | {"revisions": ["main" * 20, "other", "third"], "tables": [wide]})
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.open()
+    assert page.js("return document.documentElement.scrollWidth <= innerWidth")
+    assert not page.one("#reset").is_displayed()
+    page.one("#filters summary").click()
+    page.choose(kind="missed")
+    assert page.count()[0] == len(chosen(DATA, kind="missed"))
+    page.until(lambda: "missed" in page.hash())
+    page.open(page.hash())
+    assert page.one("#reset").is_displayed()  # as there is something to reset
+    assert page.js("return document.documentElement.scrollWidth <= innerWidth")
+
+
+SHIFTS = """
+const [done] = arguments;
+const shifts = [];
+new PerformanceObserver((list) => shifts.push(...list.getEntries().map((entry) => entry.value)))
+  .observe({type: "layout-shift", buffered: true});
+setTimeout(() => done(shifts), 300);
+"""
+
+
+def test_ten_thousand_sentences_open_and_are_filtered_at_once(show):
+    base = simulated(2000, ["model_primary", "main", "third"])
+    data = base | {"sentences": base["sentences"] * 5}
+    start = time.monotonic()
+    page = show(data)
+    assert page.count() == (10_000, 10_000)
+    assert len(page.all(".sentence")) < 200  # only those near the window
+    assert page.driver.execute_async_script(SHIFTS) == []
+    for filters in ({"kind": "any error"}, {"text": "the"}, {"type": "ORG"}, {"differ": True}):
+        milliseconds = page.js(
+            "Object.assign(state, arguments[0]); const start = performance.now(); update();"
+            "document.body.offsetHeight; return performance.now() - start",
+            filters,
+        )
+        assert milliseconds < 5000  # that it does not hang; it takes some ten
+    filters = {"kind": "any error", "text": "the", "type": "ORG", "differ": True}
+    assert page.count()[0] == 5 * len(chosen(base, **filters))
+    assert time.monotonic() - start < 60

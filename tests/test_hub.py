@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import hub_server
@@ -235,34 +236,43 @@ def test_what_is_there_is_replaced_on_request_only(hub, tmp_path):
     assert same_files(tmp_path / "copy", tmp_path / "models")
 
 
-@pytest.mark.parametrize(
-    "request_, fault, wanted",
-    [
-        ("POST .*/commit/", 401, "answered 401 .*log in"),
-        ("POST .*/commit/", 403, "answered 403 .*may not write"),
-        ("POST .*/commit/", 404, "answered 404"),
-        ("POST .*/commit/", 409, "answered 409 .*somebody else"),
-        ("POST .*/commit/", 429, "answered 429 .*too many"),
-        ("POST .*/commit/", 500, "answered 500 .*fault of the Hub's own"),
-        ("POST .*/commit/", "drop", "cannot be reached"),
-        ("POST .*/branch/", 500, "answered 500"),
-        ("POST .*/repos/create", 403, "answered 403"),
-        ("GET .*/refs", "drop", "cannot be reached"),
-    ],
-)
-def test_a_failed_push_is_one_line_and_the_next_one_completes(
-    hub, tmp_path, request_, fault, wanted
-):
-    revision = write(tmp_path / "models/mine")
-    hub.faults.append([request_, fault, 99])
-    said = revisions(tmp_path, *PUSH, code=2)
-    assert re.search(wanted, said), said
-    branches = hub.repos["tester/ner"].branches if "tester/ner" in hub.repos else {}
-    assert not any(held(hub, branch) for branch in branches)
-    assert {n: (tmp_path / "models/mine" / n).read_bytes() for n in revision} == revision
-    hub.faults.clear()
-    revisions(tmp_path, *PUSH)
-    assert held(hub, "mine") == revision
+FAULTS = [
+    ("POST .*/commit/", 401, "answered 401 .*log in"),
+    ("POST .*/commit/", 403, "answered 403 .*may not write"),
+    ("POST .*/commit/", 404, "answered 404"),
+    ("POST .*/commit/", 409, "answered 409 .*somebody else"),
+    ("POST .*/commit/", 429, "answered 429 .*too many"),
+    ("POST .*/commit/", 500, "answered 500 .*fault of the Hub's own"),
+    ("POST .*/commit/", "drop", "cannot be reached"),
+    ("POST .*/branch/", 500, "answered 500"),
+    ("POST .*/repos/create", 403, "answered 403"),
+    ("GET .*/refs", "drop", "cannot be reached"),
+]
+
+
+def test_a_failed_push_is_one_line_and_the_next_one_completes(hub, tmp_path):
+    """Each fault on a Hub of its own, several at a time: most of it is waiting."""
+
+    def meet(case: tuple) -> None:
+        request, fault, wanted = case
+        place = tmp_path / str(FAULTS.index(case))
+        own, server = hub_server.serve()
+        env = {"HF_ENDPOINT": own.url, "HF_HOME": str(place / "cache")}
+        revision = write(place / "models/mine")
+        own.faults.append([request, fault, 99])
+        said = revisions(place, *PUSH, code=2, **env)
+        assert re.search(wanted, said), said
+        branches = own.repos["tester/ner"].branches if "tester/ner" in own.repos else {}
+        assert not any(held(own, branch) for branch in branches), case
+        assert {n: (place / "models/mine" / n).read_bytes() for n in revision} == revision
+        own.faults.clear()
+        revisions(place, *PUSH, **env)
+        assert held(own, "mine") == revision, case
+        server.shutdown()
+        server.server_close()
+
+    with ThreadPoolExecutor(5) as several:
+        assert len(list(several.map(meet, FAULTS))) == len(FAULTS)
 
 
 @pytest.mark.parametrize("request_", ["PUT .*/_lfs/", "POST .*/commit/", "POST .*/preupload/"])

@@ -69,10 +69,10 @@ def tell(corpora: dict, judged: dict, calibrations: dict, runs: dict, config: Ev
 
     values = {}
     for fingerprint, corpus in corpora.items():
-        names, train = list(judged[fingerprint]), None
-        if config.details or config.html:
-            train = training_sentences(runs[names[0]], say)
-        found = findings.find(corpus, judged[fingerprint], calibrations, train)
+        names, trains = list(judged[fingerprint]), {}
+        for name in names if config.details or config.html else []:
+            trains[name] = training_sentences(runs[name], say)
+        found = findings.find(corpus, judged[fingerprint], calibrations, trains)
         say(reports.counted(found.reports[names[0]], config.split))
         say(reports.table(found.reports, config.split))
         say("\n".join(reports.in_words(found, {name: runs[name] for name in names})))
@@ -101,7 +101,13 @@ def judge(name: str, folder: Path, run: dict, config: EvaluateConfig, accelerato
     source = config.corpus or run.get("config", {}).get("corpus")
     if source is None:
         raise InputError(f"{folder}: has no run.json that names a corpus; give --corpus")
-    corpus = load(source, config.split).renamed(dict(pair.split("=") for pair in config.map))
+    try:
+        corpus = load(source, config.split)
+    except InputError as error:
+        if config.corpus is not None:
+            raise
+        raise InputError(f"{name} was trained on {source}: {error}; give --corpus") from None
+    corpus = corpus.renamed(dict(pair.split("=") for pair in config.map))
     for remark in corpus.remarks:
         launch.say(accelerator, remark)
     known = run.get("data", {}).get(config.split)

@@ -366,6 +366,10 @@ class EvaluateConfig:
         for pair in self.map:
             ok = re.fullmatch(r"[^=\s]+=[^=\s]+", pair) is not None
             _check(ok, "map", "pairs of types, such as PERSON=PER or DATE=O", pair)
+        theirs = [pair.partition("=")[0] for pair in self.map]
+        _check(len(set(theirs)) == len(theirs), "map", "of each type once", " ".join(self.map))
+        same = self.html is not None and self.html == self.json
+        _check(not same, "html", "another file than --json", self.html)
         _check(bool(self.revision), "revision", "followed by one or more names", "")
         names = " ".join(self.revision)
         _check(len(set(self.revision)) == len(self.revision), "revision", "different names", names)

@@ -32,7 +32,7 @@ def _umask() -> int:
 def check_file(path: Path, flag: str) -> None:
     """Raise InputError unless a file may be written at path."""
     if str(path).startswith(("/dev/", "/proc/")):
-        raise InputError(f"{flag} {path}: is no place for a file; for standard output leave it out")
+        raise InputError(f"{flag} {path}: is no place for a file; give one in a folder")
     if path.exists() and not path.is_file():
         raise InputError(f"{flag} {path}: is no file, wanted the name of one")
     if not path.resolve().parent.is_dir() or len(path.name) > 200:

@@ -30,7 +30,8 @@ class Findings:
     differences: dict[str, dict[str, Difference]]  # of all but the first revision, against it
     judged: dict[str, Judged]
     confidences: dict[str, np.ndarray]  # (entities found,), calibrated where the model is
-    train: Corpus | None  # what the slices by training look into
+    calibrated: dict[str, bool]  # whether the confidences are
+    trains: Mapping[str, Corpus | None]  # what each was trained on, where it is at hand
     num_draws: int = comparison.NUM_DRAWS
 
     @cached_property
@@ -40,7 +41,7 @@ class Findings:
     @cached_property
     def slices(self) -> dict[str, list[Slice]]:
         return {
-            name: analysis.slices(self.corpus, each.predicted, self.train)
+            name: analysis.slices(self.corpus, each.predicted, self.trains.get(name))
             for name, each in self.judged.items()
         }
 
@@ -57,7 +58,7 @@ def find(
     corpus: Corpus,
     judged: Mapping[str, Judged],
     calibrations: Mapping[str, Sequence[float] | None],
-    train: Corpus | None,
+    trains: Mapping[str, Corpus | None],
 ) -> Findings:
     """Compare what models found on corpus."""
     types = tuple(dict.fromkeys(t for each in judged.values() for t in each.report.types))
@@ -81,7 +82,8 @@ def find(
             name: calibration.calibrated(each.raw, calibrations[name])
             for name, each in judged.items()
         },
-        train=train,
+        calibrated={name: calibrations[name] is not None for name in judged},
+        trains=trains,
     )
 
 

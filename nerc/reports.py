@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # they take seconds to import
     from nerc.training import Epoch
 
 PROGRAM = "python -m nerc.reports"
+FEW = 30  # documents or sentences, under which intervals come out too narrow
 Rows = list[list[str]]  # of a table, the first of them its header
 
 
@@ -129,8 +130,10 @@ def intervals(found: "Findings") -> Rows:
 def in_words(found: "Findings", runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Intervals, differences and means over seeds, a line each."""
     groups = "documents" if found.num_groups < len(found.corpus) else "sentences"
+    few = ", too few to be trusted" if found.num_groups < FEW else ""
     lines = [
-        f"95 % intervals, of {found.num_groups:,} {groups} drawn anew {found.num_draws:,} times:"
+        f"95 % intervals, of {found.num_groups:,} {groups}{few}, drawn anew {found.num_draws:,} "
+        f"times; of other seeds of training they say nothing:"
     ]
     for name, figures in found.intervals.items():
         every = figures["all"]
@@ -153,6 +156,9 @@ def by_type(found: "Findings") -> Rows:
         own = [by_type[type_] for by_type in found.intervals.values()]
         support = next(iter(found.reports.values())).types[type_].support
         rows.append([type_, f"{support:,}"])
+        if not support:  # nothing to estimate F1 from
+            rows[-1] += ["-"] * (len(rows[0]) - 2)
+            continue
         rows[-1] += [f"{i.value:.4f} ({i.low:.3f} to {i.high:.3f})" for i in own]
         for by_type in found.differences.values():
             rows[-1] += _difference(by_type[type_])
@@ -191,12 +197,15 @@ def frequent(found: "Findings", name: str, num: int = 20) -> Rows:
 
 def confidences(found: "Findings") -> Rows:
     """How far each revision's confidences are from the share of its entities that is right."""
-    rows = [["Revision", "Found", "Mean confidence", "Share right", "Calibration error"]]
+    rows = [
+        ["Revision", "Found", "Calibrated", "Mean confidence", "Share right", "Calibration error"]
+    ]
     for name, sure in found.confidences.items():
         right = found.judged[name].right
         figures = [sure.mean(), right.mean(), found.calibration_error(name)] if len(sure) else []
         cells = [f"{figure:.4f}" for figure in figures] or ["-"] * 3
-        rows.append([name, f"{len(sure):,}", *cells])
+        calibrated = "yes" if found.calibrated[name] else "no"
+        rows.append([name, f"{len(sure):,}", calibrated, *cells])
     return rows
 
 
@@ -208,10 +217,9 @@ def slices(found: "Findings") -> Rows:
     every = dict.fromkeys(key for own in scores for key in own)
     for family, part in sorted(every, key=lambda key: families.index(key[0])):
         own = [each.get((family, part)) for each in scores]
-        support = max(s.support for s in own if s)
-        rows.append(
-            [f"{family}: {part}", f"{support:,}", *(f"{s.f1:.4f}" if s else "-" for s in own)]
-        )
+        # Of training, each revision had its own.
+        support = " / ".join(dict.fromkeys(f"{s.support:,}" for s in own if s))
+        rows.append([f"{family}: {part}", support, *(f"{s.f1:.4f}" if s else "-" for s in own)])
     return rows
 
 
@@ -235,6 +243,10 @@ def results(folder: Path) -> Rows:
 
     Settings in which no two rows differ have no column, but for whose labels and which recipe.
     """
+    if not folder.is_dir():
+        raise InputError(f"--repo {folder}: is no folder")
+    if (folder / "metrics.json").exists():
+        raise InputError(f"--repo {folder}: is a revision; give the folder that it is in")
     found = {
         path.parent.name: records.read(path.parent)
         for path in sorted(folder.glob("*/metrics.json"))

@@ -94,7 +94,7 @@ def test_confidences_on_the_page_are_those_of_the_entities(store, folder):
     word_tags = tags.inventory(tags.CONLL_TYPES)[:9]
     rows = [np.full((len(s.words), 9), np.log(1 / 9), dtype=np.float32) for s in gold]
     judged = {"x": Judged(report(gold, rows, predicted, word_tags), predicted, raw, right)}
-    found = findings.find(gold, judged, {"x": None}, None)
+    found = findings.find(gold, judged, {"x": None}, {})
     shown = findings.sentences(found)
     assert [s["found"][0][0][3] for s in shown] == [round(c, 3) for c in raw.tolist()]
     assert [s["found"][0][0][4] == "correct" for s in shown] == right.tolist()
@@ -122,6 +122,9 @@ def test_types_of_another_corpus_are_mapped_aloud(store, folder, tmp_path, capsy
     said = refused(evaluate, capsys, *flags, "--map", "FACILITY=LOC")
     assert "no entity of" in said and "FACILITY" in said
     assert "pairs of types" in refused(evaluate, capsys, *flags, "--map", "PERSON")
+    assert "of each type once" in refused(evaluate, capsys, *flags, "--map", "A=PER", "A=LOC")
+    same = ("--json", tmp_path / "x", "--html", tmp_path / "x")
+    assert "another file than --json" in refused(evaluate, capsys, *flags, *same)
 
 
 def test_a_page_wants_the_same_sentences(store, folder, encoder, tmp_path, capsys):
@@ -202,6 +205,6 @@ def test_the_page_of_real_revisions_opens_in_a_browser(chromium, told, folder):
 def test_intervals_are_of_documents(store, folder, capsys):
     evaluate.main(["--repo", str(store), "--revision", "one", "--split", "test"])
     documents = len({s.document for s in data.load(str(folder), "test")})
-    assert f"of {documents} documents drawn anew {comparison.NUM_DRAWS:,} times" in (
-        capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert f"of {documents} documents, too few to be trusted, drawn anew" in said
+    assert f"{comparison.NUM_DRAWS:,} times" in said

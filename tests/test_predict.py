@@ -187,7 +187,7 @@ def test_output_goes_through_a_link_and_input_may_be_a_pipe(store, tmp_path, cap
     assert rows((tmp_path / "real").read_text())[0]["text"] == "in Paris"
     assert files(tmp_path) == {"real", "link"}
     said = refused(predict, capsys, "--repo", store, "--output", "/dev/stdout")
-    assert "for standard output leave it out" in said
+    assert "is no place for a file" in said
 
 
 def test_words_that_the_tokenizer_does_not_know_are_counted(store, tmp_path, capsys):

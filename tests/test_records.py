@@ -78,4 +78,8 @@ def test_a_store_without_results_is_said(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         reports.main(["table", "--repo", str(tmp_path)])
     assert stop.value.code == 2 and "holds no revision" in capsys.readouterr().err
+    write(tmp_path / "one", {}, 0.5)
+    for place, said in ((tmp_path / "none", "is no folder"), (tmp_path / "one", "is a revision")):
+        with pytest.raises(InputError, match=said):
+            reports.results(place)
     assert "wanted table" in refused(reports, capsys, "tabel")

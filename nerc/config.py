@@ -542,6 +542,20 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
         parser.error(str(error))
 
 
+def run_action(
+    argv: Sequence[str], program: str, description: str, actions: dict[str, tuple[Callable, type]]
+) -> None:
+    """Do what argv begins with, one of actions by name, with the config that its flags make."""
+    if not argv or argv[0] not in actions:
+        parse([a for a in argv if a in ("-h", "--help")], program, description)
+        fail(program, f"wanted {', '.join(actions)}, and its flags; see {program} --help")
+    act, config_class = actions[argv[0]]
+    program = f"{program} {argv[0]}"
+    (config,) = parse(argv[1:], program, act.__doc__, config_class)
+    with one_line_errors(program):
+        act(config)
+
+
 def _with_hyphens(argument: str) -> str:
     """--batch_size=8 -> --batch-size=8."""
     flag, equals, value = argument.partition("=")

@@ -93,7 +93,8 @@ class Repository:
                     raise
                 return
             if revision in heads and not overwrite:
-                self._check_free(revision, heads[revision], self._first())
+                head = heads[revision]
+                self._check_free(revision, head, self._first(), self._files(head))
 
     def push(
         self, folder: Path, revision: str, *, overwrite: bool = False, public: bool = False
@@ -126,7 +127,7 @@ class Repository:
         if _same(there, files):
             return f"{made}{place} holds it already"
         if not overwrite:
-            self._check_free(revision, heads[revision], first)
+            self._check_free(revision, heads[revision], first, there)
         changes = [CommitOperationAdd(path, file) for path, file in files.items()]
         surplus = set(there) - set(files) - {_OF_THE_HUB}
         changes += [CommitOperationDelete(path, is_folder=False) for path in sorted(surplus)]
@@ -169,10 +170,12 @@ class Repository:
         """The repository's first commit, from which new branches start: it holds least."""
         return self._api.list_repo_commits(self.name, revision="main")[-1].commit_id
 
-    def _check_free(self, revision: str, head: str, first: str) -> None:
+    def _check_free(
+        self, revision: str, head: str, first: str, there: dict[str, tuple[str, str | None]]
+    ) -> None:
         """Raise InputError where a branch holds something of its own."""
         just_made = revision != "main" and head == first
-        if not just_made and set(self._files(head)) - {_OF_THE_HUB}:
+        if not just_made and set(there) - {_OF_THE_HUB}:
             raise InputError(
                 f"branch {revision} of {self.name} holds something else already; give --overwrite "
                 f"to replace it, or another --revision"

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +13,31 @@ Record = tuple[dict[str, Any], dict[str, Any]]  # run.json and metrics.json
 
 def read_run(folder: Path) -> dict[str, Any]:
     """run.json of a revision; {} where it has none (published checkpoints)."""
-    path = folder / "run.json"
-    if not path.exists():
-        return {}
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
+
+    def is_whole(run: dict[str, Any]) -> bool:
         places = [run["config"].get(key) for key in ("corpus", "encoder", "start")]
         texts = all(place is None or isinstance(place, str) for place in places)
-        if texts and isinstance(run["data"], dict):
-            return run
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        pass
-    raise InputError(f"{path}: is damaged, wanted what train.py writes there")
+        return texts and isinstance(run["data"], dict)
+
+    return _read(folder / "run.json", is_whole)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """metrics.json of a revision, the report of each split; {} where it has none."""
-    path = folder / "metrics.json"
+
+    def is_whole(metrics: dict[str, Any]) -> bool:
+        return all(isinstance(r[key], float) for r in metrics.values() for key in ("f1", "loss"))
+
+    return _read(folder / "metrics.json", is_whole)
+
+
+def _read(path: Path, is_whole: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        if all(isinstance(r[key], float) for r in metrics.values() for key in ("f1", "loss")):
-            return metrics
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if is_whole(values):
+            return values
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
     raise InputError(f"{path}: is damaged, wanted what train.py writes there")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nerc import records, tags
-from nerc.config import RECIPES, InputError, TableConfig, fail, one_line_errors, parse
+from nerc.config import RECIPES, InputError, TableConfig, run_action
 
 if TYPE_CHECKING:  # they take seconds to import
     from nerc.data import Corpus
@@ -281,14 +281,13 @@ def results(folder: Path) -> Rows:
     return rows
 
 
+def show(config: TableConfig) -> None:
+    """The results in a store, as Markdown."""
+    print(markdown(results(Path(config.repo))))
+
+
 def main(argv: list[str]) -> None:
-    if argv[:1] != ["table"]:
-        parse([a for a in argv if a in ("-h", "--help")], PROGRAM, __doc__)
-        fail(PROGRAM, f"wanted table, and its flags; see {PROGRAM} --help")
-    program = f"{PROGRAM} table"
-    (config,) = parse(argv[1:], program, "The results in a store, as Markdown.", TableConfig)
-    with one_line_errors(program):
-        print(markdown(results(Path(config.repo))))
+    run_action(argv, PROGRAM, __doc__, {"table": (show, TableConfig)})
 
 
 if __name__ == "__main__":

@@ -33,11 +33,9 @@ from nerc.config import (
     ListConfig,
     PullConfig,
     PushConfig,
-    fail,
     is_disk_full,
-    one_line_errors,
-    parse,
     parse_amount,
+    run_action,
 )
 from nerc.files import make_readable, system_errors, write_json
 
@@ -322,14 +320,7 @@ def load_revision(
 
 
 def main(argv: list[str]) -> None:
-    if not argv or argv[0] not in ACTIONS:
-        parse([a for a in argv if a in ("-h", "--help")], PROGRAM, __doc__)
-        fail(PROGRAM, f"wanted {', '.join(ACTIONS)}, and its flags; see {PROGRAM} --help")
-    act, config_class = ACTIONS[argv[0]]
-    program = f"{PROGRAM} {argv[0]}"
-    (config,) = parse(argv[1:], program, act.__doc__, config_class)
-    with one_line_errors(program):
-        act(config)
+    run_action(argv, PROGRAM, __doc__, ACTIONS)
 
 
 def show(config: ListConfig) -> None:

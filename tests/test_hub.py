@@ -146,7 +146,9 @@ subprocess.run(push, check=True)
 assert NERSmall.from_pretrained("tester/ner", revision="mine").folder != one
 assert model.tokenizer.name_or_path == str(one) and len(model.tokenizer) > 100
 """
+    assert "tokenizer.json" in held(hub, "mine")
     run(tmp_path, "-c", code)
+    assert "tokenizer.json" not in held(hub, "mine")  # so the Hub's newest state had none to give
 
 
 def test_a_push_that_failed_is_completed_by_resuming(hub, folder, encoder, tmp_path):

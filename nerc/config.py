@@ -31,6 +31,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "clip": 0.0,
         "batch_size": 32,
         "epochs": 5,
+        "combine": "concat",
+        "repair": ("none",),
     },
     # Chosen on validation F1. The learning rate is that of bert-base; see TrainConfig.resolved.
     "strong": {
@@ -44,8 +46,21 @@ RECIPES: dict[str, dict[str, Any]] = {
         "clip": 1.0,
         "batch_size": 32,
         "epochs": 4,
+        "epochs_llm": 2,
+        "combine": "selftrain",
+        "repair": ("well-formed", "form"),
     },
 }
+
+# strong gives training sets of fewer sentences than this smaller batches, and at least so many.
+SMALL = 2000
+SMALL_BATCH_SIZE = 16
+SMALL_UPDATES = 240
+
+# How expert and cheap labels are combined: nerc.combining.ARMS.
+COMBINATIONS = (*("concat", "replace", "weighted", "pretrain", "filter", "corrector", "selftrain"),)
+REPAIRS = ("inventory", "well-formed", "form", "none")
+UNLABELLED = 6000  # sentences that selftrain reads
 
 
 MAX_THREADS = 1024  # past some thousands, torch crashes
@@ -82,8 +97,8 @@ class DataConfig:
 
     data: str = option(
         "gold",
-        "whose labels: expert (gold), a large language model's (llm), or both (mixed), in which "
-        "the expert's label replaces the LLM's where a sentence has two",
+        "whose labels: expert (gold), a large language model's (llm), or both (mixed); see "
+        "--combine",
         ("gold", "llm", "mixed"),
     )
     expert: str | None = option(
@@ -98,11 +113,61 @@ class DataConfig:
         "network), a folder with train.txt valid.txt test.txt and, for cheap labels, llm.txt in "
         "CoNLL columns, or the id USER/NAME of a data set on the Hub",
     )
+    combine: str | None = option(
+        None,
+        "how mixed learns from cheap labels. selftrain: models that were trained on the "
+        "cheap labels, then on the experts', label unlabelled text, from which, with the "
+        "experts' labels, the last one learns. concat: all labels alike, a sentence that has two "
+        "twice. replace: the same, where the expert's label replaces the cheap one. weighted: and "
+        "the experts' count as much as all the others. pretrain: first the cheap labels, then the "
+        "experts'. filter: weighted, without cheap labels that models trained on the others find "
+        "unlikely. corrector: a model that reads cheap labels learns from the experts to correct "
+        "them. Default: selftrain for --recipe strong, concat for paper",
+        COMBINATIONS,
+    )
+    repair: tuple[str, ...] = option(
+        (),
+        "what is mended in cheap labels before anything is learnt from them. inventory: entities "
+        "of types that no expert label has are left unlabelled. well-formed: sentences whose tags "
+        "no scheme allows are left out. form: entities are dropped in which no word has a form "
+        "(capitals, digits, ...) that the cheap labels often have in entities. Default: "
+        "for llm alone with --recipe strong, well-formed and form, none otherwise",
+        REPAIRS,
+    )
+    unlabelled: int | None = option(
+        None,
+        "most sentences that selftrain reads without labels, drawn by --seed from unlabelled.txt, "
+        "and from those of the training split whose labels are not used (default: 6000)",
+    )
 
     def __post_init__(self) -> None:
         if self.expert is not None:
             _check(self.data != "llm", "expert", "left out with --data llm", self.expert)
             parse_amount(self.expert, flag="expert")
+        if self.data != "mixed":
+            for flag in ("combine", "unlabelled"):
+                value = getattr(self, flag)
+                _check(value is None, flag, "left out but for --data mixed", value)
+        repairs = " ".join(self.repair)
+        gold = self.data == "gold" and self.repair
+        _check(not gold, "repair", "left out with --data gold, which has no cheap labels", repairs)
+        alone = len(self.repair) == 1 or "none" not in self.repair
+        _check(alone, "repair", "none, or others without it", repairs)
+        number = self.unlabelled
+        _check(number is None or number >= 0, "unlabelled", "0 or more", number)
+
+    def resolved(self, recipe: str) -> "DataConfig":
+        """This configuration with what the recipe decides in the place of what is not given."""
+        decided: dict[str, Any] = {"expert": self.expert_amount}
+        if self.data == "mixed":
+            combine = self.combine or RECIPES[recipe]["combine"]
+            asked, wanted = self.unlabelled, "left out but for --combine selftrain"
+            _check(combine == "selftrain" or asked is None, "unlabelled", wanted, asked)
+            number = UNLABELLED if asked is None else asked
+            decided |= {"combine": combine, "unlabelled": number if combine == "selftrain" else 0}
+        if self.data == "llm":
+            decided["repair"] = self.repair or RECIPES[recipe]["repair"]
+        return replace(self, **decided)
 
     @property
     def expert_amount(self) -> str | None:
@@ -231,14 +296,24 @@ class TrainConfig:
         check("seed", lambda v: 0 <= v < 2**32, "at least 0 and below 2^32")
         check("num_threads", lambda v: 0 <= v <= MAX_THREADS, f"0 to {MAX_THREADS}")
 
-    def resolved(self, *, hidden_size: int, num_layers: int) -> "TrainConfig":
+    def resolved(
+        self, *, hidden_size: int, num_layers: int, num_sentences: int, epochs: int | None = None
+    ) -> "TrainConfig":
         """This configuration with the recipe's values in the place of None.
 
         strong gives an encoder that is narrower or shallower than bert-base (768 wide, 12 layers)
-        larger steps in proportion, up to those of the head.
+        larger steps in proportion, up to those of the head; and few sentences smaller batches and
+        so many epochs that there are enough updates. epochs takes the place of the recipe's.
         """
-        values = dict(RECIPES[self.recipe])
+        names = {f.name for f in fields(self)}
+        values = {name: v for name, v in RECIPES[self.recipe].items() if name in names}
+        values["epochs"] = epochs or values["epochs"]
         if self.recipe == "strong":
+            if num_sentences < SMALL:
+                values["batch_size"] = SMALL_BATCH_SIZE
+            updates = math.ceil(num_sentences / (self.batch_size or values["batch_size"]))
+            least = SMALL_UPDATES // 2 if epochs else SMALL_UPDATES
+            values["epochs"] = max(values["epochs"], math.ceil(least / updates))
             scaled = values["lr"] * (768 / hidden_size) * (12 / num_layers)
             values["lr"] = min(scaled, self.head_lr or values["head_lr"])
         given = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -1,4 +1,4 @@
-"""Corpus and Sentence; CoNLL files, Hub data sets, the built-in corpus; gold, llm, mixed labels.
+"""Corpus and Sentence; CoNLL files, data sets on the Hub, the built-in corpus.
 
 Whatever the source, a Corpus holds IOB2 tags, and every word of it is there: what cannot be used is
 an error that says where it stands, or is counted in Corpus.remarks, which the scripts print.
@@ -13,17 +13,22 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nerc import sample, tags
-from nerc.config import DataConfig, InputError, parse_amount
+from nerc.config import InputError
 from nerc.text import DOCSTART
 from nerc.text import columns as text_columns
 
 CONLL2003_ON_THE_HUB = "lhoestq/conll2003"
-FILES = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt", "llm": "llm.txt"}
+FILES = {
+    "train": "train.txt",
+    "validation": "valid.txt",
+    "test": "test.txt",
+    "llm": "llm.txt",
+    "unlabelled": "unlabelled.txt",
+}
 
 # Training sentences of --corpus sample: enough to learn from in minutes on a laptop.
 SAMPLE_SENTENCES = 8000
@@ -90,6 +95,13 @@ class Corpus:
     def __getitem__(self, index: int) -> Sentence:
         (sentence,) = self.select([index])
         return sentence
+
+    @classmethod
+    def joined(cls, parts: Sequence["Corpus"]) -> "Corpus":
+        """The sentences of parts, one after the other."""
+        types = frozenset().union(*(part.entity_types() for part in parts))
+        remarks = tuple(dict.fromkeys(remark for part in parts for remark in part.remarks))
+        return cls(pa.concat_tables([part.table for part in parts]), remarks, types)
 
     def select(self, indices: Sequence[int]) -> "Corpus":
         """The sentences at indices, in that order."""
@@ -160,18 +172,37 @@ def _arrays(columns: list[list]) -> list[pa.Array]:
 # ------------------------------------------------------------ CoNLL files
 
 
-def read_conll(path: str | Path, *, cheap: bool = False) -> Corpus:
+def read_conll(path: str | Path, *, cheap: bool = False, as_written: bool = False) -> Corpus:
     """Read a CoNLL file: a line a word, columns apart by tabs or spaces, word first, tag last.
 
     Blank lines end sentences, -DOCSTART- lines begin documents. With cheap, a word may carry one of
-    the special tags, which stand for no label. Raises InputError with file and line.
+    the special tags, which stand for no label. as_written leaves tags in the scheme they are in.
+    Raises InputError with file and line.
     """
     path = Path(path)
-    audit = _TagAudit(str(path))
+    audit = _TagAudit(str(path), as_written=as_written)
     corpus = Corpus.of(audit.to_iob2(_conll_sentences(path, cheap=cheap)))
     if not len(corpus):
         raise InputError(f"{path}: no sentence in it, wanted lines 'word ... tag'")
     return Corpus(corpus.table, audit.remarks())
+
+
+def read_words(path: Path) -> Corpus:
+    """Read the first column of a CoNLL file, for sentences without labels."""
+    sentences, words = [], []
+    for number, text in _lines(path):
+        columns = text_columns(text)
+        if columns and columns[0] != DOCSTART:
+            words.append(columns[0])
+        elif words:
+            origin = f"{path.name}:{number - len(words)}"
+            sentences.append(Sentence(tuple(words), None, origin, 0))
+            words = []
+    if words:
+        sentences.append(Sentence(tuple(words), None, f"{path.name}:{number - len(words) + 1}", 0))
+    if not sentences:
+        raise InputError(f"{path}: no sentence in it, wanted a word a line")
+    return Corpus.of(sentences)
 
 
 def _conll_sentences(path: Path, *, cheap: bool) -> Iterator[Sentence]:
@@ -223,11 +254,20 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise InputError(f"{path}: may not be read; check its permissions") from None
 
 
+def num_plain_begins(labels: Sequence[str]) -> int:
+    """How many B- do not follow an entity of their type, which in IOB1 begins with I-."""
+    before = ("O", *labels)
+    return sum(
+        label[:2] == "B-" and previous[2:] != label[2:]
+        for previous, label in zip(before, labels, strict=False)
+    )
+
+
 class _TagAudit:
     """Brings sentences to IOB2 and counts what was not as it should be."""
 
-    def __init__(self, source: str) -> None:
-        self.source = source
+    def __init__(self, source: str, *, as_written: bool = False) -> None:
+        self.source, self.as_written = source, as_written
         self.num_unlabelled = self.num_orphans = self.num_plain_begins = 0
 
     def to_iob2(self, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
@@ -235,12 +275,10 @@ class _TagAudit:
             labels = sentence.tags
             self.num_unlabelled += sum(label in tags.SPECIAL_TAGS for label in labels)
             self.num_orphans += tags.num_orphans(labels)
-            before = ("O", *labels)
-            self.num_plain_begins += sum(
-                label[:2] == "B-" and previous[2:] != label[2:]
-                for previous, label in zip(before, labels, strict=False)
+            self.num_plain_begins += num_plain_begins(labels)
+            yield (
+                sentence if self.as_written else sentence._replace(tags=tuple(tags.to_iob2(labels)))
             )
-            yield sentence._replace(tags=tuple(tags.to_iob2(labels)))
 
     def remarks(self) -> tuple[str, ...]:
         found = []
@@ -344,6 +382,8 @@ def load(corpus: str, split: str) -> Corpus:
         return _load_sample(corpus, split)
     if corpus != "conll2003" and Path(corpus).is_dir():
         return _load_folder(Path(corpus), split)
+    if split == "unlabelled":
+        raise MissingSplit(f"--corpus {corpus}: is no folder with {FILES['unlabelled']}")
     if split == "llm":
         raise MissingSplit(
             f"--corpus {corpus} has no labels of a language model; --data llm and mixed need a "
@@ -358,6 +398,19 @@ def load(corpus: str, split: str) -> Corpus:
     return read_hub(corpus, split)
 
 
+def load_as_written(corpus: str) -> Corpus:
+    """The cheap labels of --corpus, of all sources, with tags as they were written."""
+    if corpus.partition(":")[0] == "sample":
+        return _load_sample(corpus, "llm", as_written=True)
+    folder = Path(corpus)
+    if corpus == "conll2003" or not folder.is_dir():
+        return load(corpus, "llm")
+    paths = [*sorted(folder.glob(FILES["llm"])), *sorted(folder.glob("llm.?*.txt"))]
+    if not paths:
+        return _load_folder(folder, "llm")
+    return Corpus.joined([read_conll(path, cheap=True, as_written=True) for path in paths])
+
+
 def _load_folder(folder: Path, split: str) -> Corpus:
     path = folder / FILES[split]
     if not path.exists():
@@ -366,10 +419,14 @@ def _load_folder(folder: Path, split: str) -> Corpus:
             f"--corpus {folder}: has no {path.name}, which holds the {split} sentences "
             f"(there: {', '.join(there) or 'none of ' + ' '.join(FILES.values())})"
         )
+    if split == "unlabelled":
+        return read_words(path)
     return read_conll(path, cheap=split == "llm")
 
 
-def _load_sample(corpus: str, split: str) -> Corpus:
+def _load_sample(corpus: str, split: str, *, as_written: bool = False) -> Corpus:
+    if split == "unlabelled":
+        raise MissingSplit(f"--corpus {corpus}: has no unlabelled sentences of its own")
     _, colon, size = corpus.partition(":")
     if colon and not (re.fullmatch("[0-9]{1,9}", size) and int(size) > 0):
         raise InputError(
@@ -379,49 +436,17 @@ def _load_sample(corpus: str, split: str) -> Corpus:
     if split in ("validation", "test"):
         num = max(1, round(num * SAMPLE_HELD_OUT))
     found = Corpus.of(
-        Sentence(tuple(words), tuple(tags.to_iob2(labels)), f"sample/{split}:{i}", document)
+        Sentence(
+            tuple(words),
+            tuple(labels if as_written else tags.to_iob2(labels)),
+            f"sample/{split}:{i}",
+            document,
+        )
         for i, (words, labels, document) in enumerate(sample.generate(split, num))
     )
     if not len(found):
         raise InputError(f"--corpus {corpus}: too small to hold {split} sentences; ask for more")
     return found
-
-
-# ------------------------------------------------------------ whose labels
-
-
-def training_corpus(config: DataConfig, seed: int) -> Corpus:
-    """The sentences to train on, with the labels of --data; --expert is drawn by seed.
-
-    In mixed, a sentence of the experts' draw has no second copy with the LLM's label.
-    """
-    if config.data == "llm":
-        return load(config.corpus, "llm")
-    expert = load(config.corpus, "train")
-    if config.expert_amount is not None:
-        expert = expert.select(_draw(len(expert), config.expert_amount, seed))
-    if config.data == "gold":
-        return expert
-    llm = load(config.corpus, "llm")
-    bought = {sentence.words for sentence in expert}
-    kept = llm.select([i for i, s in enumerate(llm) if s.words not in bought])
-    replaced = len(llm) - len(kept)
-    remark = (
-        f"{len(expert)} expert sentences, {len(kept)} LLM-labelled ones; {replaced} LLM labels "
-        f"gave way to the expert's of the same sentence"
-    )
-    table = pa.concat_tables([expert.table, kept.table])
-    types = expert.entity_types() | llm.entity_types()
-    return Corpus(table, (*expert.remarks, *llm.remarks, remark), types)
-
-
-def _draw(total: int, amount: str, seed: int) -> np.ndarray:
-    number = parse_amount(amount, flag="expert")
-    if isinstance(number, float):
-        number = max(1, round(number * total))
-    if number > total:
-        raise InputError(f"--expert {amount}: there are only {total} expert sentences")
-    return np.sort(np.random.default_rng([seed, 0]).permutation(total)[:number])
 
 
 def check_tags(corpus: Corpus, inventory: Sequence[str], name: str) -> None:

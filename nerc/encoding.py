@@ -51,6 +51,10 @@ class Encoded:
     limit: int  # pieces of a window, without [CLS] and [SEP]
     cls_id: int
     sep_id: int
+    # (number of words, K) float32: soft labels in the place of labels. A row sums to the weight of
+    # its word, 0 where it is not learnt from.
+    targets: np.ndarray | None = None
+    evidence: np.ndarray | None = None  # (number of words,) int64, for model.read_evidence()
     odd: Mapping[str, int] = field(default_factory=dict)  # words read in another way than the rest
 
     @property
@@ -69,9 +73,18 @@ class Encoded:
         return np.diff(self.word_offsets[self.sentence_offsets])
 
     def num_labelled(self) -> np.ndarray:
-        """Words of each sentence that carry a label."""
-        before = np.concatenate([[0], np.cumsum(self.labels != NO_LABEL)])
+        """Words of each sentence that carry a label; with targets, the sum of their weights."""
+        weights = self.labels != NO_LABEL
+        if self.targets is not None:
+            weights = self.targets.sum(axis=1, dtype=np.float64)
+        before = np.concatenate([[0], np.cumsum(weights)])
         return np.diff(before[self.sentence_offsets])
+
+    def words_of(self, sentences: np.ndarray) -> np.ndarray:
+        """Places of the words of sentences, one sentence after the other."""
+        start, lengths = self.sentence_offsets[sentences], self.num_words(sentences)
+        which, nth = _ranges(lengths)
+        return start[which] + nth
 
     def distinct_pieces(self, sentences: np.ndarray) -> np.ndarray:
         """The word pieces that sentences consist of, special ones too, each once."""
@@ -214,12 +227,15 @@ class Batch(NamedTuple):
     labels: torch.Tensor  # (n,), NO_LABEL where there is none
     groups: list[tuple[int, int, int]] | None
     word_cells: torch.Tensor | None = None  # where they are not layers.grid_cells(num_words)
+    targets: torch.Tensor | None = None  # (n, K), in the place of labels
+    evidence: torch.Tensor | None = None  # (n,)
 
     @property
     def moved(self) -> list[str]:
         """The fields that a GPU reads."""
         names = ["input_ids", "attention_mask", "real_pieces", "word_pieces", "labels"]
-        return names + ([] if self.word_cells is None else ["word_cells"])
+        more = ("word_cells", "targets", "evidence")
+        return names + [name for name in more if getattr(self, name) is not None]
 
     def to(self, device: torch.device) -> "Batch":
         """The batch where a model on device reads it."""
@@ -265,10 +281,14 @@ def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Ba
     word = windows.own_start[window] + nth
     word_pieces = encoded.word_offsets[word] - starts[window] + 1 + first_real[window]
     num_words, labels = encoded.num_words(sentences), encoded.labels[word]
+    targets = None if encoded.targets is None else encoded.targets[word]
+    evidence = None if encoded.evidence is None else encoded.evidence[word]
     if filler := -len(word) % multiple:
         num_words = np.append(num_words, filler)
         word_pieces = np.pad(word_pieces, (0, filler))
         labels = np.pad(labels, (0, filler), constant_values=NO_LABEL)
+        targets = None if targets is None else np.pad(targets, ((0, filler), (0, 0)))
+        evidence = None if evidence is None else np.pad(evidence, (0, filler))
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(mask),
@@ -277,6 +297,8 @@ def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Ba
         num_words=torch.from_numpy(num_words),
         labels=torch.from_numpy(labels),
         groups=_groups(lengths[order].tolist()),
+        targets=None if targets is None else torch.from_numpy(targets),
+        evidence=None if evidence is None else torch.from_numpy(evidence),
     )
 
 
@@ -306,6 +328,8 @@ def enlarge(batch: Batch, step: int = 64) -> Batch:
         word_cells=F.pad(cells, (0, more_words), value=last_cell),
         labels=F.pad(batch.labels, (0, more_words), value=NO_LABEL),
         groups=None,
+        targets=None if batch.targets is None else F.pad(batch.targets, (0, 0, 0, more_words)),
+        evidence=None if batch.evidence is None else F.pad(batch.evidence, (0, more_words)),
     )
 
 

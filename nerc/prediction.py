@@ -32,6 +32,7 @@ _VITERBI_CHUNK = 512  # sentences decoded together
 def predict(
     model: NERSmall,
     encoded: Encoded,
+    chosen: np.ndarray | None = None,
     *,
     batch_size: int | None = None,
     bf16: bool = False,
@@ -39,10 +40,10 @@ def predict(
 ) -> list[np.ndarray]:
     """Log-probabilities (words, tags a word may have) of each sentence, float32, in their order.
 
-    The tags are model.config.word_tags; those of no word (special ones) have no probability.
-    batch_size sentences, or as many as suit the device, are computed together; sentences of like
-    length, so that next to nothing is padding. With an accelerator of several processes, each
-    computes a share and every one gets the whole.
+    Of all sentences, or of the chosen ones, each listed once. The tags are model.config.word_tags;
+    those of no word (special ones) have no probability. batch_size sentences, or as many as suit
+    the device, are computed together; sentences of like length, so that next to nothing is padding.
+    With an accelerator of several processes, each computes a share and every one gets the whole.
     """
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     was_training = model.training
@@ -51,7 +52,9 @@ def predict(
     columns = torch.tensor(
         [inventory.index(t) for t in model.config.word_tags], device=model.device
     )
-    by_length = np.argsort(encoded.num_pieces(), kind="stable")[::-1][rank::world]
+    chosen = np.arange(len(encoded)) if chosen is None else chosen
+    by_length = np.argsort(encoded.num_pieces()[chosen], kind="stable")[::-1]
+    by_length = chosen[by_length][rank::world]
     batches = _batches(by_length, encoded.num_pieces()[by_length], batch_size, model.device.type)
     quiet = rank > 0 or not sys.stderr.isatty()
     found: list[tuple[int, np.ndarray]] = []
@@ -65,8 +68,8 @@ def predict(
     model.train(was_training)
     found = gather_object(found) if world > 1 else found
     result = dict(found)
-    assert len(found) == len(result) == len(encoded), "a sentence was judged twice or not at all"
-    return [result[i] for i in range(len(encoded))]
+    assert len(found) == len(result) == len(chosen), "a sentence was judged twice or not at all"
+    return [result[i] for i in chosen.tolist()]
 
 
 def stream(

@@ -11,12 +11,22 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from nerc import encoding, machine, model, records, reports, revisions
+from nerc import combining, encoding, labels, machine, model, records, reports, revisions, tags
 from nerc.checkpoints import Checkpoints
-from nerc.config import DataConfig, InputError, Interrupted, ModelConfig, StoreConfig, TrainConfig
-from nerc.data import Corpus, MissingSplit, check_tags, load, training_corpus
+from nerc.combining import Arm, Bench, Material
+from nerc.config import (
+    RECIPES,
+    DataConfig,
+    InputError,
+    Interrupted,
+    ModelConfig,
+    StoreConfig,
+    TrainConfig,
+)
+from nerc.data import Corpus, MissingSplit, check_tags, load
 from nerc.encoding import Encoded
 from nerc.files import write_json
 from nerc.launch import Session, from_main
@@ -37,7 +47,10 @@ class Start:
     encoded: dict[str, Encoded]
     model: model.NERSmall
     tokenizer: PreTrainedTokenizerBase
-    config: TrainConfig
+    config: TrainConfig  # of the training that gives the model
+    configure: Callable[[int, int | None], TrainConfig]  # of another one; see combining.Bench
+    arm: Arm
+    material: Material
     description: dict[str, Any]  # its config and data, by which a run is known
     started: float  # time.perf_counter() when the loading began
 
@@ -52,33 +65,53 @@ def prepare(
 ) -> Start:
     """Load everything; new weights are drawn from torch's global generator."""
     started = time.perf_counter()
-    corpora = load_corpora(data, config, say)
+    data = data.resolved(config.recipe)
+    labelled, corpora = load_corpora(data, config, say)
     network = with_defaults(network, data)
     tagger, tokenizer = starting_point(network, store, corpora["train"], say)
     for corpus in corpora.values():
         check_tags(corpus, tagger.config.inventory, "the model to train")
-    config = config.resolved(
-        hidden_size=tagger.config.hidden_size, num_layers=tagger.config.num_hidden_layers
-    )
+    size = {
+        "hidden_size": tagger.config.hidden_size,
+        "num_layers": tagger.config.num_hidden_layers,
+    }
+
+    def configure(num_sentences: int, epochs: int | None = None) -> TrainConfig:
+        return config.resolved(num_sentences=num_sentences, epochs=epochs, **size)
+
     encoded = {s: encoding.encode_for(tagger, tokenizer, c) for s, c in corpora.items()}
     for split, pieces in encoded.items():
         for remark in pieces.remarks:
             say(f"{split}: {remark}")
-    data = replace(data, expert=data.expert_amount)
+    arm = combining.ARMS[data.combine] if data.combine else combining.ALONE
+    if data.data == "llm":
+        arm = arm._replace(epochs=RECIPES[config.recipe].get("epochs_llm"))
+    ids = {tag: i for i, tag in enumerate(tagger.config.inventory)}
+    ids |= dict.fromkeys(tags.SPECIAL_TAGS, encoding.NO_LABEL)
+    material = Material(
+        encoded["train"],
+        *labelled.places(),
+        len(tagger.config.inventory),
+        np.array([ids[tag] for tag in labelled.cheap_too or ()], dtype=np.int64),
+    )
+    last = configure(len(arm.sentences(material)), arm.epochs)
     description = {
-        "config": asdict(data) | asdict(network) | tagger.shape() | asdict(config),
+        "config": asdict(data) | asdict(network) | tagger.shape() | asdict(last),
         "precision": precision,
         "data": {split: corpus.describe() for split, corpus in corpora.items()},
         "pieces_sha256": hashlib.sha256(encoded["train"].pieces.tobytes()).hexdigest(),
     }
-    return Start(corpora, encoded, tagger, tokenizer, config, description, started)
+    return Start(
+        corpora, encoded, tagger, tokenizer, last, configure, arm, material, description, started
+    )
 
 
 def load_corpora(
     data: DataConfig, config: TrainConfig, say: Callable[[str], None]
-) -> dict[str, Corpus]:
+) -> tuple[labels.Labelled, dict[str, Corpus]]:
     """Corpora of train, validation and test; what a run can do without may be missing, aloud."""
-    corpora = {"train": training_corpus(data, config.seed)}
+    labelled = labels.training_corpus(data, config.seed)
+    corpora = {"train": labelled.corpus}
     for split in ("validation", "test"):
         try:
             corpora[split] = load(data.corpus, split)
@@ -91,18 +124,19 @@ def load_corpora(
     for corpus in corpora.values():
         for remark in corpus.remarks:
             say(remark)
-    return corpora
+    return labelled, corpora
 
 
 def training_sentences(run: dict[str, Any], say: Callable[[str], None]) -> Corpus | None:
     """What a revision was trained on, from its run.json; None, said, where it is not at hand."""
     try:
         config = run["config"]
-        chosen = {f.name: config[f.name] for f in fields(DataConfig)}
-        corpus = training_corpus(DataConfig(**chosen), config["seed"])
-        if corpus.fingerprint() != run["data"]["train"]["sha256"]:
+        chosen = {f.name: config[f.name] for f in fields(DataConfig) if f.name in config}
+        chosen["repair"] = tuple(chosen.get("repair", ()))  # JSON has lists
+        labelled = labels.training_corpus(DataConfig(**chosen), config["seed"])
+        if labelled.corpus.fingerprint() != run["data"]["train"]["sha256"]:
             raise InputError(f"the training sentences of {config['corpus']} have changed")
-        return corpus
+        return labelled.corpus.select(range(labelled.expert + labelled.cheap))
     except KeyError:
         say("no run.json says what it was trained on: no scores by what training had")
     except InputError as error:
@@ -168,30 +202,44 @@ def train(
             checkpoints.clear()
         if todo == "nothing":
             return None
-        training = Training(
+        bench = Bench(
             start.model,
-            start.encoded["train"],
-            start.config,
-            session.accelerator,
+            start.configure,
+            session,
+            checkpoints,
+            keep.interval,
             bf16=start.description["precision"] == "bf16",
-            log=checkpoints.log if main else lambda *_: None,
-            origin=lambda sentence: start.corpora["train"][sentence].origin,
             started=start.started,
         )
         if todo == "the rest":
-            resume(training, checkpoints, session, start.description)
+            resume(bench, session, start.description)
         elif main:
             write_json(folder / "run.json", {"id": uuid.uuid4().hex} | start.description)
+        material, weights = start.arm.prepare(start.material, bench)
+        if weights:
+            start.model.load_state_dict(weights)
+        training = bench.enter(
+            "last",
+            material,
+            start.arm.sentences(start.material),
+            start.config,
+            log=checkpoints.log if main else lambda *_: None,
+            origin=lambda sentence: start.corpora["train"][sentence].origin,
+        )
         session.status.facts |= {"updates": training.num_updates}
         session.status.write("running", update=training.update)
-        final = finish(training, start, checkpoints, keep, session)
+        final = finish(training, start, bench, session)
         if main:
             run = {"revision": name, "command": command, "id": _read(folder)["id"]}
             run |= start.description
-            run |= reports.history(training.epochs) | {
-                "resumed_at": training.resumed_at,
-                "seconds": round(time.perf_counter() - training.started, 1),
-            }
+            run |= (
+                {"stages": bench.stages}
+                | reports.history(training.epochs)
+                | {
+                    "resumed_at": training.resumed_at,
+                    "seconds": round(time.perf_counter() - training.started, 1),
+                }
+            )
             run |= machine.describe(session.accelerator)
             scores = {
                 f"{split}/final_{figure}": getattr(report, figure)
@@ -208,13 +256,7 @@ def train(
     return final
 
 
-def finish(
-    training: Training,
-    start: Start,
-    checkpoints: Checkpoints | None,
-    keep: StoreConfig,
-    session: Session,
-) -> dict[str, Report]:
+def finish(training: Training, start: Start, bench: Bench, session: Session) -> dict[str, Report]:
     """Do the epochs that are left; the reports on validation and test of what came out.
 
     What validation says of the model's confidences becomes a part of the model.
@@ -227,9 +269,9 @@ def finish(
 
     def judge_epoch() -> Report:
         judged = judge_on("validation")
-        if checkpoints:
+        if bench.folder:
             text = reports.samples(start.corpora["validation"], judged.predicted)
-            checkpoints.log_text("validation/predictions", text, training.update)
+            bench.folder.log_text("validation/predictions", text, training.update)
         return judged.report
 
     has_validation = "validation" in start.corpora
@@ -237,26 +279,24 @@ def finish(
         judge_epoch if has_validation else None,
         session.stop,
         session.status,
-        checkpoints,
-        keep.interval,
+        bench.checkpoints,
+        bench.interval,
     ):
         session.say(reports.epoch_line(epoch))
-    with session.stop.at_once(lambda: training.save(checkpoints)):
+    with session.stop.at_once(lambda: training.save(bench.checkpoints)):
         found = {split: judge_on(split) for split in start.corpora if split != "train"}
     start.model.config.calibration = found["validation"].fit() if has_validation else None
     return {split: judged.report for split, judged in found.items()}
 
 
-def resume(
-    training: Training, checkpoints: Checkpoints | None, session: Session, now: dict[str, Any]
-) -> None:
-    """Put training where the newest whole checkpoint stands, and say what is not as it was."""
+def resume(bench: Bench, session: Session, now: dict[str, Any]) -> None:
+    """Put bench where the newest whole checkpoint stands, and say what is not as it was."""
     tensors, progress = {}, {}
-    if checkpoints:
-        tensors, progress, remarks = checkpoints.read()
+    if bench.folder:
+        tensors, progress, remarks = bench.folder.read()
         for remark in remarks:
             session.say(remark)
-        was = _read(checkpoints.folder)["precision"]
+        was = _read(bench.folder.folder)["precision"]
         if was != now["precision"]:
             session.say(f"it was computed in {was}, and goes on in {now['precision']}")
         processes = session.accelerator.num_processes
@@ -265,8 +305,7 @@ def resume(
                 f"it had {progress['processes']} process(es), and goes on with {processes}: the "
                 f"same batches, other dropout masks"
             )
-    training.restore(tensors, progress)
-    session.say(f"goes on after update {training.update:,} of {training.num_updates:,}")
+    bench.resume(tensors, from_main(session.accelerator, progress))
 
 
 def left_to_do(

@@ -82,8 +82,9 @@ def make_optimizer(model: NERSmall, config: TrainConfig) -> torch.optim.Optimize
 class Training:
     """A run's model, optimiser and place in the plan: all that a checkpoint holds.
 
-    log(name, value, update) receives the curves; origin(sentence) says where a sentence stood.
-    Raises InputError on a loss that is not finite.
+    An epoch takes each of the sentences of train once, or those that sentences lists, some of them
+    several times. log(name, value, update) receives the curves; origin(sentence) says where a
+    sentence stood. Raises InputError on a loss that is not finite.
     """
 
     def __init__(
@@ -97,10 +98,12 @@ class Training:
         log: Callable[[str, float, int], None],
         origin: Callable[[int], str],
         started: float,
+        sentences: np.ndarray | None = None,
     ) -> None:
         self.started = started  # perf_counter() then; of a resumed run, as if it had not stopped
+        self.sentences = np.arange(len(train)) if sentences is None else sentences
         self.labelled = train.num_labelled()
-        if not self.labelled.any():
+        if not self.labelled[self.sentences].any():
             raise InputError("not one word of the training sentences has a label")
         self.model, self.train, self.config, self.accelerator = model, train, config, accelerator
         self.bf16, self.log, self.origin = bf16, log, origin
@@ -116,7 +119,7 @@ class Training:
         if self.by_row:  # an update reads a hundredth of the rows: the others' gradient stays 0
             self.table.sparse = True
             self.table.weight.grad = torch.zeros_like(self.table.weight)
-        self.num_updates = config.epochs * math.ceil(len(train) / config.batch_size)
+        self.num_updates = config.epochs * math.ceil(len(self.sentences) / config.batch_size)
         self.update = 0  # done so far
         self.resumed_at: list[int] = []  # updates
         self.epochs: list[Epoch] = []  # with their judgement
@@ -179,9 +182,9 @@ class Training:
     def _rest_of_epoch(self) -> Sequence[np.ndarray]:
         """Sentences of the updates of the epoch that is not judged yet, but for those done."""
         number = len(self.epochs) + 1
-        updates = plan(len(self.train), self.config.batch_size, self.config.seed, number)
+        updates = plan(len(self.sentences), self.config.batch_size, self.config.seed, number)
         done = self.update - len(self.epochs) * len(updates)
-        return updates[done:]
+        return [self.sentences[places] for places in updates[done:]]
 
     def step(self, wrapped: nn.Module, sentences: np.ndarray) -> None:
         """One update of the weights, by the gradient of the mean loss of its labelled words."""
@@ -194,7 +197,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["peak_lr"]
         # The processes' gradients are averaged, so each is scaled up by their number first.
-        scale = world / max(1, int(self.labelled[sentences].sum()))
+        scale = world / (float(self.labelled[sentences].sum()) or 1.0)
         share = sentences[rank::world]
         if self.graphed:
             losses = [self.graphed.backward(collate(self.train, share), scale)]
@@ -309,12 +312,17 @@ def micro_batches(share: np.ndarray, train: Encoded, num_words: int) -> list[np.
 
 
 def _summed_losses(model: nn.Module, batch: Batch, *, bf16: bool) -> torch.Tensor:
-    """Cross entropy of each sentence (S,), summed over its labelled words."""
+    """Cross entropy of each sentence (S,), summed over its labelled words by their weights."""
     device = batch.labels.device
     # Every weight is cast once, and a graph could not read what was cast before it.
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
         logits = model(**batch.inputs(device)).logits  # (n, K)
-    losses = F.cross_entropy(logits.float(), batch.labels, ignore_index=NO_LABEL, reduction="none")
+    if batch.targets is None:
+        how = {"ignore_index": NO_LABEL, "reduction": "none"}
+        losses = F.cross_entropy(logits.float(), batch.labels, **how)
+    else:
+        targets = batch.targets.to(device, non_blocking=True)
+        losses = -(targets * logits.float().log_softmax(dim=-1)).sum(dim=-1)
     return losses.new_zeros(len(batch.num_words)).index_add(0, batch.sentences(), losses)
 
 
@@ -357,7 +365,7 @@ class _Curve:
 
     def end(self) -> tuple[float, float, float]:
         """Mean loss of a word, labelled words per second, and seconds, of the whole epoch."""
-        loss = self.loss_sum / max(1, self.num_words)
+        loss = self.loss_sum / (self.num_words or 1.0)
         found = loss, self.num_words / self.seconds, self.seconds
         self._begin()
         return found
@@ -370,8 +378,8 @@ class _Curve:
         for loss, update in zip(sums, self.pending, strict=True):
             if not math.isfinite(loss):
                 self._stop(update, loss)
-            num_words = int(self.labelled[update.sentences].sum())
-            self.log("train/loss", loss / max(1, num_words), update.number)
+            num_words = float(self.labelled[update.sentences].sum())
+            self.log("train/loss", loss / (num_words or 1.0), update.number)
             self.log("train/learning_rate", update.learning_rate, update.number)
             self.loss_sum += loss
             self.num_words += num_words

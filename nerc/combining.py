@@ -1,0 +1,366 @@
+"""Ways to learn from expert and cheap labels: stages of training, and what the last one learns.
+
+Every way (arm) has a name, which --combine takes. What a stage gives is kept in the run's
+checkpoints, so that a run that was stopped goes on in the stage where it was.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from nerc.checkpoints import Checkpoints
+from nerc.config import TrainConfig
+from nerc.encoding import NO_LABEL, Encoded
+from nerc.launch import Session, tensors_from_main
+from nerc.model import NERSmall
+from nerc.prediction import predict
+from nerc.training import Training
+
+Tensors = dict[str, torch.Tensor]
+
+TEACHERS = 3  # models that label together
+PRETRAIN_EPOCHS = 2  # passes over cheap labels: noise is learnt by heart later than what it hides
+FOLDS = 3
+EXPERT_SHARE = 0.25  # of the sentences that a student reads, at least
+LIKELY = 0.5  # least probability, by models that have not seen it, of a cheap label that is kept
+
+
+@dataclass(frozen=True)
+class Material:
+    """All sentences of a run in one encoding, and the places of each kind."""
+
+    encoded: Encoded
+    expert: np.ndarray
+    cheap: np.ndarray
+    unlabelled: np.ndarray
+    num_labels: int
+    # Label ids of the expert sentences' words by the cheap source; NO_LABEL where it has none.
+    cheap_too: np.ndarray
+
+
+class Last(NamedTuple):
+    """What the training that gives the model learns from, and starts from (None: the start)."""
+
+    encoded: Encoded
+    weights: Tensors | None = None
+
+
+class Arm(NamedTuple):
+    """sentences(material) are those of the last training, prepare(material, bench) the rest."""
+
+    sentences: Callable[[Material], np.ndarray]
+    prepare: Callable[[Material, "Bench"], Last]
+    epochs: int | None = None  # of the last training; None: as the recipe has them
+
+
+class Bench:
+    """Where an arm's stages are worked on: a model, what trains it, and what was made so far.
+
+    configure(number of sentences, epochs) gives a training's settings. folder (of the main process,
+    None in others) keeps checkpoints, from which enter() takes up what an earlier process did.
+    """
+
+    def __init__(
+        self,
+        model: NERSmall,
+        configure: Callable[[int, int | None], TrainConfig],
+        session: Session,
+        folder: Checkpoints | None,
+        interval: tuple[int, float],
+        *,
+        bf16: bool,
+        started: float,
+    ) -> None:
+        self.model, self.configure, self.session = model, configure, session
+        self.folder, self.interval = folder, interval
+        self.bf16, self.started = bf16, started
+        self.initial = _weights(model)
+        self.made: dict[str, Tensors] = {}  # by stages that are done
+        self.stages: list[dict[str, Any]] = []  # for run.json
+        self.updates = 0  # of stages that are done
+        self.name = ""  # of the training that goes on
+        self.waiting: tuple[Tensors, dict[str, Any]] | None = None  # a training broken off
+
+    # -------------------------------------------------------- what arms are made of
+
+    def once(self, name: str, make: Callable[[], Tensors]) -> Tensors:
+        """What make gives, now or in an earlier process; what it was made from is forgotten."""
+        if name not in self.made:
+            before = set(self.made)
+            found = make()
+            kept = {stage: tensors for stage, tensors in self.made.items() if stage in before}
+            self.made = kept | {name: found}
+        return self.made[name]
+
+    def train(
+        self,
+        name: str,
+        encoded: Encoded,
+        sentences: np.ndarray,
+        *,
+        start: Tensors | None = None,
+        epochs: int | None = None,
+        seed: int = 0,
+        evidence: int = 0,
+    ) -> Tensors:
+        """Weights of the model after a training on sentences, from start or the run's start."""
+        return self.once(
+            name,
+            lambda: self._train(name, encoded, sentences, start, epochs, seed, evidence),
+        )
+
+    def _train(self, name, encoded, sentences, start, epochs, seed, evidence) -> Tensors:
+        config = self.configure(len(sentences), epochs)
+        draw = np.random.SeedSequence([config.seed, 5, seed, sum(name.encode())])
+        config = replace(config, keep="last", seed=int(draw.generate_state(1)[0]))
+        self._put(start or self.initial, evidence, config.seed)
+        training = self.enter(name, encoded, sentences, config)
+        started = time.perf_counter()
+        session = self.session
+        session.status.write("running", update=self.updates + training.update)
+        for _ in training.run(None, session.stop, session.status, self.checkpoints, self.interval):
+            pass
+        session.accelerator.free_memory()
+        loss = training.epochs[-1].loss
+        self.updates += training.update
+        self.stages.append(
+            {
+                "name": name,
+                "sentences": len(sentences),
+                "epochs": config.epochs,
+                "batch_size": config.batch_size,
+                "updates": training.update,
+                "loss": loss,
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        )
+        session.say(
+            f"{name}: {len(sentences):,} sentences, {training.update:,} updates, "
+            f"loss {loss:.4f}, {self.stages[-1]['seconds']:.0f} s"
+        )
+        return _weights(self.model)
+
+    def predict(
+        self, weights: Tensors, encoded: Encoded, sentences: np.ndarray, evidence: int = 0
+    ) -> np.ndarray:
+        """Probabilities (words, labels) of the words of sentences, one after the other."""
+        self._put(weights, evidence, 0)
+        self.model.to(self.session.accelerator.device)
+        with self.session.stop.at_once(lambda: None):
+            rows = predict(
+                self.model,
+                encoded,
+                sentences,
+                bf16=self.bf16,
+                accelerator=self.session.accelerator,
+            )
+        config = self.model.config
+        columns = [config.inventory.index(tag) for tag in config.word_tags]
+        found = np.zeros((sum(map(len, rows)), len(config.inventory)), dtype=np.float32)
+        if rows:
+            found[:, columns] = np.exp(np.concatenate(rows))
+        return found
+
+    def _put(self, weights: Tensors, evidence: int, seed: int) -> None:
+        """Let the model have these weights; with evidence, those that read it are drawn anew."""
+        self.model.evidence = None
+        if evidence:
+            torch.manual_seed(seed)
+            self.model.read_evidence(evidence)
+        self.model.load_state_dict(weights, strict=not evidence)
+
+    # -------------------------------------------------------- trainings and their checkpoints
+
+    @property
+    def checkpoints(self) -> "Bench | None":
+        """What a training writes its checkpoints to: this, in the main process."""
+        return self if self.folder else None
+
+    def enter(
+        self, name: str, encoded: Encoded, sentences: np.ndarray, config: TrainConfig, **more
+    ) -> Training:
+        """A training of the model as it is, or as the run was stopped in this very training."""
+        self.name = name
+        training = Training(
+            self.model,
+            encoded,
+            config,
+            self.session.accelerator,
+            bf16=self.bf16,
+            started=self.started,
+            sentences=sentences,
+            **{"log": lambda *_: None, "origin": lambda s: f"training sentence {s}"} | more,
+        )
+        if self.waiting is not None:
+            tensors, progress = self.waiting
+            self.waiting = None
+            training.restore(tensors, progress)
+            stage = "" if name == "last" else f"{name}: "
+            self.session.say(
+                f"{stage}goes on after update {training.update:,} of {training.num_updates:,}"
+            )
+        return training
+
+    def write(self, tensors: Tensors, progress: dict[str, Any]) -> None:
+        """Keep a checkpoint of a training, and what the stages before it made."""
+        made = {
+            f"made.{stage}.{name}": tensor
+            for stage, found in self.made.items()
+            for name, tensor in found.items()
+        }
+        stage = {"name": self.name, "update": progress["update"], "done": self.stages}
+        total = {"update": self.updates + progress["update"], "before": self.updates}
+        self.folder.write(tensors | made, progress | {"stage": stage} | total)
+
+    def resume(self, tensors: Tensors, progress: dict[str, Any]) -> None:
+        """Take up what the main process read from a checkpoint (the others give {})."""
+        tensors = tensors_from_main(self.session.accelerator, tensors)
+        made = [name for name in tensors if name.startswith("made.")]
+        for key in made:
+            _, stage, name = key.split(".", 2)
+            self.made.setdefault(stage, {})[name] = tensors.pop(key)
+        self.stages, self.updates = progress["stage"]["done"], progress["before"]
+        self.waiting = tensors, progress | {"update": progress["stage"]["update"]}
+
+
+def _weights(model: NERSmall) -> Tensors:
+    return {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
+
+
+# ------------------------------------------------------------ the arms
+
+
+def _all(material: Material) -> np.ndarray:
+    return np.concatenate([material.expert, material.cheap])
+
+
+def _as_they_are(material: Material, bench: Bench) -> Last:
+    return Last(material.encoded)
+
+
+def _expert_alone(material: Material) -> np.ndarray:
+    return material.expert
+
+
+def _pretrained(material: Material, bench: Bench) -> Last:
+    return Last(material.encoded, _learn_cheap(material, bench))
+
+
+def _learn_cheap(material: Material, bench: Bench, k: int = 0) -> Tensors:
+    name = f"cheap labels {k + 1}" if k else "cheap labels"
+    return bench.train(name, material.encoded, material.cheap, epochs=PRETRAIN_EPOCHS, seed=k)
+
+
+def _half_expert(material: Material) -> np.ndarray:
+    """All, the experts' sentences so often that they are half of it."""
+    return with_experts(material.expert, material.cheap, 0.5)
+
+
+def with_experts(expert: np.ndarray, others: np.ndarray, share: float) -> np.ndarray:
+    """The expert sentences, repeated until they are a share of all, and the others."""
+    if not len(expert):
+        return others
+    wanted = share / (1 - share) * len(others)
+    return np.concatenate([np.tile(expert, max(1, round(wanted / len(expert)))), others])
+
+
+def _filtered(material: Material, bench: Bench) -> Last:
+    """Cheap labels that models of the other folds find likely (Wang et al. 2019, CrossWeigh)."""
+    targets = hard(material)
+    order = np.random.default_rng(bench.configure(1, 1).seed).permutation(material.cheap)
+    for k in range(FOLDS):
+        own, rest = order[k::FOLDS], np.setdiff1d(order, order[k::FOLDS])
+        words = material.encoded.words_of(own)
+
+        def unlikely(own=own, rest=rest, words=words, k=k) -> Tensors:
+            weights = bench.train(
+                f"without fold {k + 1}", material.encoded, rest, epochs=PRETRAIN_EPOCHS, seed=k
+            )
+            found = bench.predict(weights, material.encoded, own)
+            return {"likely": torch.from_numpy((found * targets[words]).sum(axis=1) >= LIKELY)}
+
+        likely = bench.once(f"fold {k + 1}", unlikely)["likely"].cpu().numpy()
+        targets[words[~likely]] = 0
+    return Last(replace(material.encoded, targets=targets))
+
+
+def _corrected(material: Material, bench: Bench) -> Last:
+    """Cheap labels as a model corrects them that reads them; experts' labels are its teachers."""
+    encoded, kinds = material.encoded, material.num_labels + 1
+    evidence = np.zeros(len(encoded.labels), dtype=np.int64)  # 0: none
+    cheap = encoded.words_of(material.cheap)
+    evidence[cheap] = encoded.labels[cheap]
+    evidence[encoded.words_of(material.expert)] = material.cheap_too
+    evidence = np.where(evidence == NO_LABEL, -1, evidence) + 1
+    evidence[encoded.words_of(material.unlabelled)] = 0
+    reading = replace(encoded, evidence=evidence)
+
+    def correct() -> Tensors:
+        corrector = bench.train(
+            "corrector",
+            reading,
+            material.expert,
+            start=_learn_cheap(material, bench),
+            evidence=kinds,
+        )
+        return {"soft": torch.from_numpy(bench.predict(corrector, reading, material.cheap, kinds))}
+
+    return Last(_softened(material, material.cheap, bench.once("corrected labels", correct)))
+
+
+def _student_sentences(material: Material) -> np.ndarray:
+    others = np.concatenate([material.cheap, material.unlabelled])
+    return with_experts(material.expert, others, EXPERT_SHARE)
+
+
+def _self_trained(material: Material, bench: Bench) -> Last:
+    """What several models say of all other sentences, for a student that began with the cheap ones.
+
+    Each of them began with the cheap labels, and ended with the experts'.
+    """
+    others = np.concatenate([material.cheap, material.unlabelled])
+    base = _learn_cheap(material, bench)
+
+    def label() -> Tensors:
+        found = 0.0
+        for k in range(TEACHERS):
+            start = _learn_cheap(material, bench, k)
+            teacher = bench.train(
+                f"teacher {k + 1}", material.encoded, material.expert, start=start, seed=k
+            )
+            found = found + bench.predict(teacher, material.encoded, others) / TEACHERS
+        return {"soft": torch.from_numpy(found)}
+
+    return Last(_softened(material, others, bench.once("labels of the teachers", label)), base)
+
+
+def hard(material: Material) -> np.ndarray:
+    """The labels as targets."""
+    labels = material.encoded.labels
+    targets = np.zeros((len(labels), material.num_labels), dtype=np.float32)
+    known = np.flatnonzero(labels != NO_LABEL)
+    targets[known, labels[known]] = 1
+    return targets
+
+
+def _softened(material: Material, sentences: np.ndarray, found: Tensors) -> Encoded:
+    """The encoding with these labels of sentences, and those they had of the others."""
+    targets = hard(material)
+    targets[material.encoded.words_of(sentences)] = found["soft"].cpu().numpy()
+    return replace(material.encoded, targets=targets)
+
+
+ALONE = Arm(_all, _as_they_are)  # of one kind of labels
+ARMS = {
+    "concat": ALONE,
+    "replace": ALONE,  # which differs in what the material holds
+    "weighted": Arm(_half_expert, _as_they_are),
+    "pretrain": Arm(_expert_alone, _pretrained),
+    "filter": Arm(_half_expert, _filtered),
+    "corrector": Arm(_half_expert, _corrected),
+    "selftrain": Arm(_student_sentences, _self_trained, epochs=1),
+}

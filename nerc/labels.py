@@ -1,0 +1,211 @@
+"""Whose labels: the experts' and cheap ones, what is mended in these, and what a run learns from.
+
+Cheap labels stand in llm.txt, those of further sources in llm.NAME.txt. They may be no valid
+sequence, and of types that no expert knows; they are read as they were written, and repaired before
+they become the IOB2 tags of a Corpus.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nerc import data, tags
+from nerc.config import DataConfig, parse_amount
+from nerc.data import Corpus, InputError, MissingSplit, Sentence
+
+_PRIOR = 5  # words that a form is taken to have been seen in, beside those that were counted
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What a run learns from: expert sentences, then cheap ones, then those without labels."""
+
+    corpus: Corpus
+    expert: int  # how many sentences of each kind
+    cheap: int
+    # Cheap tags of the words of the expert sentences, "X" where there are none.
+    cheap_too: list[str] | None = None
+
+    def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Places of the expert, the cheap and the unlabelled sentences."""
+        ends = [0, self.expert, self.expert + self.cheap, len(self.corpus)]
+        return tuple(np.arange(a, b) for a, b in zip(ends, ends[1:], strict=False))
+
+
+def training_corpus(config: DataConfig, seed: int) -> Labelled:
+    """The sentences to learn from; config is resolved; --expert and --unlabelled are drawn by seed.
+
+    But for --combine concat, a sentence of the experts' draw has no second copy with the cheap
+    label.
+    """
+    if config.data == "llm":
+        cheap = repaired(data.load_as_written(config.corpus), config.repair)
+        return _with_unlabelled(config, seed, _none(cheap), cheap)
+    expert = data.load(config.corpus, "train")
+    if config.expert_amount is not None:
+        expert = expert.select(_draw(len(expert), config.expert_amount, seed))
+    if config.data == "gold":
+        return Labelled(expert, len(expert), 0)
+    written = data.load_as_written(config.corpus)
+    cheap = everything = repaired(written, config.repair, expert.entity_types())
+    if config.combine != "concat":
+        bought = {sentence.words for sentence in expert}
+        kept = cheap.select([i for i, s in enumerate(cheap) if s.words not in bought])
+        remark = (
+            f"{len(expert)} expert sentences, {len(kept)} LLM-labelled ones; "
+            f"{len(cheap) - len(kept)} LLM labels gave way to the expert's of the same sentence"
+        )
+        cheap = replace(kept, remarks=(*kept.remarks, remark))
+    by_words = {sentence.words: sentence.tags for sentence in everything}
+    nothing = ("X",) * max(len(sentence.words) for sentence in expert)
+    too = [t for s in expert for t in by_words.get(s.words, nothing[: len(s.words)])]
+    return replace(_with_unlabelled(config, seed, expert, cheap), cheap_too=too)
+
+
+def _with_unlabelled(config: DataConfig, seed: int, expert: Corpus, cheap: Corpus) -> Labelled:
+    """Everything together; unlabelled sentences are those of which nothing else is known."""
+    parts = [expert, cheap]
+    if config.unlabelled:
+        known = {sentence.words for part in parts for sentence in part}
+        found, remark = _unlabelled(config, seed, known)
+        parts.append(replace(found, remarks=(remark,)))
+    return Labelled(Corpus.joined(parts), len(expert), len(cheap))
+
+
+def _unlabelled(config: DataConfig, seed: int, known: set) -> tuple[Corpus, str]:
+    """At most config.unlabelled sentences whose words are not known, each once."""
+    texts = []
+    for split in ("unlabelled", "train"):
+        try:
+            texts.append(data.load(config.corpus, split))
+        except MissingSplit:
+            continue
+    new = {s.words: s for text in texts for s in text if s.words not in known}
+    chosen = np.random.default_rng([seed, 4]).permutation(len(new))[: config.unlabelled]
+    sentences = list(new.values())
+    found = Corpus.of(sentences[i]._replace(tags=None) for i in sorted(chosen))
+    return found, f"{len(found)} of {len(new)} other sentences are read without their labels"
+
+
+def _none(corpus: Corpus) -> Corpus:
+    return replace(corpus.select([]), remarks=())
+
+
+def _draw(total: int, amount: str, seed: int) -> np.ndarray:
+    number = parse_amount(amount, flag="expert")
+    if isinstance(number, float):
+        number = max(1, round(number * total))
+    if number > total:
+        raise InputError(f"--expert {amount}: there are only {total} expert sentences")
+    return np.sort(np.random.default_rng([seed, 0]).permutation(total)[:number])
+
+
+# ------------------------------------------------------------ repair
+
+
+def repaired(
+    written: Corpus, repairs: Sequence[str], known_types: frozenset[str] = frozenset()
+) -> Corpus:
+    """The corpus in IOB2, mended by repairs, with a remark that counts what each of them changed.
+
+    well-formed leaves out sentences whose tags no scheme allows: who loses count, writing tags,
+    goes on wrongly. inventory takes the labels from entities whose type is not among known_types,
+    where there are any. form drops entities in which no word has a likely form.
+    """
+    sentences, remarks = list(written), list(written.remarks)
+    num_entities = sum(len(_entities(s)) for s in sentences)
+    if "well-formed" in repairs and not _is_iob1(sentences):
+        kept = [s for s in sentences if not tags.num_orphans(s.tags)]
+        remarks.append(
+            f"repair well-formed: {len(sentences) - len(kept)} of {len(sentences)} sentences with "
+            f"cheap labels have tags that go on with nothing, and are left out"
+        )
+        sentences = kept
+    sentences = [s._replace(tags=tuple(tags.to_iob2(s.tags))) for s in sentences]
+    if "inventory" in repairs and known_types:
+        changed = _replaced(sentences, lambda _, entity: entity.type not in known_types, "X")
+        remarks.append(
+            f"repair inventory: {changed.count} of {num_entities} entities are of types that no "
+            f"expert label has, and have no label"
+        )
+        sentences = changed.sentences
+    if "form" in repairs:
+        rates = form_rates(sentences)
+        changed = _replaced(
+            sentences,
+            lambda words, entity: (
+                not any(is_likely(form(word), rates) for word in words[entity.start : entity.end])
+            ),
+            "O",
+        )
+        remarks.append(
+            f"repair form: {changed.count} of {num_entities} entities have no word of a form that "
+            f"entities often have, and count as none"
+        )
+        sentences = changed.sentences
+    if not sentences:
+        raise InputError("--repair: leaves no sentence with cheap labels; leave well-formed out")
+    types = written.entity_types() if not known_types or "inventory" not in repairs else known_types
+    return Corpus(Corpus.of(sentences).table, tuple(remarks), types)
+
+
+@dataclass(frozen=True)
+class _Changed:
+    sentences: list[Sentence]
+    count: int
+
+
+def _replaced(sentences: Sequence[Sentence], is_wrong, tag: str) -> _Changed:
+    """Sentences in which the words of wrong entities have tag."""
+    found, count = [], 0
+    for sentence in sentences:
+        labels = list(sentence.tags)
+        for entity in _entities(sentence):
+            if is_wrong(sentence.words, entity):
+                labels[entity.start : entity.end] = [tag] * (entity.end - entity.start)
+                count += 1
+        found.append(sentence._replace(tags=tuple(labels)))
+    return _Changed(found, count)
+
+
+def _entities(sentence: Sentence) -> list[tags.Entity]:
+    return tags.entities(tags.to_iob2(sentence.tags))
+
+
+def _is_iob1(sentences: Sequence[Sentence]) -> bool:
+    """Whether I- begins entities by the file's scheme, so that it is no error there."""
+    return not any(data.num_plain_begins(s.tags) for s in sentences)
+
+
+def form(word: str) -> str:
+    """Its letters as X (capital), x (small) or a (neither), digits as d, each run once."""
+    shape = "".join(
+        "X" if c.isupper() else "x" if c.islower() else "d" if c.isdigit() else "a"
+        if c.isalpha() else c
+        for c in word
+    )  # fmt: skip
+    return re.sub(r"(.)\1+", r"\1", shape)
+
+
+def form_rates(sentences: Sequence[Sentence]) -> dict[str | None, float]:
+    """Share of the words of each form that are in entities; under None, of all words.
+
+    Forms seen seldom are taken to be like all.
+    """
+    number, inside = Counter(), Counter()
+    for sentence in sentences:
+        for word, tag in zip(sentence.words, sentence.tags, strict=True):
+            if tag not in tags.SPECIAL_TAGS:
+                number[form(word)] += 1
+                inside[form(word)] += tag != "O"
+    overall = sum(inside.values()) / max(1, sum(number.values()))
+    rates = {f: (inside[f] + _PRIOR * overall) / (n + _PRIOR) for f, n in number.items()}
+    return rates | {None: overall}
+
+
+def is_likely(of_word: str, rates: dict[str | None, float]) -> bool:
+    """Whether words of this form are in entities at least half as often as any word."""
+    return rates.get(of_word, rates[None]) >= rates[None] / 2

@@ -5,9 +5,10 @@ checkpoints, so that a run that was stopped goes on in the stage where it was.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ from nerc.training import Training
 
 Tensors = dict[str, torch.Tensor]
 
-TEACHERS = 3  # models that label together
+TEACHERS = 2  # models that label together
+ROUNDS = 2  # students, each the teacher of the next
+READ = 4000  # unlabelled sentences that a student reads, at most
 PRETRAIN_EPOCHS = 2  # passes over cheap labels: noise is learnt by heart later than what it hides
 FOLDS = 3
 EXPERT_SHARE = 0.25  # of the sentences that a student reads, at least
@@ -104,21 +107,18 @@ class Bench:
         *,
         start: Tensors | None = None,
         epochs: int | None = None,
-        seed: int = 0,
         evidence: int = 0,
     ) -> Tensors:
         """Weights of the model after a training on sentences, from start or the run's start."""
         return self.once(
-            name,
-            lambda: self._train(name, encoded, sentences, start, epochs, seed, evidence),
+            name, lambda: self._train(name, encoded, sentences, start, epochs, evidence)
         )
 
-    def _train(self, name, encoded, sentences, start, epochs, seed, evidence) -> Tensors:
+    def _train(self, name, encoded, sentences, start, epochs, evidence) -> Tensors:
         config = self.configure(len(sentences), epochs)
-        draw = np.random.SeedSequence([config.seed, 5, seed, sum(name.encode())])
+        draw = np.random.SeedSequence([config.seed, 5, crc32(name.encode())])
         config = replace(config, keep="last", seed=int(draw.generate_state(1)[0]))
-        self._put(start or self.initial, evidence, config.seed)
-        training = self.enter(name, encoded, sentences, config)
+        training = self.enter(name, encoded, sentences, config, start=start, evidence=evidence)
         started = time.perf_counter()
         session = self.session
         session.status.write("running", update=self.updates + training.update)
@@ -181,10 +181,19 @@ class Bench:
         return self if self.folder else None
 
     def enter(
-        self, name: str, encoded: Encoded, sentences: np.ndarray, config: TrainConfig, **more
+        self,
+        name: str,
+        encoded: Encoded,
+        sentences: np.ndarray,
+        config: TrainConfig,
+        *,
+        start: Tensors | None = None,
+        evidence: int = 0,
+        **more,
     ) -> Training:
-        """A training of the model as it is, or as the run was stopped in this very training."""
+        """A training from start, or from where the run was stopped in this very training."""
         self.name = name
+        self._put(start or self.initial, evidence, config.seed)
         training = Training(
             self.model,
             encoded,
@@ -250,9 +259,11 @@ def _pretrained(material: Material, bench: Bench) -> Last:
     return Last(material.encoded, _learn_cheap(material, bench))
 
 
-def _learn_cheap(material: Material, bench: Bench, k: int = 0) -> Tensors:
-    name = f"cheap labels {k + 1}" if k else "cheap labels"
-    return bench.train(name, material.encoded, material.cheap, epochs=PRETRAIN_EPOCHS, seed=k)
+def _learn_cheap(material: Material, bench: Bench, again: int = 0) -> Tensors:
+    if not PRETRAIN_EPOCHS:
+        return bench.initial
+    name = f"cheap labels, again {again}" if again else "cheap labels"
+    return bench.train(name, material.encoded, material.cheap, epochs=PRETRAIN_EPOCHS)
 
 
 def _half_expert(material: Material) -> np.ndarray:
@@ -278,7 +289,7 @@ def _filtered(material: Material, bench: Bench) -> Last:
 
         def unlikely(own=own, rest=rest, words=words, k=k) -> Tensors:
             weights = bench.train(
-                f"without fold {k + 1}", material.encoded, rest, epochs=PRETRAIN_EPOCHS, seed=k
+                f"without fold {k + 1}", material.encoded, rest, epochs=PRETRAIN_EPOCHS
             )
             found = bench.predict(weights, material.encoded, own)
             return {"likely": torch.from_numpy((found * targets[words]).sum(axis=1) >= LIKELY)}
@@ -312,30 +323,51 @@ def _corrected(material: Material, bench: Bench) -> Last:
     return Last(_softened(material, material.cheap, bench.once("corrected labels", correct)))
 
 
-def _student_sentences(material: Material) -> np.ndarray:
-    others = np.concatenate([material.cheap, material.unlabelled])
+def _readers_sentences(material: Material, round_: int) -> np.ndarray:
+    """What the student of a round reads: another part of the text each time, while there is one."""
+    text = material.unlabelled
+    places = np.arange(round_ * READ, round_ * READ + min(READ, len(text)))
+    part = np.take(text, places, mode="wrap") if len(text) else text
+    return np.concatenate([material.cheap, part])
+
+
+def _student_sentences(material: Material, round_: int | None = None) -> np.ndarray:
+    others = _readers_sentences(material, ROUNDS - 1 if round_ is None else round_)
     return with_experts(material.expert, others, EXPERT_SHARE)
 
 
 def _self_trained(material: Material, bench: Bench) -> Last:
-    """What several models say of all other sentences, for a student that began with the cheap ones.
+    """Self-training: teachers label text together for a student, who is the next one's teacher.
 
-    Each of them began with the cheap labels, and ended with the experts'.
+    Each of them begins with cheap labels; the teachers go on with the experts', the students with
+    the probabilities that their teachers give, and with the experts' labels.
     """
-    others = np.concatenate([material.cheap, material.unlabelled])
     base = _learn_cheap(material, bench)
 
-    def label() -> Tensors:
-        found = 0.0
-        for k in range(TEACHERS):
-            start = _learn_cheap(material, bench, k)
-            teacher = bench.train(
-                f"teacher {k + 1}", material.encoded, material.expert, start=start, seed=k
-            )
-            found = found + bench.predict(teacher, material.encoded, others) / TEACHERS
-        return {"soft": torch.from_numpy(found)}
+    def labels_of(round_: int) -> tuple[np.ndarray, Tensors]:
+        others = _readers_sentences(material, round_)
 
-    return Last(_softened(material, others, bench.once("labels of the teachers", label)), base)
+        def label() -> Tensors:
+            found = 0.0
+            models = teachers() if round_ == 0 else students(round_)
+            for number, model in enumerate(models, start=1):
+                found = found + (bench.predict(model, material.encoded, others) - found) / number
+            return {"soft": torch.from_numpy(found)}
+
+        return others, bench.once(f"labels of round {round_ + 1}", label)
+
+    def teachers() -> Iterator[Tensors]:
+        for k in range(TEACHERS):
+            start = base if k == 0 else _learn_cheap(material, bench, k)
+            name = f"teacher {k + 1}"
+            yield bench.train(name, material.encoded, material.expert, start=start)
+
+    def students(number: int) -> Iterator[Tensors]:
+        encoded = _softened(material, *labels_of(number - 1))
+        sentences = _student_sentences(material, number - 1)
+        yield bench.train(f"student {number}", encoded, sentences, start=base, epochs=1)
+
+    return Last(_softened(material, *labels_of(ROUNDS - 1)), base)
 
 
 def hard(material: Material) -> np.ndarray:

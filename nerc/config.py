@@ -60,7 +60,7 @@ SMALL_UPDATES = 240
 # How expert and cheap labels are combined: nerc.combining.ARMS.
 COMBINATIONS = (*("concat", "replace", "weighted", "pretrain", "filter", "corrector", "selftrain"),)
 REPAIRS = ("inventory", "well-formed", "form", "none")
-UNLABELLED = 6000  # sentences that selftrain reads
+UNLABELLED = 8000  # sentences that selftrain reads
 
 
 MAX_THREADS = 1024  # past some thousands, torch crashes
@@ -115,14 +115,14 @@ class DataConfig:
     )
     combine: str | None = option(
         None,
-        "how mixed learns from cheap labels. selftrain: models that were trained on the "
-        "cheap labels, then on the experts', label unlabelled text, from which, with the "
-        "experts' labels, the last one learns. concat: all labels alike, a sentence that has two "
-        "twice. replace: the same, where the expert's label replaces the cheap one. weighted: and "
-        "the experts' count as much as all the others. pretrain: first the cheap labels, then the "
-        "experts'. filter: weighted, without cheap labels that models trained on the others find "
-        "unlikely. corrector: a model that reads cheap labels learns from the experts to correct "
-        "them. Default: selftrain for --recipe strong, concat for paper",
+        "how mixed learns from cheap labels. selftrain: models that were trained on "
+        "the cheap labels, then on the experts', label text for a student, and this for another "
+        "one; both learn from the experts, too. concat: all labels alike, a sentence "
+        "that has two twice. replace: the same, where the expert's label replaces the cheap one. "
+        "weighted: and the experts' count as much as all the others. pretrain: first the cheap "
+        "labels, then the experts'. filter: weighted, without cheap labels that models trained on "
+        "the others find unlikely. corrector: a model that reads cheap labels learns from the "
+        "experts to correct them. Default: selftrain for --recipe strong, concat for paper",
         COMBINATIONS,
     )
     repair: tuple[str, ...] = option(
@@ -137,7 +137,7 @@ class DataConfig:
     unlabelled: int | None = option(
         None,
         "most sentences that selftrain reads without labels, drawn by --seed from unlabelled.txt, "
-        "and from those of the training split whose labels are not used (default: 6000)",
+        "and from those of the training split whose labels are not used (default: 8000)",
     )
 
     def __post_init__(self) -> None:

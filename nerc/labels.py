@@ -86,7 +86,7 @@ def _unlabelled(config: DataConfig, seed: int, known: set) -> tuple[Corpus, str]
     new = {s.words: s for text in texts for s in text if s.words not in known}
     chosen = np.random.default_rng([seed, 4]).permutation(len(new))[: config.unlabelled]
     sentences = list(new.values())
-    found = Corpus.of(sentences[i]._replace(tags=None) for i in sorted(chosen))
+    found = Corpus.of(sentences[i]._replace(tags=None) for i in chosen)
     return found, f"{len(found)} of {len(new)} other sentences are read without their labels"
 
 

@@ -216,13 +216,12 @@ def train(
         elif main:
             write_json(folder / "run.json", {"id": uuid.uuid4().hex} | start.description)
         material, weights = start.arm.prepare(start.material, bench)
-        if weights:
-            start.model.load_state_dict(weights)
         training = bench.enter(
             "last",
             material,
             start.arm.sentences(start.material),
             start.config,
+            start=weights,
             log=checkpoints.log if main else lambda *_: None,
             origin=lambda sentence: start.corpora["train"][sentence].origin,
         )

@@ -1,0 +1,206 @@
+"""What cheap labels are worth: ways to combine them with a few expert ones, and what a step buys.
+
+  python experiments/cheap_labels.py run --corpus DIR --encoder DIR --seeds 0 1 2
+  python experiments/cheap_labels.py table
+
+Every run is a train.py without a validation split, so that validation can choose nothing, and a
+line in cheap_labels.jsonl beside this file. Runs that have their line are not run again; --only
+takes those of some groups; several may go on at a time with the same file. `table` makes the
+README's tables from the file.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+RESULTS = HERE / "cheap_labels.jsonl"
+FULL_GOLD = "results/strong_gold_seed*/metrics.json"  # what all shares are shares of
+LLM = "--data llm --recipe strong"
+MIXED = "--data mixed --recipe strong"
+GOLD = "--data gold --recipe strong"
+
+
+class Run(NamedTuple):
+    """One training: its group and name in the tables, the pool of experts, and train.py's flags."""
+
+    group: str
+    name: str
+    pool: str  # whole: all training sentences; llm: those that have cheap labels, too
+    flags: str
+    seeds: int  # how many of --seeds it takes
+    constants: dict[str, Any] = {}  # of nerc.combining, for what no flag says
+
+    def key(self, seed: int) -> list:
+        return [self.group, self.name, self.pool, seed]
+
+
+def runs() -> Iterator[Run]:
+    """All of them, those first that matter most."""
+    for pool in ("whole", "llm"):
+        yield Run("240", "experts alone", pool, f"{GOLD} --expert 240", 9)
+        yield Run("240", "selftrain", pool, f"{MIXED} --expert 240", 9)
+    yield Run("0", "as they are", "whole", f"{LLM} --repair none --epochs 4", 9)
+    yield Run("0", "repaired", "whole", LLM, 9)
+    for number in ("702", "1404"):
+        yield Run(number, "experts alone", "whole", f"{GOLD} --expert {number}", 9)
+        yield Run(number, "selftrain", "whole", f"{MIXED} --expert {number}", 9)
+    for arm in ("concat", "replace", "weighted", "pretrain", "filter", "corrector"):
+        yield Run("240", arm, "whole", f"{MIXED} --expert 240 --combine {arm}", 1)
+    ablated = f"{MIXED} --expert 240"
+    yield Run("without", "cheap labels", "whole", ablated, 1, {"PRETRAIN_EPOCHS": 0})
+    yield Run("without", "unlabelled text", "whole", f"{ablated} --unlabelled 0", 1)
+    yield Run("without", "the second teacher", "whole", ablated, 1, {"TEACHERS": 1})
+    yield Run("without", "the last round", "whole", ablated, 1, {"ROUNDS": 1})
+    repair = "--repair well-formed form"
+    yield Run("with", "repair", "whole", f"{ablated} {repair}", 1)
+    for name, flags in (
+        ("repair form", "--repair form"),
+        ("repair well-formed", "--repair well-formed"),
+        ("4 epochs", "--epochs 4"),
+    ):
+        yield Run("0", f"{name} alone", "whole", f"{LLM} {flags}", 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", choices=["run", "table"])
+    parser.add_argument("--corpus", help="folder with CoNLL-2003 and llm.txt")
+    parser.add_argument("--encoder", help="folder of the pretrained encoder")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--only", nargs="*", help="groups: 0 240 702 1404 without with")
+    parser.add_argument("--work", default="models/cheap_labels", help="where models lie meanwhile")
+    parser.add_argument("--num-threads", default="0", help="as of train.py")
+    given = parser.parse_args()
+    if given.action == "table":
+        print(tables())
+        return
+    if not (given.corpus and given.encoder):
+        parser.error("run needs --corpus and --encoder")
+    for seed in given.seeds:
+        for run in runs():
+            if run.seeds > given.seeds.index(seed) and run.group in (given.only or [run.group]):
+                do(run, seed, given)
+
+
+def do(run: Run, seed: int, given: argparse.Namespace) -> None:
+    """One run, unless it has its line or another process is at it."""
+    work = Path(given.work)
+    work.mkdir(parents=True, exist_ok=True)
+    name = "-".join(str(part).replace(" ", "_") for part in run.key(seed))
+    with FileLock(work / "lock"):
+        begun = work / f"{name}.begun"
+        if run.key(seed) in [line["key"] for line in lines()] or begun.exists():
+            return
+        corpus = make_corpus(work / run.pool, Path(given.corpus), run.pool)
+        begun.touch()
+    flags = [*run.flags.split(), "--keep", "last", "--seed", str(seed), "--revision", name]
+    flags += ["--corpus", str(corpus), "--encoder", given.encoder, "--repo", str(work)]
+    flags += ["--num-threads", given.num_threads, "--resume"]
+    set_constants = "".join(f"combining.{k} = {v!r}; " for k, v in run.constants.items())
+    code = f"import sys, train; from nerc import combining; {set_constants}train.main(sys.argv[1:])"
+    print(f"{name}: {shlex.join(flags)}", flush=True)
+    try:
+        subprocess.run([sys.executable, "-c", code, *flags], check=True, cwd=ROOT)
+    finally:
+        begun.unlink()
+    metrics = json.loads((work / name / "metrics.json").read_text(encoding="utf-8"))["test"]
+    record = json.loads((work / name / "run.json").read_text(encoding="utf-8"))
+    line = {
+        "key": run.key(seed),
+        "flags": run.flags,
+        "constants": run.constants,
+        "test": {k: metrics[k] for k in ("f1", "precision", "recall", "accuracy", "types")},
+        "expert_words": record["data"]["train"]["words"] if "gold" in run.flags else None,
+        "stages": record["stages"],
+        "seconds": record["seconds"],
+        "precision": record["precision"],
+        "commit": record.get("git_commit") or record.get("commit"),
+    }
+    with FileLock(work / "lock"), RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    shutil.rmtree(work / name)
+
+
+def make_corpus(folder: Path, corpus: Path, pool: str) -> Path:
+    """The corpus without its validation split; in the pool llm, experts know cheap sentences only.
+
+    There, the words of the others are unlabelled text.
+    """
+    if folder.exists():
+        return folder
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    for name in ("llm.txt", "test.txt") if pool == "llm" else ("llm.txt", "test.txt", "train.txt"):
+        shutil.copy(corpus / name, new / name)
+    if pool == "llm":
+        shutil.copy(corpus / "train.txt", new / "unlabelled.txt")
+        cheap = {words(block) for block in blocks(corpus / "llm.txt")}
+        kept = {words(b): b for b in blocks(corpus / "train.txt") if words(b) in cheap}
+        (new / "train.txt").write_text("\n\n".join(kept.values()) + "\n", encoding="utf-8")
+    new.rename(folder)
+    return folder
+
+
+def blocks(path: Path) -> list[str]:
+    """The sentences of a CoNLL file, as they stand there."""
+    return [b for b in path.read_text(encoding="utf-8").split("\n\n") if b.strip()]
+
+
+def words(block: str) -> tuple[str, ...]:
+    return tuple(line.split()[0] for line in block.strip().split("\n"))
+
+
+def lines() -> list[dict[str, Any]]:
+    if not RESULTS.exists():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+
+
+# ------------------------------------------------------------ tables
+
+
+def tables() -> str:
+    """A row for each way: F1 in percent of the test split, and its share of full gold's."""
+    full = [json.loads(p.read_text(encoding="utf-8"))["test"]["f1"] for p in HERE.glob(FULL_GOLD)]
+    whole = statistics.mean(full)
+    found: dict[tuple, list[dict]] = {}
+    for line in lines():
+        group, name, pool, _ = line["key"]
+        found.setdefault((group, name, pool), []).append(line)
+    rows = ["| | expert sentences | seeds | test F1 | of full gold |", "|---|---:|---:|---:|---:|"]
+    order = {tuple(run.key(0)[:3]): i for i, run in enumerate(runs())}
+    for key in sorted(found, key=lambda key: (_number(key[0]), key[2], order.get(key, 99))):
+        group, name, pool = key
+        scores = [100 * line["test"]["f1"] for line in found[key]]
+        mean = statistics.mean(scores)
+        sd = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+        said = f"{group} {name}" if group in ("without", "with") else name
+        number = "240" if group in ("without", "with") else group
+        number += " that are LLM-labelled" if pool == "llm" else ""
+        share = f"{mean / whole:.1f} %"
+        rows.append(f"| {said} | {number} | {len(scores)} | {mean:.2f}{sd} | {share} |")
+    full_row = f"{100 * whole:.2f} ± {100 * statistics.stdev(full):.2f}"
+    rows.append(f"| full gold | 14041 | {len(full)} | {full_row} | 100 % |")
+    return "\n".join(rows)
+
+
+def _number(group: str) -> float:
+    return {"without": 240.5, "with": 240.6}.get(group) or float(group)
+
+
+if __name__ == "__main__":
+    main()

@@ -309,7 +309,7 @@ class TrainConfig:
         values = {name: v for name, v in RECIPES[self.recipe].items() if name in names}
         values["epochs"] = epochs or values["epochs"]
         if self.recipe == "strong":
-            if num_sentences < SMALL:
+            if epochs is None and num_sentences < SMALL:
                 values["batch_size"] = SMALL_BATCH_SIZE
             updates = math.ceil(num_sentences / (self.batch_size or values["batch_size"]))
             least = SMALL_UPDATES // 2 if epochs else SMALL_UPDATES

@@ -119,6 +119,7 @@ def slices(corpus: Corpus, predicted: Sequence[Sequence[str]], train: Corpus | N
     read = {s.words for s in train} if train else set()
     families: dict[str, Callable[[tuple[str, ...], Entity], str]] = {
         "words of the entity": lambda words, e: _bin(e.end - e.start, (1, 2, 3)),
+        "place in the sentence": lambda words, e: _bin(e.start + 1, (5, 10, 20, 40)),
         "words of the sentence": lambda words, e: _bin(len(words), (5, 10, 20, 40)),
         "letters": _letters,
     }

@@ -151,8 +151,7 @@ class DataConfig:
         repairs = " ".join(self.repair)
         gold = self.data == "gold" and self.repair
         _check(not gold, "repair", "left out with --data gold, which has no cheap labels", repairs)
-        alone = len(self.repair) == 1 or "none" not in self.repair
-        _check(alone, "repair", "none, or others without it", repairs)
+        _check_repairs(self.repair)
         number = self.unlabelled
         _check(number is None or number >= 0, "unlabelled", "0 or more", number)
 
@@ -173,6 +172,13 @@ class DataConfig:
     def expert_amount(self) -> str | None:
         """--expert, or what it stands for when it is not given; None: every expert sentence."""
         return self.expert or ("12%" if self.data == "mixed" else None)
+
+
+def _check_repairs(repairs: Sequence[str]) -> None:
+    wrong = [name for name in repairs if name not in REPAIRS]
+    _check(not wrong, "repair", f"some of {', '.join(REPAIRS)}", " ".join(wrong))
+    alone = len(repairs) == 1 or "none" not in repairs
+    _check(alone, "repair", "none, or others without it", " ".join(repairs))
 
 
 def parse_amount(text: str, *, flag: str) -> float | int:
@@ -459,6 +465,33 @@ class TableConfig:
     """What is tabulated."""
 
     repo: str = option("models", "folder that holds the revisions, or their records alone")
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Whose cheap labels are looked at, and beside which expert ones."""
+
+    corpus: str = option(
+        "sample", "folder with llm.txt (and llm.NAME.txt) and, for experts, train.txt; or sample"
+    )
+    expert: str | None = option(
+        None,
+        "how many of the sentences that have both labels are compared, drawn by --seed: a share "
+        "(12%%) or a number (240). Default: all",
+    )
+    seed: int = option(0, "seed of that draw")
+    repair: tuple[str, ...] = option(
+        (), "what is mended first, as in train.py: inventory, well-formed, form", REPAIRS
+    )
+    plots: str | None = option(
+        None, "write pictures as PNG to this folder, which is made where it is not there"
+    )
+
+    def __post_init__(self) -> None:
+        if self.expert is not None:
+            parse_amount(self.expert, flag="expert")
+        _check(0 <= self.seed < 2**32, "seed", "at least 0 and below 2^32", self.seed)
+        _check_repairs(self.repair)
 
 
 @dataclass(frozen=True)

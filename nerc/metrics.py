@@ -74,8 +74,8 @@ def report(
             f"the model's loss on {corpus[0].origin} and what follows is {-likelihood}: its "
             f"weights are broken; if they were trained just now, lower --lr or set --clip"
         )
-    names = sorted(tags.types_of(word_tags), key=_conll_order)
-    scores, micro, support = _seqeval(gold, predicted, names)
+    names = tags.ordered(tags.types_of(word_tags))
+    scores, micro, support = entity_scores(gold, predicted, names)
     in_file = sum(len(tags.entities(labels)) for labels in gold)
     if support != in_file:
         raise RuntimeError(f"{in_file} entities in the corpus, but {support} were scored")
@@ -93,12 +93,7 @@ def report(
     )
 
 
-def _conll_order(name: str) -> tuple[bool, int, str]:
-    known = name in tags.CONLL_TYPES
-    return not known, tags.CONLL_TYPES.index(name) if known else 0, name
-
-
-def _seqeval(
+def entity_scores(
     gold: list[list[str]], predicted: list[list[str]], names: Sequence[str]
 ) -> tuple[dict[str, TypeScores], tuple[float, float, float], int]:
     """seqeval's scores per type and micro (precision, recall, F1), and the support of all types."""

@@ -118,6 +118,35 @@ def confusion(counts: Mapping[tuple[str, str], int], types: Sequence[str]) -> di
     return both(draw, size=(side + 0.4, side))
 
 
+def line(points: Mapping[int, float], x: str, y: str) -> dict[str, bytes]:
+    """A curve through points, whose axes are called x and y."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot(list(points), list(points.values()), color=_COLOURS[0])
+        axes.set(xlabel=x, ylabel=y)
+        axes.set_ylim(bottom=0)
+
+    return both(draw, size=(5.2, 3.2))
+
+
+def bars(figures: Mapping[str, Sequence[float]], names: Sequence[str]) -> dict[str, bytes]:
+    """Several figures, as shares, of each thing; names are theirs."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        width = 0.8 / len(names)
+        for i, name in enumerate(names):
+            places = np.arange(len(figures)) + (i - (len(names) - 1) / 2) * width
+            heights = [values[i] for values in figures.values()]
+            axes.bar(places, heights, width, color=_COLOURS[i], label=name)
+        axes.set_xticks(range(len(figures)), list(figures))
+        axes.set_ylim(0, 1)
+        _legend(axes, len(names))
+
+    return both(draw, size=(max(4.0, 0.9 * len(figures)), 3.2))
+
+
 def learning_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, bytes]:
     """Validation F1 and loss by epoch, from the epochs of each run.json."""
 

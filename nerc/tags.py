@@ -35,8 +35,13 @@ def inventory(types: Iterable[str]) -> tuple[str, ...]:
     types = set(types)
     if types <= set(CONLL_TYPES):
         types = set(CONLL_TYPES)
-    ordered = [t for t in CONLL_TYPES if t in types] + sorted(types - set(CONLL_TYPES))
-    return ("O", *(f"{prefix}-{t}" for t in ordered for prefix in "BI"), *SPECIAL_TAGS)
+    return ("O", *(f"{prefix}-{t}" for t in ordered(types) for prefix in "BI"), *SPECIAL_TAGS)
+
+
+def ordered(types: Iterable[str]) -> list[str]:
+    """CoNLL-2003's types in its order, then the others by name."""
+    types = set(types)
+    return [t for t in CONLL_TYPES if t in types] + sorted(types - set(CONLL_TYPES))
 
 
 def types_of(tags: Iterable[str]) -> set[str]:

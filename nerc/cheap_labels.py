@@ -1,0 +1,217 @@
+"""What cheap labels are worth: an audit of a corpus's llm.txt.
+
+python -m nerc.cheap_labels audit --corpus DIR                all experts of train.txt
+python -m nerc.cheap_labels audit --corpus DIR --expert 50 --plots audit
+python -m nerc.cheap_labels audit --corpus sample --repair well-formed form
+
+What needs expert labels is judged on the sentences that have both; the rest is said of all.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+from nerc.config import AuditConfig, run_action
+
+PROGRAM = "python -m nerc.cheap_labels"
+SEVERAL = 2  # times that the same words must be labelled before their labels are compared
+
+
+def audit(config: AuditConfig) -> None:
+    """What cheap labels look like and, where experts labelled the same sentences, what is wrong."""
+    from nerc import analysis, data, files, findings, labels, pictures, reports
+
+    written = data.load_as_written(config.corpus)
+    cheap = labels.repaired(written, [r for r in config.repair if r != "none"])
+    for remark in cheap.remarks:
+        print(remark)
+    print(f"\n{reports.markdown(by_themselves(written, cheap))}")
+    print(f"\n{reports.markdown(by_form(cheap))}")
+    try:
+        expert = data.load(config.corpus, "train")
+    except data.MissingSplit:
+        expert = None
+    gold, own = both(expert, cheap, config) if expert is not None else ((), ())
+    drawn: dict[str, Any] = {"places": ("", pictures.line(*places(cheap)))}
+    if not len(gold):
+        print("\nno sentence has an expert's label, too: how many of these are right is not known")
+    else:
+        found = analysis.errors(gold, own)
+        scores = scores_by_type(gold, own)
+        types = [row[0] for row in scores[2:]]
+        print(f"\n{len(gold):,} of these sentences have an expert's label, too\n")
+        tables = scores, kinds(found), confusion(found, types), parts(gold, own, written)
+        tables += (by_repair(expert, written, config),)
+        print("\n\n".join(reports.markdown(table) for table in tables))
+        figures = {row[0]: [float(x) for x in row[2:]] for row in scores[1:]}
+        drawn["scores"] = "", pictures.bars(figures, scores[0][2:])
+        drawn["confusion"] = "", pictures.confusion(found.confusion, types)
+    if config.plots:
+        folder = Path(config.plots)
+        files.check_folder(folder, "--plots")
+        findings.write_plots(folder, drawn)
+        print(f"\npictures are in {folder}")
+
+
+# ------------------------------------------------------------ without expert labels
+
+
+def by_themselves(written, cheap) -> list[list[str]]:
+    """What can be said of cheap labels alone."""
+    from nerc import tags
+
+    sentences = list(cheap)
+    found = [tags.entities(s.tags) for s in sentences]
+    counts = Counter(entity.type for own in found for entity in own)
+    inside = sum(e.end - e.start for own in found for e in own)
+    orphans = [tags.num_orphans(s.tags) for s in written]
+    unlabelled = sum(t in tags.SPECIAL_TAGS for s in sentences for t in s.tags)
+    agreed, repeated = consistency(sentences, found)
+    num_words = cheap.num_words
+    rows = [["", "number", "share"]]
+    rows.append(["sentences", f"{len(sentences):,}", ""])
+    rows.append(["words", f"{num_words:,}", ""])
+    rows.append(["words in entities", f"{inside:,}", _percent(inside, num_words)])
+    rows.append(["words without a label", f"{unlabelled:,}", _percent(unlabelled, num_words)])
+    rows += [
+        [f"entities: {type_}", f"{n:,}", _percent(n, counts.total())]
+        for type_, n in counts.most_common()
+    ]
+    ill = sum(map(bool, orphans))
+    rows.append(["tags that go on with nothing", f"{sum(orphans):,}", ""])
+    rows.append(["sentences with such tags", f"{ill:,}", _percent(ill, len(orphans))])
+    rows.append(
+        [
+            "entities whose words are labelled alike everywhere, of those found several times",
+            f"{agreed:,}",
+            _percent(agreed, repeated),
+        ]
+    )
+    return rows
+
+
+def consistency(sentences: Sequence, found: Sequence[Sequence]) -> tuple[int, int]:
+    """Of the entities whose words are one several times: those of their most frequent type, all."""
+    by_words: dict[tuple, Counter[str]] = {}
+    for sentence, own in zip(sentences, found, strict=True):
+        for e in own:
+            by_words.setdefault(sentence.words[e.start : e.end], Counter())[e.type] += 1
+    several = [counts for counts in by_words.values() if counts.total() >= SEVERAL]
+    return sum(max(c.values()) for c in several), sum(c.total() for c in several)
+
+
+def by_form(cheap, num: int = 12) -> list[list[str]]:
+    """The most frequent forms of words, and how often words of them are in entities."""
+    from nerc import labels
+
+    rates = labels.form_rates(list(cheap))
+    counts = Counter(labels.form(word) for sentence in cheap for word in sentence.words)
+    rows = [["Form of word", "words", "in entities", "likely"]]
+    rows.append(["all", f"{counts.total():,}", f"{100 * rates[None]:.1f} %", ""])
+    for form, n in counts.most_common(num):
+        likely = "yes" if labels.is_likely(form, rates) else "no"
+        shown = form.replace("|", "\\|")
+        rows.append([shown, f"{n:,}", f"{100 * rates.get(form, rates[None]):.1f} %", likely])
+    return rows
+
+
+# ------------------------------------------------------------ with expert labels
+
+
+def both(expert, cheap, config: AuditConfig) -> tuple[Any, list[list[str]]]:
+    """The expert's sentences that have cheap labels, and those labels; unlabelled words are O."""
+    from nerc import labels
+    from nerc.data import Corpus
+
+    gold = {sentence.words: sentence for sentence in expert}
+    pairs = [(gold[s.words], s.tags) for s in cheap if s.words in gold]
+    if config.expert is not None:
+        pairs = [pairs[i] for i in labels.draw(len(pairs), config.expert, config.seed)]
+    own = [[tag if tag[1:2] == "-" else "O" for tag in tags_] for _, tags_ in pairs]
+    return Corpus.of(sentence for sentence, _ in pairs), own
+
+
+def scores_by_type(gold, own) -> list[list[str]]:
+    """Precision, recall and F1 of all entities and of each type, as conlleval counts them."""
+    from nerc import metrics, tags
+
+    truth = [list(s.tags) for s in gold]
+    types = tags.ordered(tags.types_of(tag for row in (*truth, *own) for tag in row))
+    scores, micro, support = metrics.entity_scores(truth, own, types)
+    rows = [["Type", "in gold", "precision", "recall", "F1"]]
+    rows.append(["all", f"{support:,}", *(f"{x:.3f}" for x in micro)])
+    for name, (precision, recall, f1, number) in ((n, astuple(s)) for n, s in scores.items()):
+        rows.append([name, f"{number:,}", *(f"{x:.3f}" for x in (precision, recall, f1))])
+    return rows
+
+
+def kinds(found) -> list[list[str]]:
+    """How many entities are wrong in which way."""
+    return [["Entities", *found.kinds], ["", *(f"{n:,}" for n in found.kinds.values())]]
+
+
+def confusion(found, types: Sequence[str]) -> list[list[str]]:
+    """How often an expert's type (row) is which cheap one (column)."""
+    rows = [["gold \\ cheap", *types, "missed"]]
+    for gold in (*types, "-"):
+        label = "spurious" if gold == "-" else gold
+        rows.append([label, *(f"{found.confusion[gold, t]:,}" for t in (*types, "-"))])
+    return rows
+
+
+def parts(gold, own, written) -> list[list[str]]:
+    """Precision, recall and F1 by length, place, letters, and whether a scheme allows the tags."""
+    from nerc import analysis, tags
+
+    ill = {s.words for s in written if tags.num_orphans(s.tags)}
+    rows = [["Entities by", "in gold", "precision", "recall", "F1"]]
+    for part in analysis.slices(gold, own, None):
+        figures = (f"{x:.3f}" for x in (part.precision, part.recall, part.f1))
+        rows.append([f"{part.family}: {part.name}", f"{part.support:,}", *figures])
+    for name, inside in (("no", False), ("yes", True)):
+        which = [i for i, s in enumerate(gold) if (s.words in ill) == inside]
+        if which:
+            scores = scores_by_type(gold.select(which), [own[i] for i in which])
+            rows.append([f"sentence with tags that go on with nothing: {name}", *scores[1][1:]])
+    return rows
+
+
+def by_repair(expert, written, config: AuditConfig) -> list[list[str]]:
+    """F1 of what each repair leaves, where experts labelled it."""
+    from nerc import labels
+    from nerc.config import REPAIRS
+
+    rows = [["Repair", "entities in gold", "precision", "recall", "F1"]]
+    every = [r for r in REPAIRS if r != "none"]
+    for repairs in ((), *((r,) for r in every), every):
+        left = labels.repaired(written, repairs, expert.entity_types())
+        scores = scores_by_type(*both(expert, left, config))
+        rows.append([" ".join(repairs) or "none", *scores[1][1:]])
+    return rows
+
+
+def places(cheap, least: int = 20) -> tuple[dict[int, float], str, str]:
+    """Share of words in entities by their place in the sentence, and what the axes are."""
+    number: Counter[int] = Counter()
+    inside: Counter[int] = Counter()
+    for sentence in cheap:
+        for place, tag in enumerate(sentence.tags, start=1):
+            number[place] += 1
+            inside[place] += tag[1:2] == "-"
+    shares = {place: inside[place] / n for place, n in sorted(number.items()) if n >= least}
+    return shares, "place in the sentence", "share of words in entities"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def main(argv: list[str]) -> None:
+    run_action(argv, PROGRAM, __doc__, {"audit": (audit, AuditConfig)})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -61,7 +61,6 @@ def runs() -> Iterator[Run]:
     yield Run("without", "cheap labels", "whole", ablated, 1, {"PRETRAIN_EPOCHS": 0})
     yield Run("without", "unlabelled text", "whole", f"{ablated} --unlabelled 0", 1)
     yield Run("without", "the second teacher", "whole", ablated, 1, {"TEACHERS": 1})
-    yield Run("without", "the last round", "whole", ablated, 1, {"ROUNDS": 1})
     repair = "--repair well-formed form"
     yield Run("with", "repair", "whole", f"{ablated} {repair}", 1)
     for name, flags in (
@@ -73,6 +72,9 @@ def runs() -> Iterator[Run]:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["one"]:  # a run of do()
+        one(json.loads(sys.argv[2]), sys.argv[3:])
+        return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -109,11 +111,10 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     flags = [*run.flags.split(), "--keep", "last", "--seed", str(seed), "--revision", name]
     flags += ["--corpus", str(corpus), "--encoder", given.encoder, "--repo", str(work)]
     flags += ["--num-threads", given.num_threads, "--resume"]
-    set_constants = "".join(f"combining.{k} = {v!r}; " for k, v in run.constants.items())
-    code = f"import sys, train; from nerc import combining; {set_constants}train.main(sys.argv[1:])"
     print(f"{name}: {shlex.join(flags)}", flush=True)
     try:
-        subprocess.run([sys.executable, "-c", code, *flags], check=True, cwd=ROOT)
+        one = [sys.executable, __file__, "one", json.dumps(run.constants), *flags]
+        subprocess.run(one, check=True, cwd=ROOT)
     finally:
         begun.unlink()
     metrics = json.loads((work / name / "metrics.json").read_text(encoding="utf-8"))["test"]
@@ -132,6 +133,32 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     with FileLock(work / "lock"), RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
     shutil.rmtree(work / name)
+
+
+def one(constants: dict[str, Any], flags: list[str]) -> None:
+    """train.py, which also judges on the test split what every stage gives."""
+    sys.path.insert(0, str(ROOT))
+    import train
+    from nerc import combining, prediction, runs
+
+    for name, value in constants.items():
+        setattr(combining, name, value)
+    train_stage, train_all = combining.Bench._train, runs.train
+
+    def watched(start, *args):
+        def judged_stage(bench, *args):
+            weights = train_stage(bench, *args)
+            if bench.model.evidence is None:
+                test = start.corpora["test"], start.encoded["test"]
+                report = prediction.judge(bench.model, *test, bf16=bench.bf16).report
+                bench.stages[-1]["test_f1"] = report.f1
+            return weights
+
+        combining.Bench._train = judged_stage
+        return train_all(start, *args)
+
+    runs.train = watched
+    train.main(flags)
 
 
 def make_corpus(folder: Path, corpus: Path, pool: str) -> Path:

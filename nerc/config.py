@@ -110,8 +110,9 @@ class DataConfig:
     corpus: str = option(
         "conll2003",
         "which text: conll2003 (from the Hub), sample or sample:SENTENCES (built in, needs no "
-        "network), a folder with train.txt valid.txt test.txt and, for cheap labels, llm.txt in "
-        "CoNLL columns, or the id USER/NAME of a data set on the Hub",
+        "network; sample:SENTENCES:missing has other errors in its cheap labels), a folder with "
+        "train.txt valid.txt test.txt and, for cheap labels, llm.txt (of more sources, "
+        "llm.NAME.txt) in CoNLL columns, or the id USER/NAME of a data set on the Hub",
     )
     combine: str | None = option(
         None,
@@ -303,7 +304,12 @@ class TrainConfig:
         check("num_threads", lambda v: 0 <= v <= MAX_THREADS, f"0 to {MAX_THREADS}")
 
     def resolved(
-        self, *, hidden_size: int, num_layers: int, num_sentences: int, epochs: int | None = None
+        self,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        num_sentences: int = SMALL,
+        epochs: int | None = None,
     ) -> "TrainConfig":
         """This configuration with the recipe's values in the place of None.
 

@@ -427,12 +427,14 @@ def _load_folder(folder: Path, split: str) -> Corpus:
 def _load_sample(corpus: str, split: str, *, as_written: bool = False) -> Corpus:
     if split == "unlabelled":
         raise MissingSplit(f"--corpus {corpus}: has no unlabelled sentences of its own")
-    _, colon, size = corpus.partition(":")
-    if colon and not (re.fullmatch("[0-9]{1,9}", size) and int(size) > 0):
+    match = re.fullmatch(r"sample(?::([0-9]{1,9}))?(:missing)?", corpus)
+    num = int(match[1] or SAMPLE_SENTENCES) if match else 0
+    if not num:
         raise InputError(
-            f"--corpus {corpus}: wanted sample or sample:SENTENCES, 1 to 999999999, as sample:1000"
+            f"--corpus {corpus}: wanted sample or sample:SENTENCES, 1 to 999999999, as "
+            f"sample:1000, or sample:1000:missing, whose cheap labels err in another way"
         )
-    num = int(size or SAMPLE_SENTENCES)
+    name = "llm-missing" if split == "llm" and match[2] else split
     if split in ("validation", "test"):
         num = max(1, round(num * SAMPLE_HELD_OUT))
     found = Corpus.of(
@@ -442,7 +444,7 @@ def _load_sample(corpus: str, split: str, *, as_written: bool = False) -> Corpus
             f"sample/{split}:{i}",
             document,
         )
-        for i, (words, labels, document) in enumerate(sample.generate(split, num))
+        for i, (words, labels, document) in enumerate(sample.generate(name, num))
     )
     if not len(found):
         raise InputError(f"--corpus {corpus}: too small to hold {split} sentences; ask for more")

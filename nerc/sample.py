@@ -14,7 +14,7 @@ from zlib import crc32
 
 from nerc.tags import CONLL_TYPES
 
-SPLITS = ("train", "validation", "test", "llm")
+SPLITS = ("train", "validation", "test", "llm", "llm-missing")
 
 # How hard the corpus is; TYPICAL_ENDINGS does most.
 AMBIGUOUS = 0.05  # share of prose in which a name's type shows in its document only, if at all
@@ -340,13 +340,25 @@ OWNERS = ("train",) * 6 + ("validation", "test")  # how the stems are shared out
 
 # The share of the training sentences that have such labels, by length: three lengths to an entry.
 LLM_COVERAGE = (0.21, 0.21, 0.19, 0.21, 0.19, 0.14, 0.1, 0.05, 0.035, 0.014, 0.004)
-LLM_LOST_AT_START = 0.23  # spurious entities per word outside names: 0.065 at the start, ...
-LLM_LOSES_COUNT = 0.07  # (at each word) ... 0.17 after ten words, 0.24 after twenty
 LLM_SPURIOUS = 0.33  # spurious entities per word outside names, once lost
 LLM_SPURIOUS_TYPES = (10, 18, 20, 52)  # PER, ORG, LOC, MISC: percent
 LLM_SPURIOUS_GROWS = 0.27  # chance of one word more
 LLM_ORPHANS = 0.18  # share of entities that begin with I-, once lost: 18 % of sentences have one
-LLM_MISSES = 0.02  # share of names that stay without a label
+
+
+class Noise(NamedTuple):
+    """How a source of cheap labels errs, beside the types that it muddles."""
+
+    lost_at_start: float  # spurious entities per word outside names: 0.065 at the start, ...
+    loses_count: float  # (at each word) ... 0.17 after ten words, 0.24 after twenty
+    misses: float  # share of names that stay without a label
+
+
+NOISES = {
+    "llm": Noise(lost_at_start=0.23, loses_count=0.07, misses=0.02),
+    # The other way round, as dictionaries and rules err: nothing spurious, and half is not found.
+    "llm-missing": Noise(lost_at_start=0.0, loses_count=0.0, misses=0.5),
+}
 LLM_SWALLOWS = 0.05  # share of names that take the next word in
 LLM_CUTS = {"PER": 0.05, "ORG": 0.7, "LOC": 0.1, "MISC": 0.6}  # of several words: cut in two
 LLM_READS = {  # the type given to a name that was found: PER, ORG, LOC, MISC in percent
@@ -607,12 +619,15 @@ def generate(split: str, size: int, seed: int = 0) -> Iterator[tuple[list[str], 
     train, validation and test have exactly size sentences, and a longer corpus begins with the
     shorter one. llm has those of the first size sentences of train that have LLM labels (about one
     in seven, seldom long ones), with these labels instead: many are wrong, some not valid IOB2.
+    llm-missing has the same sentences, in which names lack a label instead (see NOISES).
     """
     if split not in SPLITS:
         raise ValueError(f"the sample corpus has no split {split!r}, only {', '.join(SPLITS)}")
     if size < 1:
         raise ValueError(f"a sample corpus has at least 1 sentence, not {size}")
-    return _llm_labelled(size, seed) if split == "llm" else _gold_labelled(split, size, seed)
+    if split in NOISES:
+        return _llm_labelled(size, seed, NOISES[split])
+    return _gold_labelled(split, size, seed)
 
 
 def _gold_labelled(split: str, size: int, seed: int) -> Iterator[tuple[list[str], list[str], int]]:
@@ -624,13 +639,13 @@ def _gold_labelled(split: str, size: int, seed: int) -> Iterator[tuple[list[str]
         yield words, tags, document
 
 
-def _llm_labelled(size: int, seed: int) -> Iterator[tuple[list[str], list[str], int]]:
+def _llm_labelled(size: int, seed: int, noise: Noise) -> Iterator[tuple[list[str], list[str], int]]:
     current, random = None, None
     for (words, mentions), document in _numbered_sentences("train", size, seed):
         if document != current:
             current, random = document, Random(f"{seed} llm {document}")
         if random.random() < LLM_COVERAGE[min(len(words) // 3, len(LLM_COVERAGE) - 1)]:
-            yield words, _llm_tags(len(words), mentions, random), document
+            yield words, _llm_tags(len(words), mentions, noise, random), document
 
 
 def _numbered_sentences(split: str, size: int, seed: int) -> Iterator[tuple[Sentence, int]]:
@@ -642,17 +657,18 @@ def _numbered_sentences(split: str, size: int, seed: int) -> Iterator[tuple[Sent
     return islice(endless, size)
 
 
-def _llm_tags(num_words: int, mentions: list[Mention], random: Random) -> list[str]:
+def _llm_tags(num_words: int, mentions: list[Mention], noise: Noise, random: Random) -> list[str]:
     """Label as the LLM did: nearly every name found, types muddled, and ever more sprinkled."""
     tags = ["O"] * num_words
-    is_lost = random.random() < LLM_LOST_AT_START
+    is_lost = random.random() < noise.lost_at_start
     position = 0
     for start, end, kind in [*mentions, (num_words, num_words, "")]:
         while position < start:
-            is_lost = is_lost or random.random() < LLM_LOSES_COUNT
+            is_lost = is_lost or random.random() < noise.loses_count
             position += _sprinkle(tags, position, start, random) if is_lost else 1
         if kind:
-            position = _read_name(tags, start, end, kind, is_lost, random)
+            misses = random.random() < noise.misses
+            position = end if misses else _read_name(tags, start, end, kind, is_lost, random)
     return tags
 
 
@@ -671,8 +687,6 @@ def _read_name(
     tags: list[str], start: int, end: int, kind: str, is_lost: bool, random: Random
 ) -> int:
     """Write what the LLM makes of a name; return the word to go on with."""
-    if random.random() < LLM_MISSES:
-        return end
     reads = _llm_reads()[kind]
     cuts = LLM_CUTS[_kinds()[kind].type]
     cut = start + int((end - start) * random.random()) if random.random() < cuts else start

@@ -4,7 +4,7 @@ import datasets
 import pytest
 
 from nerc import data, tags
-from nerc.config import DataConfig, InputError
+from nerc.config import InputError
 from nerc.data import Corpus, Sentence
 
 
@@ -195,40 +195,6 @@ def write(folder, **files):
     for name, text in files.items():
         (folder / f"{name}.txt").write_text(text)
     return str(folder)
-
-
-@pytest.fixture
-def three(tmp_path):
-    """Three expert sentences; a and b have LLM labels, a twice."""
-    train = "a B-PER\n\nb B-PER\n\nc B-PER\n"
-    return write(tmp_path, train=train, llm="a B-LOC\n\nb B-LOC\n\na B-ORG\n")
-
-
-def test_experts_replace_every_llm_label_of_their_sentences(three):
-    config = DataConfig(data="mixed", expert="3", corpus=three)
-    assert [s.tags for s in data.training_corpus(config, 0)] == [("B-PER",)] * 3
-
-
-def test_sentences_that_no_expert_labelled_keep_the_llm_label(three):
-    for seed in range(5):
-        corpus = data.training_corpus(DataConfig(data="mixed", expert="1", corpus=three), seed)
-        expert, *cheap = corpus
-        wanted = [s for s in (("a",), ("b",), ("a",)) if s != expert.words]
-        assert expert.tags == ("B-PER",) and [s.words for s in cheap] == wanted
-
-
-def test_the_experts_are_drawn_by_seed_and_by_share(folder):
-    def draw(expert, seed, labels="gold"):
-        config = DataConfig(data=labels, expert=expert, corpus=str(folder))
-        return [s.origin for s in data.training_corpus(config, seed)]
-
-    assert draw("10", 1) == draw("10", 1) != draw("10", 2)
-    assert len(set(draw("10", 1))) == 10
-    assert len(draw("12%", 1)) == 8  # of 70
-    assert len(draw("100%", 1)) == len(draw(None, 1)) == 70
-    assert DataConfig(data="mixed").expert_amount == "12%"
-    with pytest.raises(InputError, match="only 70 expert sentences"):
-        draw("71", 1)
 
 
 def test_a_tag_outside_the_inventory_says_where(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nerc.config import (
+    AuditConfig,
     DataConfig,
     EvaluateConfig,
     ListConfig,
@@ -27,9 +28,10 @@ ROOT = Path(__file__).parents[1]
 # A module may import those before it.
 ORDER = [
     *("config", "tags", "text", "sample", "files", "records", "machine", "launch", "layers", "hub"),
-    *("data", "encoding", "model", "calibration", "metrics", "prediction", "pipeline"),
-    *("checkpoints", "graphs", "training", "comparison", "analysis"),
+    *("data", "labels", "encoding", "model", "calibration", "metrics", "prediction", "pipeline"),
+    *("checkpoints", "graphs", "training", "combining", "comparison", "analysis"),
     *("reports", "page", "card", "revisions", "runs", "pictures", "findings", "predict"),
+    "cheap_labels",
 ]
 MODULES = sorted(path.stem for path in (ROOT / "nerc").glob("*.py") if path.stem != "__init__")
 FLAGS = {
@@ -40,9 +42,10 @@ FLAGS = {
     "-m nerc.revisions push": (PushConfig,),
     "-m nerc.revisions pull": (PullConfig,),
     "-m nerc.reports table": (TableConfig,),
+    "-m nerc.cheap_labels audit": (AuditConfig,),
 }
 SCRIPTS = ["train.py", "evaluate.py"]
-PROGRAMS = ["predict", "revisions", "reports"]  # python -m nerc.NAME
+PROGRAMS = ["predict", "revisions", "reports", "cheap_labels"]  # python -m nerc.NAME
 
 
 def imports(path: Path) -> set[str]:
@@ -119,7 +122,12 @@ def test_the_readmes_commands_have_the_flags_that_they_use():
 
 
 @pytest.mark.parametrize(
-    "command", ["-m nerc.reports table --repo experiments/results", "experiments/raw_text.py"]
+    "command",
+    [
+        "-m nerc.reports table --repo experiments/results",
+        "experiments/raw_text.py",
+        "experiments/cheap_labels.py table",
+    ],
 )
 def test_the_readmes_tables_are_those_of_the_records(command):
     command = [sys.executable, *command.split()]

@@ -1,0 +1,212 @@
+"""Arms: what each learns from, soft labels, and stages that are exact however they are launched."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import TORCHRUN, refused, small
+from safetensors.torch import load_file
+
+import train
+from nerc import combining, data, encoding, prediction, training
+from nerc.combining import Material
+from nerc.config import COMBINATIONS, TrainConfig
+
+ROOT = Path(__file__).parents[1]
+MIXED = "--data mixed --expert 20 --precision float32 --dropout 0".split()
+
+
+def material(encoded, expert=(0, 1), cheap=(2, 3, 4), unlabelled=()) -> Material:
+    kinds = (np.array(kind, dtype=np.int64) for kind in (expert, cheap, unlabelled))
+    return Material(encoded, *kinds, num_labels=12, cheap_too=np.array([], dtype=np.int64))
+
+
+@pytest.fixture
+def encoded(model, tokenizer, folder):
+    return encoding.encode_for(model, tokenizer, data.load(str(folder), "train"))
+
+
+def losses(model, encoded, sentences) -> torch.Tensor:
+    batch = encoding.collate(encoded, np.array(sentences), multiple=8)
+    return training._summed_losses(model, batch, bf16=False)[: len(sentences)]
+
+
+def test_there_is_an_arm_for_every_combination():
+    assert tuple(combining.ARMS) == COMBINATIONS
+
+
+def test_labels_as_targets_are_the_same_loss_and_gradient(model, encoded):
+    soft = replace(encoded, targets=combining.hard(material(encoded)))
+    gradients = []
+    for each in (encoded, soft):
+        model.zero_grad()
+        losses(model, each, [3, 5, 2]).sum().backward()
+        gradients.append(model.classifier.weight.grad.clone())
+    assert torch.allclose(losses(model, encoded, [3, 5, 2]), losses(model, soft, [3, 5, 2]))
+    assert torch.allclose(*gradients, atol=1e-5) and gradients[0].abs().max() > 0.01
+    assert soft.num_labelled().tolist() == encoded.num_labelled().tolist()
+
+
+def test_a_words_loss_is_that_of_its_labels_by_their_weights(model, encoded):
+    words = encoded.words_of(np.array([3]))
+    one, two = (replace(encoded, labels=np.full_like(encoded.labels, k)) for k in (1, 4))
+    targets = np.zeros((len(encoded.labels), 12), dtype=np.float32)
+    targets[words, 1], targets[words, 4] = 0.5, 1.5
+    mixed = replace(encoded, targets=targets)
+    wanted = 0.5 * losses(model, one, [3]) + 1.5 * losses(model, two, [3])
+    assert torch.allclose(losses(model, mixed, [3]), wanted)
+    assert mixed.num_labelled()[3] == 2 * len(words) and mixed.num_labelled()[4] == 0
+    assert losses(model, mixed, [4]).item() == 0
+
+
+def test_words_of_sentences_stand_one_after_the_other(encoded):
+    offsets = encoded.sentence_offsets
+    wanted = [i for s in (5, 0, 5) for i in range(offsets[s], offsets[s + 1])]
+    assert encoded.words_of(np.array([5, 0, 5])).tolist() == wanted
+
+
+def test_chosen_sentences_are_predicted_as_among_all(model, encoded):
+    every, chosen = prediction.predict(model, encoded), np.array([9, 2, 30])
+    for i, rows in zip(chosen, prediction.predict(model, encoded, chosen), strict=True):
+        assert np.allclose(rows, every[i], atol=1e-5)
+
+
+def test_a_training_takes_the_sentences_that_are_listed_as_often_as_they_are(model, encoded):
+    listed = np.array([3, 3, 8, 3, 9])
+    trained = training.Training(
+        model,
+        encoded,
+        TrainConfig(recipe="strong", epochs=2, batch_size=2).resolved(hidden_size=32, num_layers=2),
+        Accelerator(),
+        bf16=False,
+        log=lambda *_: None,
+        origin=str,
+        started=time.perf_counter(),
+        sentences=listed,
+    )
+    updates = trained._rest_of_epoch()
+    assert sorted(np.concatenate(updates)) == sorted(listed) and trained.num_updates == 2 * 3
+
+
+def test_experts_are_repeated_until_they_are_a_share():
+    expert, others = np.arange(10), np.arange(10, 100)
+    found = combining.with_experts(expert, others, 0.25)
+    assert np.isin(found, expert).mean() == pytest.approx(0.25) and set(found) == set(range(100))
+    assert set(combining.with_experts(np.arange(80), others, 0.25)) == {*range(100)}
+    assert combining.with_experts(np.array([]), others, 0.25).tolist() == others.tolist()
+
+
+def test_rounds_read_other_text_while_there_is_some(encoded, monkeypatch):
+    monkeypatch.setattr(combining, "READ", 3)
+    found = material(encoded, unlabelled=range(10, 16))
+    parts = [combining._readers_sentences(found, k).tolist() for k in range(3)]
+    assert parts == [[2, 3, 4, 10, 11, 12], [2, 3, 4, 13, 14, 15], parts[0]]
+    few = material(encoded, unlabelled=(10, 11))
+    assert sorted(combining._readers_sentences(few, 1)) == [2, 3, 4, 10, 11]
+
+
+# ------------------------------------------------------------ whole runs
+
+
+def run(repo, folder, encoder, *flags) -> dict:
+    train.main([*small(folder, encoder), *MIXED, "--repo", str(repo), *flags])
+    (place,) = repo.glob("model_mixed*")
+    return json.loads((place / "run.json").read_text())
+
+
+def weights(repo) -> dict[str, torch.Tensor]:
+    return load_file(repo / "model_mixed_20_sentences/model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder, encoder, tmp_path_factory):
+    """A store with a run of selftrain that nothing disturbed."""
+    repo = tmp_path_factory.mktemp("undisturbed") / "models"
+    run(repo, folder, encoder)
+    return repo
+
+
+STAGES = {
+    "concat": [],
+    "replace": [],
+    "weighted": [],
+    "pretrain": ["cheap labels"],
+    "filter": ["without fold 1", "without fold 2", "without fold 3"],
+    "corrector": ["cheap labels", "corrector"],
+}
+
+
+@pytest.mark.parametrize("arm", STAGES)
+def test_every_arm_keeps_a_revision(folder, encoder, tmp_path, arm):
+    found = run(tmp_path, folder, encoder, "--combine", arm, "--epochs", "1", "--keep", "last")
+    assert [stage["name"] for stage in found["stages"]] == STAGES[arm]
+    assert found["config"]["combine"] == arm and found["config"]["unlabelled"] == 0
+    assert "evidence.weight" not in weights(tmp_path)
+
+
+def test_selftrain_is_the_default_of_strong(undisturbed):
+    found = json.loads((undisturbed / "model_mixed_20_sentences/run.json").read_text())
+    assert found["config"]["combine"] == "selftrain"
+    assert [stage["name"] for stage in found["stages"]] == [
+        *("cheap labels", "teacher 1", "cheap labels, again 1", "teacher 2", "student 1"),
+    ]
+    assert all(stage["updates"] > 0 and stage["loss"] > 0 for stage in found["stages"])
+
+
+@pytest.mark.parametrize("stage", [1, 3, 5])
+def test_a_run_killed_in_a_stage_ends_as_the_undisturbed_one(
+    undisturbed, folder, encoder, tmp_path, capsys, stage
+):
+    record = json.loads((undisturbed / "model_mixed_20_sentences/run.json").read_text())
+    reached = sum(s["updates"] for s in record["stages"][:stage]) + 2
+    flags = [*small(folder, encoder), *MIXED, "--repo", str(tmp_path), "--checkpoint-every", "1"]
+    program = [sys.executable, "train.py", *flags]
+    process = subprocess.Popen(program, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+    place = tmp_path / ".checkpoints/model_mixed_20_sentences"
+    while not any(int(p.stem[7:]) >= reached for p in place.glob("update_*")):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    train.main([*flags, "--resume"])
+    out = capsys.readouterr().out
+    assert "goes on after update" in out
+    assert "cheap labels: " not in out  # which is not done again
+    again, wanted = weights(tmp_path), weights(undisturbed)
+    assert all(again[name].equal(wanted[name]) for name in wanted)
+
+
+def test_two_processes_make_what_one_makes(undisturbed, folder, encoder, tmp_path):
+    flags = [*small(folder, encoder), *MIXED, "--repo", str(tmp_path)]
+    done = subprocess.run(
+        [*TORCHRUN, "2", "train.py", *flags], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found, wanted = weights(tmp_path), weights(undisturbed)
+    assert max((found[name] - wanted[name]).abs().max() for name in wanted) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ("--data gold --combine filter", "--combine must be left out but for --data mixed"),
+        ("--data llm --combine concat", "--combine must be left out but for --data mixed"),
+        ("--data gold --repair form", "--repair must be left out with --data gold"),
+        ("--data llm --repair form none", "--repair must be none, or others without it"),
+        ("--data llm --repair capitals", "--repair must be some of inventory, well-formed, form"),
+        ("--data mixed --combine concat --unlabelled 3", "left out but for --combine selftrain"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(flags, message, tmp_path, capsys):
+    line = [*flags.split(), "--corpus", "sample:60", "--repo", tmp_path]
+    assert message in refused(train, capsys, *line)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,163 @@
+"""Whose labels: the draw of experts, what gives way to them, what is mended in cheap labels."""
+
+import pytest
+
+from nerc import data, labels, tags
+from nerc.config import DataConfig, InputError
+
+
+def write(folder, **files) -> str:
+    for name, text in files.items():
+        (folder / f"{name}.txt").write_text(text)
+    return str(folder)
+
+
+def corpus(config: DataConfig, seed: int = 0, recipe: str = "strong"):
+    return labels.training_corpus(config.resolved(recipe), seed)
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Three expert sentences; a and b have LLM labels, a twice."""
+    train = "a B-PER\n\nb B-PER\n\nc B-PER\n"
+    return write(tmp_path, train=train, llm="a B-LOC\n\nb B-LOC\n\na B-ORG\n")
+
+
+def test_experts_replace_every_llm_label_of_their_sentences(three):
+    config = DataConfig(data="mixed", expert="3", corpus=three, combine="replace")
+    found = corpus(config)
+    assert [s.tags for s in found.corpus] == [("B-PER",)] * 3
+    assert (found.expert, found.cheap) == (3, 0)
+
+
+def test_concat_keeps_both_labels_of_a_sentence(three):
+    config = DataConfig(data="mixed", expert="3", corpus=three)
+    found = corpus(config, recipe="paper")
+    assert [s.tags[0] for s in found.corpus] == ["B-PER"] * 3 + ["B-LOC", "B-LOC", "B-ORG"]
+    assert [len(places) for places in found.places()] == [3, 3, 0]
+
+
+def test_sentences_that_no_expert_labelled_keep_the_llm_label(three):
+    for seed in range(5):
+        config = DataConfig(data="mixed", expert="1", corpus=three, combine="replace")
+        expert, *cheap = corpus(config, seed).corpus
+        wanted = [s for s in (("a",), ("b",), ("a",)) if s != expert.words]
+        assert expert.tags == ("B-PER",) and [s.words for s in cheap] == wanted
+
+
+def test_the_experts_are_drawn_by_seed_and_by_share(folder):
+    def draw(expert, seed, labels="gold"):
+        config = DataConfig(data=labels, expert=expert, corpus=str(folder))
+        return [s.origin for s in corpus(config, seed).corpus]
+
+    assert draw("10", 1) == draw("10", 1) != draw("10", 2)
+    assert len(set(draw("10", 1))) == 10
+    assert len(draw("12%", 1)) == 8  # of 70
+    assert len(draw("100%", 1)) == len(draw(None, 1)) == 70
+    assert DataConfig(data="mixed").expert_amount == "12%"
+    with pytest.raises(InputError, match="only 70 expert sentences"):
+        draw("71", 1)
+
+
+def test_unlabelled_sentences_are_those_of_which_nothing_else_is_known(tmp_path):
+    folder = write(
+        tmp_path,
+        train="a B-PER\n\nb B-PER\n\nc B-PER\n\nc O\n\nd O\n",
+        llm="a B-LOC\n",
+        unlabelled="-DOCSTART-\n\ne\nf\n\nd\n\n",
+    )
+    config = DataConfig(data="mixed", expert="1", corpus=folder)
+    found = corpus(config, seed=1)
+    rows = list(found.corpus)
+    expert, cheap, unlabelled = ([rows[i] for i in places] for places in found.places())
+    assert len(expert) == 1 and all(s.tags is None for s in unlabelled)
+    known = {s.words for s in (*expert, *cheap)}
+    assert {s.words for s in unlabelled} == {(w,) for w in "abcd"} - known | {("e", "f")}
+    assert len(unlabelled) == len({s.words for s in unlabelled})
+    some = corpus(DataConfig(data="mixed", expert="1", corpus=folder, unlabelled=2), seed=1)
+    assert len(some.places()[2]) == 2
+
+
+def test_several_sources_are_read_one_after_the_other(tmp_path):
+    folder = write(tmp_path, train="a O\n", **{"llm": "a B-PER\n", "llm.b": "a B-LOC\nx O\n"})
+    found = corpus(DataConfig(data="llm", corpus=folder, repair=("none",)))
+    assert [s.tags for s in found.corpus] == [("B-PER",), ("B-LOC", "O")]
+    assert [s.origin for s in found.corpus] == ["llm.txt:1", "llm.b.txt:1"]
+
+
+# ------------------------------------------------------------ repair
+
+
+def mended(tmp_path, text: str, *repairs: str, known=frozenset()):
+    folder = write(tmp_path, llm=text)
+    return labels.repaired(data.load_as_written(folder), repairs, known)
+
+
+ILL = "a B-PER\nb I-PER\n\nc O\nd I-LOC\n\ne B-ORG\nf I-LOC\n"
+
+
+def test_ill_formed_sentences_are_left_out_and_counted(tmp_path):
+    found = mended(tmp_path, ILL, "well-formed")
+    assert [s.words for s in found] == [("a", "b")]
+    assert "well-formed: 2 of 3 sentences" in found.remarks[-1]
+    assert found.entity_types() == {"PER", "LOC", "ORG"}  # a model may still have them all
+
+
+def test_in_iob1_an_inside_tag_begins_an_entity_and_is_no_error(tmp_path):
+    found = mended(tmp_path, "a I-PER\nb I-PER\n\nc O\nd I-LOC\nd B-LOC\n", "well-formed")
+    assert [s.tags for s in found] == [("B-PER", "I-PER"), ("O", "B-LOC", "B-LOC")]
+
+
+def test_without_repair_orphans_begin_entities(tmp_path):
+    found = mended(tmp_path, ILL)
+    assert [s.tags for s in found][1:] == [("O", "B-LOC"), ("B-ORG", "B-LOC")]
+
+
+def test_types_that_no_expert_knows_lose_their_label(tmp_path):
+    text = "a B-PER\nb B-DATE\nc I-DATE\nd O\n"
+    found = mended(tmp_path, text, "inventory", known=frozenset({"PER"}))
+    (sentence,) = found
+    assert sentence.tags == ("B-PER", "X", "X", "O") and found.entity_types() == {"PER"}
+    assert "inventory: 1 of 2 entities" in found.remarks[-1]
+
+
+def test_entities_of_an_unlikely_form_are_dropped(tmp_path):
+    names = "".join(f"Name{i} B-PER\nof I-PER\nOslo I-PER\nsaid O\n17 O\n\n" for i in range(20))
+    found = mended(tmp_path, names + "the B-MISC\n17 B-LOC\nOslo B-LOC\n", "form")
+    *rest, last = found
+    assert last.tags == ("B-MISC", "O", "B-LOC")  # small letters are often in names here
+    assert all(s.tags[:3] == ("B-PER", "I-PER", "I-PER") for s in rest)  # of is within a name
+
+
+@pytest.mark.parametrize("script", ["東京", "دبي", "ישראל"])
+def test_where_letters_have_no_case_form_drops_nothing(tmp_path, script):
+    text = f"{script} B-LOC\n{script} O\n{script} O\n{script} O\n\n" * 10
+    found = mended(tmp_path, text, "form")
+    assert found.tag_counts()["B-LOC"] == 10
+
+
+def test_form_is_made_of_runs():
+    words = ["McDonald", "U.S.", "1996-08-22", "don't", "東京", "A380", "--"]
+    assert [labels.form(w) for w in words] == ["XxXx", "X.X.", "d-d-d", "x'x", "a", "Xd", "-"]
+
+
+def test_a_repair_that_leaves_nothing_is_refused(tmp_path):
+    with pytest.raises(InputError, match="leaves no sentence"):
+        mended(tmp_path, "a O\nb I-PER\n\nc B-PER\nd B-LOC\ne I-PER\n", "well-formed")
+
+
+def test_the_llms_labels_of_conll2003_by_repair(conll2003):
+    """Label F1 against gold of the notes: 0.456 as they are, 0.535 of well-formed sentences."""
+    gold = {s.words: s.tags for s in data.load(str(conll2003), "train")}
+    written = data.load_as_written(str(conll2003))
+    assert sum(tags.num_orphans(s.tags) for s in written) == 590
+    f1 = {}
+    for repairs in ((), ("well-formed",), ("well-formed", "form")):
+        right = found = there = 0
+        for sentence in labels.repaired(written, repairs):
+            a, b = set(tags.entities(gold[sentence.words])), set(tags.entities(sentence.tags))
+            right, found, there = right + len(a & b), found + len(b), there + len(a)
+        f1[repairs] = 2 * right / (found + there)
+    assert f1[()] == pytest.approx(0.456, abs=1e-3)
+    assert f1["well-formed",] == pytest.approx(0.535, abs=1e-3)
+    assert f1["well-formed", "form"] > f1["well-formed",] + 0.03

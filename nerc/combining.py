@@ -372,6 +372,8 @@ def _self_trained(material: Material, bench: Bench) -> Last:
 
 def hard(material: Material) -> np.ndarray:
     """The labels as targets."""
+    if material.encoded.targets is not None:
+        return material.encoded.targets.copy()
     labels = material.encoded.labels
     targets = np.zeros((len(labels), material.num_labels), dtype=np.float32)
     known = np.flatnonzero(labels != NO_LABEL)

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +45,7 @@ _SCHEMA = pa.schema(
     }
 )
 _CHUNK = 10_000  # sentences per Arrow batch
+_SOFT = re.compile(r"(\S+?):([01](?:\.[0-9]*)?|\.[0-9]+)")  # a tag and its probability
 
 
 class MissingSplit(InputError):
@@ -71,6 +72,8 @@ class Corpus:
     remarks: tuple[str, ...] = ()
     # Types that the corpus may have where this is a part of it.
     types: frozenset[str] = frozenset()
+    # By origin of cheap sentences: of each word the probabilities of its tags, where there are any.
+    soft: Mapping[str, Sequence[Mapping[str, float] | None]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, sentences: Iterable[Sentence], remarks: Sequence[str] = ()) -> "Corpus":
@@ -101,12 +104,13 @@ class Corpus:
         """The sentences of parts, one after the other."""
         types = frozenset().union(*(part.entity_types() for part in parts))
         remarks = tuple(dict.fromkeys(remark for part in parts for remark in part.remarks))
-        return cls(pa.concat_tables([part.table for part in parts]), remarks, types)
+        soft = {origin: of_words for part in parts for origin, of_words in part.soft.items()}
+        return cls(pa.concat_tables([part.table for part in parts]), remarks, types, soft)
 
     def select(self, indices: Sequence[int]) -> "Corpus":
         """The sentences at indices, in that order."""
         rows = self.table.take(pa.array(indices, type=pa.int64()))
-        return Corpus(rows, self.remarks, self.entity_types())
+        return Corpus(rows, self.remarks, self.entity_types(), self.soft)
 
     def renamed(self, types: Mapping[str, str]) -> "Corpus":
         """The corpus with entity types called as types says; O: what is no entity then.
@@ -176,15 +180,17 @@ def read_conll(path: str | Path, *, cheap: bool = False, as_written: bool = Fals
     """Read a CoNLL file: a line a word, columns apart by tabs or spaces, word first, tag last.
 
     Blank lines end sentences, -DOCSTART- lines begin documents. With cheap, a word may carry one of
-    the special tags, which stand for no label. as_written leaves tags in the scheme they are in.
-    Raises InputError with file and line.
+    the special tags, which stand for no label, or IOB2 tags with probabilities, B-PER:0.7|O:0.2,
+    of which the likeliest is its tag (see Corpus.soft). as_written leaves tags in the scheme they
+    are in. Raises InputError with file and line.
     """
     path = Path(path)
     audit = _TagAudit(str(path), as_written=as_written)
-    corpus = Corpus.of(audit.to_iob2(_conll_sentences(path, cheap=cheap)))
+    soft: dict[str, list] | None = {} if cheap else None
+    corpus = Corpus.of(audit.to_iob2(_conll_sentences(path, soft)))
     if not len(corpus):
         raise InputError(f"{path}: no sentence in it, wanted lines 'word ... tag'")
-    return Corpus(corpus.table, audit.remarks())
+    return Corpus(corpus.table, audit.remarks(), soft=soft or {})
 
 
 def read_words(path: Path) -> Corpus:
@@ -205,11 +211,22 @@ def read_words(path: Path) -> Corpus:
     return Corpus.of(sentences)
 
 
-def _conll_sentences(path: Path, *, cheap: bool) -> Iterator[Sentence]:
-    """The sentences as they stand in the file, in whatever scheme its tags are."""
+def _conll_sentences(path: Path, soft: dict[str, list] | None) -> Iterator[Sentence]:
+    """The sentences as they stand in the file, in whatever scheme its tags are.
+
+    Of cheap labels, which soft is for, it gets the probabilities.
+    """
     words: list[str] = []
     labels: list[str] = []
+    of_words: list[dict[str, float] | None] = []
     document, first_line = 0, 0
+
+    def sentence() -> Sentence:
+        origin = f"{path.name}:{first_line}"
+        if any(of_words):
+            soft[origin] = of_words
+        return Sentence(tuple(words), tuple(labels), origin, document)
+
     for number, text in _lines(path):
         columns = text_columns(text)
         if columns and columns[0] != DOCSTART:
@@ -217,21 +234,39 @@ def _conll_sentences(path: Path, *, cheap: bool) -> Iterator[Sentence]:
                 raise InputError(
                     f"{path}:{number}: found one column, {columns[0]!r}, wanted 'word ... tag'"
                 )
-            if not (tags.is_tag(columns[-1]) or (cheap and columns[-1] in tags.SPECIAL_TAGS)):
+            tag, probabilities = columns[-1], None
+            if soft is not None and _SOFT.fullmatch(tag.partition("|")[0]):
+                probabilities = _probabilities(tag, f"{path}:{number}")
+                tag = max(probabilities, key=probabilities.get)
+            if not (tags.is_tag(tag) or (soft is not None and tag in tags.SPECIAL_TAGS)):
                 raise InputError(
-                    f"{path}:{number}: {columns[-1]!r} in the last column is no tag, wanted O or "
+                    f"{path}:{number}: {tag!r} in the last column is no tag, wanted O or "
                     f"a tag of IOB1, IOB2 or BIOES such as B-PER"
                 )
             first_line = first_line if words else number
             words.append(columns[0])
-            labels.append(columns[-1])
+            labels.append(tag)
+            of_words.append(probabilities)
             continue
         if words:
-            yield Sentence(tuple(words), tuple(labels), f"{path.name}:{first_line}", document)
-            words, labels = [], []
+            yield sentence()
+            words, labels, of_words = [], [], []
         document += bool(columns)
     if words:
-        yield Sentence(tuple(words), tuple(labels), f"{path.name}:{first_line}", document)
+        yield sentence()
+
+
+def _probabilities(cell: str, origin: str) -> dict[str, float]:
+    """B-PER:0.7|O:0.2 -> {"B-PER": 0.7, "O": 0.2}."""
+    matches = [_SOFT.fullmatch(part) for part in cell.split("|")]
+    found = {match[1]: float(match[2]) for match in matches if match}
+    ok = len(found) == len(matches) and 0 < sum(found.values()) <= 1 + 1e-6
+    if not ok or not all(re.fullmatch(r"O|[BI]-\S+", tag) for tag in found):
+        raise InputError(
+            f"{origin}: {cell!r} in the last column, wanted IOB2 tags, each once, with "
+            f"probabilities that are 1 together at most, such as B-PER:0.7|O:0.2"
+        )
+    return found
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -104,6 +104,29 @@ def draw(total: int, amount: str, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng([seed, 0]).permutation(total)[:number])
 
 
+def targets(corpus: Corpus, inventory: Sequence[str]) -> np.ndarray | None:
+    """Probabilities (words, labels), float32, where the cheap labels have any; else None.
+
+    A word whose tag was mended has that tag, by the weight of its probabilities together.
+    """
+    if not corpus.soft:
+        return None
+    ids = {tag: i for i, tag in enumerate(inventory)}
+    found = np.zeros((corpus.num_words, len(inventory)), dtype=np.float32)
+    word = 0
+    for sentence in corpus:
+        of_words = corpus.soft.get(sentence.origin) or [None] * len(sentence.words)
+        for tag, soft in zip(sentence.tags or of_words, of_words, strict=True):
+            if soft is not None and tag == max(soft, key=soft.get):
+                for each, probability in soft.items():
+                    if each in ids:
+                        found[word, ids[each]] = probability
+            elif tag is not None and tag not in tags.SPECIAL_TAGS:
+                found[word, ids[tag]] = sum(soft.values()) if soft else 1.0
+            word += 1
+    return found
+
+
 # ------------------------------------------------------------ repair
 
 
@@ -150,7 +173,7 @@ def repaired(
     if not sentences:
         raise InputError("--repair: leaves no sentence with cheap labels; leave well-formed out")
     types = written.entity_types() if not known_types or "inventory" not in repairs else known_types
-    return Corpus(Corpus.of(sentences).table, tuple(remarks), types)
+    return Corpus(Corpus.of(sentences).table, tuple(remarks), types, written.soft)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,8 @@ def prepare(
     arm = combining.ARMS[data.combine] if data.combine else combining.ALONE
     if data.data == "llm":
         arm = arm._replace(epochs=RECIPES[config.recipe].get("epochs_llm"))
+    if (soft := labels.targets(corpora["train"], tagger.config.inventory)) is not None:
+        encoded["train"] = replace(encoded["train"], targets=soft)
     ids = {tag: i for i, tag in enumerate(tagger.config.inventory)}
     ids |= dict.fromkeys(tags.SPECIAL_TAGS, encoding.NO_LABEL)
     material = Material(

@@ -67,7 +67,7 @@ def test_parts_of_a_family_add_up_to_all_entities():
     support = sum(len(tags.entities(s.tags)) for s in corpus)
     found = analysis.slices(corpus, predicted, train=corpus.select(range(50)))
     families = {s.family for s in found}
-    assert len(families) == 5
+    assert len(families) == 6
     for family in families:
         assert sum(s.support for s in found if s.family == family) == support
 

@@ -161,3 +161,41 @@ def test_the_llms_labels_of_conll2003_by_repair(conll2003):
     assert f1[()] == pytest.approx(0.456, abs=1e-3)
     assert f1["well-formed",] == pytest.approx(0.535, abs=1e-3)
     assert f1["well-formed", "form"] > f1["well-formed",] + 0.03
+
+
+# ------------------------------------------------------------ probabilities
+
+SOFT = "a B-PER:0.7|B-ORG:0.2\nb I-PER:.5\nc O\n\nd O:1\n"
+
+
+def test_probabilities_are_targets_and_the_likeliest_is_the_tag(tmp_path):
+    folder = write(tmp_path, train="x B-ORG\n", llm=SOFT)
+    found = corpus(DataConfig(data="mixed", expert="1", corpus=folder, combine="replace"))
+    assert [s.tags for s in found.corpus][1:] == [("B-PER", "I-PER", "O"), ("O",)]
+    inventory = tags.inventory(("PER", "ORG"))
+    rows = labels.targets(found.corpus, inventory)
+    wanted = [{"B-ORG": 1}, {"B-PER": 0.7, "B-ORG": 0.2}, {"I-PER": 0.5}, {"O": 1}, {"O": 1}]
+    for row, own in zip(rows, wanted, strict=True):
+        shown = {inventory[i]: pytest.approx(float(row[i])) for i in row.nonzero()[0]}
+        assert own == shown
+
+
+def test_a_mended_word_has_its_new_tag_by_the_weight_of_its_probabilities(tmp_path):
+    found = mended(tmp_path, SOFT, "inventory", known=frozenset({"ORG"}))
+    rows = labels.targets(found, tags.inventory(("ORG",)))
+    assert rows.sum(axis=1).tolist() == [0, 0, 1, 1]
+
+
+def test_without_probabilities_there_are_no_targets(tmp_path):
+    assert labels.targets(mended(tmp_path, ILL), tags.inventory(("PER",))) is None
+
+
+@pytest.mark.parametrize("cell", ["B-PER:0.7|B-PER:0.2", "B-PER:0.9|O:0.2", "S-PER:0.5", "O:0.5|x"])
+def test_bad_probabilities_say_where(tmp_path, cell):
+    with pytest.raises(InputError, match=r"llm.txt:2: .*wanted IOB2 tags, each once"):
+        data.load_as_written(write(tmp_path, llm=f"a O\nb {cell}\n"))
+
+
+def test_a_type_with_a_colon_is_a_type(tmp_path):
+    found = data.load_as_written(write(tmp_path, llm="a B-ns:thing\nb B-v:2x\n"))
+    assert found.tag_counts().keys() == {"B-ns:thing", "B-v:2x"}

@@ -26,15 +26,17 @@ def audit(config: AuditConfig) -> None:
 
     written = data.load_as_written(config.corpus)
     cheap = labels.repaired(written, [r for r in config.repair if r != "none"])
-    for remark in cheap.remarks:
-        print(remark)
-    print(f"\n{reports.markdown(by_themselves(written, cheap))}")
-    print(f"\n{reports.markdown(by_form(cheap))}")
     try:
         expert = data.load(config.corpus, "train")
     except data.MissingSplit:
         expert = None
     gold, own = both(expert, cheap, config) if expert is not None else ((), ())
+    if config.plots:
+        files.check_folder(Path(config.plots), "--plots")
+    for remark in cheap.remarks:
+        print(remark)
+    print(f"\n{reports.markdown(by_themselves(written, cheap))}")
+    print(f"\n{reports.markdown(by_form(cheap))}")
     drawn: dict[str, Any] = {"places": ("", pictures.line(*places(cheap)))}
     if not len(gold):
         print("\nno sentence has an expert's label, too: how many of these are right is not known")
@@ -50,10 +52,8 @@ def audit(config: AuditConfig) -> None:
         drawn["scores"] = "", pictures.bars(figures, scores[0][2:])
         drawn["confusion"] = "", pictures.confusion(found.confusion, types)
     if config.plots:
-        folder = Path(config.plots)
-        files.check_folder(folder, "--plots")
-        findings.write_plots(folder, drawn)
-        print(f"\npictures are in {folder}")
+        findings.write_plots(Path(config.plots), drawn)
+        print(f"\npictures are in {config.plots}")
 
 
 # ------------------------------------------------------------ without expert labels

@@ -287,20 +287,22 @@ def test_an_encoder_without_its_files_is_refused(folder, encoder, tmp_path, caps
     assert not (tmp_path / "models").exists()
 
 
-def test_a_hub_out_of_reach_is_said(tmp_path):
-    # A port where nothing listens, and no cache: as on a machine without a network.
+@pytest.fixture(scope="module", autouse=True)
+def without_a_hub(tmp_path_factory):
+    """A run on a machine without a network; it tries for half a minute, meanwhile others test."""
+    folder = tmp_path_factory.mktemp("without_a_hub")
+    # A port where nothing listens, and no cache.
     env = {
         "HF_ENDPOINT": "http://127.0.0.1:9",
         "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(tmp_path / "cache"),
+        "HF_HOME": str(folder / "cache"),
     }
-    models = tmp_path / "models"
-    done = run(sys.executable, "train.py", "--repo", str(models), **env)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert "lhoestq/conll2003: is no folder here, and the Hub cannot be reached" in done.stderr
-    assert "or sample, which needs no network" in done.stderr
-    assert not models.exists()
+    program = [sys.executable, "train.py", "--repo", str(folder / "models")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(program, cwd=ROOT, env=os.environ | env, **pipes)
+    yield process, folder / "models"
+    process.kill()
+    process.wait()
 
 
 def test_a_revision_that_is_not_there_is_refused(store, capsys):
@@ -373,4 +375,14 @@ def test_a_disk_that_fills_up_during_training_is_said(
     monkeypatch.setattr(revisions, "save", fill_and_save)
     message = refused(train, capsys, *small(folder, encoder), "--repo", models)
     assert "no room on the disk" in message
+    assert not models.exists()
+
+
+def test_a_hub_out_of_reach_is_said(without_a_hub):
+    process, models = without_a_hub
+    _, error = process.communicate()
+    assert process.returncode == 2, error
+    assert error.count("\n") == 1, error
+    assert "lhoestq/conll2003: is no folder here, and the Hub cannot be reached" in error
+    assert "or sample, which needs no network" in error
     assert not models.exists()

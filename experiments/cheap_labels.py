@@ -11,6 +11,7 @@ README's tables from the file.
 
 import argparse
 import json
+import re
 import shlex
 import shutil
 import statistics
@@ -31,12 +32,19 @@ MIXED = "--data mixed --recipe strong"
 GOLD = "--data gold --recipe strong"
 
 
+# What selftrain is, but for what follows a stage.
+STAGES = {
+    "teacher 1": "selftrain, one teacher alone",
+    "student 1": "selftrain, first student alone",
+}
+
+
 class Run(NamedTuple):
     """One training: its group and name in the tables, the pool of experts, and train.py's flags."""
 
     group: str
     name: str
-    pool: str  # whole: all training sentences; llm: those that have cheap labels, too
+    pool: str  # whole: all training sentences; llm: those that have cheap labels; or a --corpus
     flags: str
     seeds: int  # how many of --seeds it takes
     constants: dict[str, Any] = {}  # of nerc.combining, for what no flag says
@@ -57,6 +65,13 @@ def runs() -> Iterator[Run]:
         yield Run(number, "selftrain", "whole", f"{MIXED} --expert {number}", 9)
     for arm in ("concat", "replace", "weighted", "pretrain", "filter", "corrector"):
         yield Run("240", arm, "whole", f"{MIXED} --expert 240 --combine {arm}", 1)
+    paper = "--data mixed --recipe paper --expert 240"
+    yield Run("240", "concat, recipe paper", "whole", paper, 1)
+    for corpus in ("sample:8000", "sample:8000:missing"):
+        yield Run("sample 0", "as they are", corpus, f"{LLM} --repair none --epochs 4", 9)
+        yield Run("sample 0", "repaired", corpus, LLM, 9)
+        yield Run("sample 240", "experts alone", corpus, f"{GOLD} --expert 240", 9)
+        yield Run("sample 240", "selftrain", corpus, f"{MIXED} --expert 240", 9)
     ablated = f"{MIXED} --expert 240"
     yield Run("without", "cheap labels", "whole", ablated, 1, {"PRETRAIN_EPOCHS": 0})
     yield Run("without", "unlabelled text", "whole", f"{ablated} --unlabelled 0", 1)
@@ -82,7 +97,7 @@ def main() -> None:
     parser.add_argument("--corpus", help="folder with CoNLL-2003 and llm.txt")
     parser.add_argument("--encoder", help="folder of the pretrained encoder")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--only", nargs="*", help="groups: 0 240 702 1404 without with")
+    parser.add_argument("--only", nargs="*", help="groups: 0, 240, 702, 1404, sample 0, ...")
     parser.add_argument("--work", default="models/cheap_labels", help="where models lie meanwhile")
     parser.add_argument("--num-threads", default="0", help="as of train.py")
     given = parser.parse_args()
@@ -101,15 +116,18 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     """One run, unless it has its line or another process is at it."""
     work = Path(given.work)
     work.mkdir(parents=True, exist_ok=True)
-    name = "-".join(str(part).replace(" ", "_") for part in run.key(seed))
+    name = re.sub(r"[^\w-]+", "_", "-".join(map(str, run.key(seed))))
     with FileLock(work / "lock"):
         begun = work / f"{name}.begun"
         if run.key(seed) in [line["key"] for line in lines()] or begun.exists():
             return
-        corpus = make_corpus(work / run.pool, Path(given.corpus), run.pool)
+        corpus, encoder = run.pool, "tiny"
+        if run.pool in ("whole", "llm"):
+            corpus = str(make_corpus(work / run.pool, Path(given.corpus), run.pool))
+            encoder = given.encoder
         begun.touch()
     flags = [*run.flags.split(), "--keep", "last", "--seed", str(seed), "--revision", name]
-    flags += ["--corpus", str(corpus), "--encoder", given.encoder, "--repo", str(work)]
+    flags += ["--corpus", corpus, "--encoder", encoder, "--repo", str(work)]
     flags += ["--num-threads", given.num_threads, "--resume"]
     print(f"{name}: {shlex.join(flags)}", flush=True)
     try:
@@ -201,32 +219,63 @@ def lines() -> list[dict[str, Any]]:
 
 
 def tables() -> str:
-    """A row for each way: F1 in percent of the test split, and its share of full gold's."""
+    """Test F1 in percent of each way, and its share of full gold's; then the built-in corpus."""
     full = [json.loads(p.read_text(encoding="utf-8"))["test"]["f1"] for p in HERE.glob(FULL_GOLD)]
     whole = statistics.mean(full)
-    found: dict[tuple, list[dict]] = {}
+    found = scores()
+    rows = [["", "expert sentences", "seeds", "test F1", "of full gold"]]
+    for (group, name, pool), own in found.items():
+        if pool in ("whole", "llm"):
+            number = "240" if group in ("without", "with") else group
+            said = f"selftrain {group} {name}" if group in ("without", "with") else name
+            number += ", LLM-labelled too" if pool == "llm" else ""
+            share = f"{100 * statistics.mean(own) / whole:.1f} %"
+            rows.append([said, number, str(len(own)), spread(own), share])
+    rows.append(["full gold", "14,041", str(len(full)), spread(full), "100 %"])
+    tables = [markdown(rows)]
+    rows = [["sample", "cheap labels", "expert sentences", "seeds", "test F1"]]
+    for (group, name, pool), own in found.items():
+        if pool not in ("whole", "llm"):
+            noise = "miss names" if pool.endswith("missing") else "invent names"
+            rows.append([name, noise, group.split()[1], str(len(own)), spread(own)])
+    if len(rows) > 1:
+        tables.append(markdown(rows))
+    return "\n\n".join(tables)
+
+
+def scores() -> dict[tuple[str, str, str], list[float]]:
+    """Test F1 of all seeds by group, name and pool, in the tables' order; stages are ways, too."""
+    order: dict[tuple, list[float]] = {}
+    for run in sorted(runs(), key=lambda run: (run.pool, _number(run.group))):
+        order[run.group, run.name, run.pool] = []
+        if run.name == "selftrain" and not run.pool.startswith("sample"):
+            for name in STAGES.values():
+                order[run.group, name, run.pool] = []
     for line in lines():
         group, name, pool, _ = line["key"]
-        found.setdefault((group, name, pool), []).append(line)
-    rows = ["| | expert sentences | seeds | test F1 | of full gold |", "|---|---:|---:|---:|---:|"]
-    order = {tuple(run.key(0)[:3]): i for i, run in enumerate(runs())}
-    for key in sorted(found, key=lambda key: (_number(key[0]), key[2], order.get(key, 99))):
-        group, name, pool = key
-        scores = [100 * line["test"]["f1"] for line in found[key]]
-        mean = statistics.mean(scores)
-        sd = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
-        said = f"{group} {name}" if group in ("without", "with") else name
-        number = "240" if group in ("without", "with") else group
-        number += " that are LLM-labelled" if pool == "llm" else ""
-        share = f"{mean / whole:.1f} %"
-        rows.append(f"| {said} | {number} | {len(scores)} | {mean:.2f}{sd} | {share} |")
-    full_row = f"{100 * whole:.2f} ± {100 * statistics.stdev(full):.2f}"
-    rows.append(f"| full gold | 14041 | {len(full)} | {full_row} | 100 % |")
-    return "\n".join(rows)
+        order[group, name, pool].append(line["test"]["f1"])
+        for stage in line["stages"] if name == "selftrain" else ():
+            if (group, STAGES.get(stage["name"]), pool) in order:
+                order[group, STAGES[stage["name"]], pool].append(stage["test_f1"])
+    return {key: own for key, own in order.items() if own}
 
 
 def _number(group: str) -> float:
-    return {"without": 240.5, "with": 240.6}.get(group) or float(group)
+    """Where the rows of a group stand."""
+    return {"without": 240.5, "with": 240.6}.get(group) or float(group.split()[-1])
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation in percent."""
+    sd = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.2f}{sd}"
+
+
+def markdown(rows: list[list[str]]) -> str:
+    sys.path.insert(0, str(ROOT))
+    from nerc import reports
+
+    return reports.markdown(rows)
 
 
 if __name__ == "__main__":

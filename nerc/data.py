@@ -105,7 +105,8 @@ class Corpus:
         types = frozenset().union(*(part.entity_types() for part in parts))
         remarks = tuple(dict.fromkeys(remark for part in parts for remark in part.remarks))
         soft = {origin: of_words for part in parts for origin, of_words in part.soft.items()}
-        return cls(pa.concat_tables([part.table for part in parts]), remarks, types, soft)
+        tables = [part.table for part in parts if len(part)] or [parts[0].table]
+        return cls(pa.concat_tables(tables), remarks, types, soft)
 
     def select(self, indices: Sequence[int]) -> "Corpus":
         """The sentences at indices, in that order."""

@@ -93,6 +93,10 @@ def _facts(run: dict[str, Any]) -> dict[str, Any]:
     start = f"revision {config['start']}" if config["start"] else config["encoder"]
     start = start if config["start"] or _is_on_hub(start) else Path(start).name
     experts = config["expert"] or ("none" if config["data"] == "llm" else "all")
+    cheap = {
+        "combined by": config.get("combine"),
+        "cheap labels repaired": ", ".join(config.get("repair") or ()),
+    }
     return {
         "trained on": f"{_LABELS[config['data']]} of {_dataset(config['corpus'])[1]}, "
         f"{data['sentences']:,} sentences",
@@ -101,7 +105,7 @@ def _facts(run: dict[str, Any]) -> dict[str, Any]:
         "BiLSTM": f"{units} units per direction" if units else "none",
         "recipe": f"{config['recipe']}: {config['optimizer']}, epochs: {config['epochs']}, "
         f"batches of {config['batch_size']}, seed {config['seed']}, {run['precision']}",
-    }
+    } | {what: value for what, value in cheap.items() if value}
 
 
 def _report(metrics: Mapping[str, dict[str, Any]]) -> list[str]:

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from conftest import TORCHRUN, refused, small
 from safetensors.torch import load_file
 
+import evaluate
 import train
 from nerc import combining, data, encoding, prediction, training
 from nerc.combining import Material
@@ -160,6 +161,13 @@ def test_selftrain_is_the_default_of_strong(undisturbed):
         *("cheap labels", "teacher 1", "cheap labels, again 1", "teacher 2", "student 1"),
     ]
     assert all(stage["updates"] > 0 and stage["loss"] > 0 for stage in found["stages"])
+
+
+def test_evaluate_knows_the_labelled_sentences_of_such_a_run(undisturbed, capsys):
+    name = "model_mixed_20_sentences"
+    evaluate.main(["--repo", str(undisturbed), "--revision", name, "--details"])
+    out = capsys.readouterr().out
+    assert "entity in training: no" in out and "have changed" not in out
 
 
 @pytest.mark.parametrize("stage", [1, 3, 5])

@@ -46,7 +46,7 @@ class Run(NamedTuple):
     name: str
     pool: str  # whole: all training sentences; llm: those that have cheap labels; or a --corpus
     flags: str
-    seeds: int  # how many of --seeds it takes
+    seeds: int  # it is not run with this seed or a higher one
     constants: dict[str, Any] = {}  # of nerc.combining, for what no flag says
 
     def key(self, seed: int) -> list:
@@ -108,7 +108,7 @@ def main() -> None:
         parser.error("run needs --corpus and --encoder")
     for seed in given.seeds:
         for run in runs():
-            if run.seeds > given.seeds.index(seed) and run.group in (given.only or [run.group]):
+            if seed < run.seeds and run.group in (given.only or [run.group]):
                 do(run, seed, given)
 
 

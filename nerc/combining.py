@@ -81,6 +81,7 @@ class Bench:
         self.model, self.configure, self.session = model, configure, session
         self.folder, self.interval = folder, interval
         self.bf16, self.started = bf16, started
+        self.seed = configure(1, None).seed
         self.initial = _weights(model)
         self.made: dict[str, Tensors] = {}  # by stages that are done
         self.stages: list[dict[str, Any]] = []  # for run.json
@@ -150,7 +151,7 @@ class Bench:
         """Probabilities (words, labels) of the words of sentences, one after the other."""
         self._put(weights, evidence, 0)
         self.model.to(self.session.accelerator.device)
-        with self.session.stop.at_once(lambda: None):
+        with self.session.stop.at_once(self._write_made):
             rows = predict(
                 self.model,
                 encoded,
@@ -216,14 +217,23 @@ class Bench:
 
     def write(self, tensors: Tensors, progress: dict[str, Any]) -> None:
         """Keep a checkpoint of a training, and what the stages before it made."""
-        made = {
+        stage = {"name": self.name, "update": progress["update"], "done": self.stages}
+        total = {"update": self.updates + progress["update"], "before": self.updates}
+        self.folder.write(tensors | self._named(), progress | {"stage": stage} | total)
+
+    def _write_made(self) -> None:
+        """Keep a checkpoint of what the stages made, between two trainings."""
+        total = {"update": self.updates, "before": self.updates}
+        stage = {"name": None, "done": self.stages}
+        processes = self.session.accelerator.num_processes
+        self.folder.write(self._named(), total | {"stage": stage, "processes": processes})
+
+    def _named(self) -> Tensors:
+        return {
             f"made.{stage}.{name}": tensor
             for stage, found in self.made.items()
             for name, tensor in found.items()
         }
-        stage = {"name": self.name, "update": progress["update"], "done": self.stages}
-        total = {"update": self.updates + progress["update"], "before": self.updates}
-        self.folder.write(tensors | made, progress | {"stage": stage} | total)
 
     def resume(self, tensors: Tensors, progress: dict[str, Any]) -> None:
         """Take up what the main process read from a checkpoint (the others give {})."""
@@ -232,8 +242,11 @@ class Bench:
         for key in made:
             _, stage, name = key.split(".", 2)
             self.made.setdefault(stage, {})[name] = tensors.pop(key)
-        self.stages, self.updates = progress["stage"]["done"], progress["before"]
-        self.waiting = tensors, progress | {"update": progress["stage"]["update"]}
+        # Checkpoints of runs that had one training know of no stages.
+        stage = progress.get("stage", {"name": "last", "update": progress["update"], "done": []})
+        self.stages, self.updates = stage["done"], progress.get("before", 0)
+        if stage["name"] is not None:
+            self.waiting = tensors, progress | {"update": stage["update"]}
 
 
 def _weights(model: NERSmall) -> Tensors:
@@ -282,7 +295,7 @@ def with_experts(expert: np.ndarray, others: np.ndarray, share: float) -> np.nda
 def _filtered(material: Material, bench: Bench) -> Last:
     """Cheap labels that models of the other folds find likely (Wang et al. 2019, CrossWeigh)."""
     targets = hard(material)
-    order = np.random.default_rng(bench.configure(1, 1).seed).permutation(material.cheap)
+    order = np.random.default_rng([bench.seed, 6]).permutation(material.cheap)
     for k in range(FOLDS):
         own, rest = order[k::FOLDS], np.setdiff1d(order, order[k::FOLDS])
         words = material.encoded.words_of(own)

@@ -193,6 +193,24 @@ def test_a_run_killed_in_a_stage_ends_as_the_undisturbed_one(
     assert all(again[name].equal(wanted[name]) for name in wanted)
 
 
+def test_a_signal_while_teachers_label_loses_no_stage(
+    undisturbed, folder, encoder, tmp_path, capsys
+):
+    flags = [*small(folder, encoder), *MIXED, "--repo", str(tmp_path)]
+    with subprocess.Popen(
+        [sys.executable, "-u", "train.py", *flags], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("teacher 1: "):
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 128 + signal.SIGTERM
+    train.main([*flags, "--resume"])
+    out = capsys.readouterr().out
+    assert "teacher 1: 20 sentences" not in out and "teacher 2: 20 sentences" in out
+    again, wanted = weights(tmp_path), weights(undisturbed)
+    assert all(again[name].equal(wanted[name]) for name in wanted)
+
+
 def test_two_processes_make_what_one_makes(undisturbed, folder, encoder, tmp_path):
     flags = [*small(folder, encoder), *MIXED, "--repo", str(tmp_path)]
     done = subprocess.run(

@@ -122,7 +122,7 @@ class Bench:
         training = self.enter(name, encoded, sentences, config, start=start, evidence=evidence)
         started = time.perf_counter()
         session = self.session
-        session.status.write("running", update=self.updates + training.update)
+        session.status.write("running", update=training.update)
         for _ in training.run(None, session.stop, session.status, self.checkpoints, self.interval):
             pass
         session.accelerator.free_memory()
@@ -205,6 +205,8 @@ class Bench:
             sentences=sentences,
             **{"log": lambda *_: None, "origin": lambda s: f"training sentence {s}"} | more,
         )
+        facts = self.session.status.facts
+        facts |= {"training": name, "updates": training.num_updates}
         if self.waiting is not None:
             tensors, progress = self.waiting
             self.waiting = None

@@ -227,7 +227,6 @@ def train(
             log=checkpoints.log if main else lambda *_: None,
             origin=lambda sentence: start.corpora["train"][sentence].origin,
         )
-        session.status.facts |= {"updates": training.num_updates}
         session.status.write("running", update=training.update)
         final = finish(training, start, bench, session)
         if main:

@@ -14,7 +14,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from nerc.config import AuditConfig, run_action
+from nerc.config import AuditConfig, InputError, run_action
 
 PROGRAM = "python -m nerc.cheap_labels"
 SEVERAL = 2  # times that the same words must be labelled before their labels are compared
@@ -22,15 +22,15 @@ SEVERAL = 2  # times that the same words must be labelled before their labels ar
 
 def audit(config: AuditConfig) -> None:
     """What cheap labels look like and, where experts labelled the same sentences, what is wrong."""
-    from nerc import analysis, data, files, findings, labels, pictures, reports
+    from nerc import analysis, data, files, findings, labels, pictures, reports, tags
 
     written = data.load_as_written(config.corpus)
-    cheap = labels.repaired(written, [r for r in config.repair if r != "none"])
-    try:
-        expert = data.load(config.corpus, "train")
-    except data.MissingSplit:
-        expert = None
-    gold, own = both(expert, cheap, config) if expert is not None else ((), ())
+    expert = experts(config, written)
+    types = frozenset(tags.types_of(t for labels_ in expert.values() for t in labels_))
+    if "inventory" in config.repair and not expert:
+        raise InputError("--repair inventory compares with expert labels, and there are none here")
+    cheap = labels.repaired(written, config.repair, types)
+    gold, own = both(expert, cheap)
     if config.plots:
         files.check_folder(Path(config.plots), "--plots")
     for remark in cheap.remarks:
@@ -38,19 +38,20 @@ def audit(config: AuditConfig) -> None:
     print(f"\n{reports.markdown(by_themselves(written, cheap))}")
     print(f"\n{reports.markdown(by_form(cheap))}")
     drawn: dict[str, Any] = {"places": ("", pictures.line(*places(cheap)))}
-    if not len(gold):
+    if not gold:
         print("\nno sentence has an expert's label, too: how many of these are right is not known")
     else:
-        found = analysis.errors(gold, own)
+        corpus = data.Corpus.of(gold)
+        found = analysis.errors(corpus, own)
         scores = scores_by_type(gold, own)
-        types = [row[0] for row in scores[2:]]
+        named = [row[0] for row in scores[2:]]
         print(f"\n{len(gold):,} of these sentences have an expert's label, too\n")
-        tables = scores, kinds(found), confusion(found, types), parts(gold, own, written)
-        tables += (by_repair(expert, written, config),)
+        tables = scores, kinds(found), confusion(found, named), parts(corpus, own, written)
+        tables += (by_repair(expert, written, types),)
         print("\n\n".join(reports.markdown(table) for table in tables))
         figures = {row[0]: [float(x) for x in row[2:]] for row in scores[1:]}
         drawn["scores"] = "", pictures.bars(figures, scores[0][2:])
-        drawn["confusion"] = "", pictures.confusion(found.confusion, types)
+        drawn["confusion"] = "", pictures.confusion(found.confusion, named)
     if config.plots:
         findings.write_plots(Path(config.plots), drawn)
         print(f"\npictures are in {config.plots}")
@@ -61,13 +62,13 @@ def audit(config: AuditConfig) -> None:
 
 def by_themselves(written, cheap) -> list[list[str]]:
     """What can be said of cheap labels alone."""
-    from nerc import tags
+    from nerc import labels, tags
 
     sentences = list(cheap)
     found = [tags.entities(s.tags) for s in sentences]
     counts = Counter(entity.type for own in found for entity in own)
     inside = sum(e.end - e.start for own in found for e in own)
-    orphans = [tags.num_orphans(s.tags) for s in written]
+    orphans = labels.ill_formed(list(written))
     unlabelled = sum(t in tags.SPECIAL_TAGS for s in sentences for t in s.tags)
     agreed, repeated = consistency(sentences, found)
     num_words = cheap.num_words
@@ -121,27 +122,40 @@ def by_form(cheap, num: int = 12) -> list[list[str]]:
 # ------------------------------------------------------------ with expert labels
 
 
-def both(expert, cheap, config: AuditConfig) -> tuple[Any, list[list[str]]]:
-    """The expert's sentences that have cheap labels, and those labels; unlabelled words are O."""
-    from nerc import labels
-    from nerc.data import Corpus
+def experts(config: AuditConfig, written) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Expert tags, by words, of the sentences that have cheap labels; --expert of them."""
+    from nerc import data, labels
 
-    gold = {sentence.words: sentence for sentence in expert}
-    pairs = [(gold[s.words], s.tags) for s in cheap if s.words in gold]
-    if config.expert is not None:
-        pairs = [pairs[i] for i in labels.draw(len(pairs), config.expert, config.seed)]
+    try:
+        expert = data.load(config.corpus, "train")
+    except data.MissingSplit:
+        return {}
+    cheap = {sentence.words for sentence in written}
+    found = {s.words: s.tags for s in expert if s.words in cheap}
+    if config.expert is None:
+        return found
+    what = "sentences with an expert's and a cheap label"
+    chosen = labels.draw(len(found), config.expert, config.seed, what)
+    return dict(list(found.items())[i] for i in chosen)
+
+
+def both(expert, cheap) -> tuple[list, list[list[str]]]:
+    """Cheap sentences with the expert's tags, and with their own; unlabelled words are O."""
+    pairs = [(s._replace(tags=expert[s.words]), s.tags) for s in cheap if s.words in expert]
     own = [[tag if tag[1:2] == "-" else "O" for tag in tags_] for _, tags_ in pairs]
-    return Corpus.of(sentence for sentence, _ in pairs), own
+    return [gold for gold, _ in pairs], own
 
 
-def scores_by_type(gold, own) -> list[list[str]]:
+def scores_by_type(gold: Sequence, own: Sequence[Sequence[str]]) -> list[list[str]]:
     """Precision, recall and F1 of all entities and of each type, as conlleval counts them."""
     from nerc import metrics, tags
 
+    rows = [["Type", "in gold", "precision", "recall", "F1"]]
+    if not gold:
+        return [*rows, ["all", "0", *["-"] * 3]]
     truth = [list(s.tags) for s in gold]
     types = tags.ordered(tags.types_of(tag for row in (*truth, *own) for tag in row))
-    scores, micro, support = metrics.entity_scores(truth, own, types)
-    rows = [["Type", "in gold", "precision", "recall", "F1"]]
+    scores, micro, support = metrics.entity_scores(truth, list(own), types)
     rows.append(["all", f"{support:,}", *(f"{x:.3f}" for x in micro)])
     for name, (precision, recall, f1, number) in ((n, astuple(s)) for n, s in scores.items()):
         rows.append([name, f"{number:,}", *(f"{x:.3f}" for x in (precision, recall, f1))])
@@ -163,33 +177,39 @@ def confusion(found, types: Sequence[str]) -> list[list[str]]:
 
 
 def parts(gold, own, written) -> list[list[str]]:
-    """Precision, recall and F1 by length, place, letters, and whether a scheme allows the tags."""
-    from nerc import analysis, tags
+    """Precision, recall and F1 by length, place, letters, source, and by what schemes allow."""
+    from nerc import analysis, labels
 
-    ill = {s.words for s in written if tags.num_orphans(s.tags)}
     rows = [["Entities by", "in gold", "precision", "recall", "F1"]]
     for part in analysis.slices(gold, own, None):
-        figures = (f"{x:.3f}" for x in (part.precision, part.recall, part.f1))
+        figures = [f"{part.precision:.3f}", *(f"{x:.3f}" for x in (part.recall, part.f1))]
+        figures[1:] = figures[1:] if part.support else ["-", "-"]
         rows.append([f"{part.family}: {part.name}", f"{part.support:,}", *figures])
-    for name, inside in (("no", False), ("yes", True)):
-        which = [i for i, s in enumerate(gold) if (s.words in ill) == inside]
-        if which:
-            scores = scores_by_type(gold.select(which), [own[i] for i in which])
-            rows.append([f"sentence with tags that go on with nothing: {name}", *scores[1][1:]])
+    orphans = dict(zip((s.origin for s in written), labels.ill_formed(list(written)), strict=True))
+    families = {
+        "tags that go on with nothing": lambda s: "some" if orphans[s.origin] else "none",
+        "source": lambda s: s.origin.rpartition(":")[0],
+    }
+    sentences = list(gold)
+    for family, part_of in families.items():
+        names = [part_of(sentence) for sentence in sentences]
+        for name in sorted(set(names)):
+            which = [i for i, each in enumerate(names) if each == name]
+            scores = scores_by_type([sentences[i] for i in which], [own[i] for i in which])
+            rows.append([f"{family}: {name}", *scores[1][1:]])
     return rows
 
 
-def by_repair(expert, written, config: AuditConfig) -> list[list[str]]:
-    """F1 of what each repair leaves, where experts labelled it."""
+def by_repair(expert, written, types: frozenset[str]) -> list[list[str]]:
+    """F1 of what each repair leaves of the same sentences, where experts labelled it."""
     from nerc import labels
     from nerc.config import REPAIRS
 
     rows = [["Repair", "entities in gold", "precision", "recall", "F1"]]
     every = [r for r in REPAIRS if r != "none"]
     for repairs in ((), *((r,) for r in every), every):
-        left = labels.repaired(written, repairs, expert.entity_types())
-        scores = scores_by_type(*both(expert, left, config))
-        rows.append([" ".join(repairs) or "none", *scores[1][1:]])
+        left = both(expert, labels.repaired(written, repairs, types))
+        rows.append([" ".join(repairs) or "none", *scores_by_type(*left)[1][1:]])
     return rows
 
 

@@ -28,7 +28,7 @@ ROUNDS = 2  # students, each the teacher of the next
 READ = 4000  # unlabelled sentences that a student reads, at most
 PRETRAIN_EPOCHS = 2  # passes over cheap labels: noise is learnt by heart later than what it hides
 FOLDS = 3
-EXPERT_SHARE = 0.25  # of the sentences that a student reads, at least
+EXPERT_SHARE = 0.25  # of the sentences that a student reads, about
 LIKELY = 0.5  # least probability, by models that have not seen it, of a cheap label that is kept
 
 
@@ -287,7 +287,7 @@ def _half_expert(material: Material) -> np.ndarray:
 
 
 def with_experts(expert: np.ndarray, others: np.ndarray, share: float) -> np.ndarray:
-    """The expert sentences, repeated until they are a share of all, and the others."""
+    """The expert sentences, repeated until they are about a share of all, and the others."""
     if not len(expert):
         return others
     wanted = share / (1 - share) * len(others)
@@ -307,10 +307,12 @@ def _filtered(material: Material, bench: Bench) -> Last:
                 f"without fold {k + 1}", material.encoded, rest, epochs=PRETRAIN_EPOCHS
             )
             found = bench.predict(weights, material.encoded, own)
-            return {"likely": torch.from_numpy((found * targets[words]).sum(axis=1) >= LIKELY)}
+            labels = targets[words].argmax(axis=1)
+            return {"likely": torch.from_numpy(found[np.arange(len(words)), labels] >= LIKELY)}
 
         likely = bench.once(f"fold {k + 1}", unlikely)["likely"].cpu().numpy()
         targets[words[~likely]] = 0
+        bench.session.say(f"fold {k + 1}: {(~likely).sum():,} of {len(words):,} words are left out")
     return Last(replace(material.encoded, targets=targets))
 
 

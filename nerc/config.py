@@ -128,11 +128,12 @@ class DataConfig:
     )
     repair: tuple[str, ...] = option(
         (),
-        "what is mended in cheap labels before anything is learnt from them. inventory: entities "
-        "of types that no expert label has are left unlabelled. well-formed: sentences whose tags "
-        "no scheme allows are left out. form: entities are dropped in which no word has a form "
-        "(capitals, digits, ...) that the cheap labels often have in entities. Default: "
-        "for llm alone with --recipe strong, well-formed and form, none otherwise",
+        "what is mended in cheap labels before anything is learnt from them, one or several: "
+        "inventory, entities of types that no drawn expert's label has are left unlabelled (mixed "
+        "alone); well-formed, sentences whose tags no scheme allows are left out; form, entities "
+        "are dropped in which no word has a form (capitals, digits, ...) that the cheap labels "
+        "often have in entities; none. Default: for llm alone with --recipe strong, well-formed "
+        "and form, else none",
         REPAIRS,
     )
     unlabelled: int | None = option(
@@ -148,10 +149,13 @@ class DataConfig:
         if self.data != "mixed":
             for flag in ("combine", "unlabelled"):
                 value = getattr(self, flag)
-                _check(value is None, flag, "left out but for --data mixed", value)
+                _check(value is None, flag, "left out without --data mixed", value)
         repairs = " ".join(self.repair)
         gold = self.data == "gold" and self.repair
         _check(not gold, "repair", "left out with --data gold, which has no cheap labels", repairs)
+        alone = self.data == "llm" and "inventory" in self.repair
+        wanted = "without inventory, which compares with expert labels, with --data llm"
+        _check(not alone, "repair", wanted, repairs)
         _check_repairs(self.repair)
         number = self.unlabelled
         _check(number is None or number >= 0, "unlabelled", "0 or more", number)
@@ -161,7 +165,7 @@ class DataConfig:
         decided: dict[str, Any] = {"expert": self.expert_amount}
         if self.data == "mixed":
             combine = self.combine or RECIPES[recipe]["combine"]
-            asked, wanted = self.unlabelled, "left out but for --combine selftrain"
+            asked, wanted = self.unlabelled, "left out without --combine selftrain"
             _check(combine == "selftrain" or asked is None, "unlabelled", wanted, asked)
             number = UNLABELLED if asked is None else asked
             decided |= {"combine": combine, "unlabelled": number if combine == "selftrain" else 0}
@@ -487,7 +491,7 @@ class AuditConfig:
     )
     seed: int = option(0, "seed of that draw")
     repair: tuple[str, ...] = option(
-        (), "what is mended first, as in train.py: inventory, well-formed, form", REPAIRS
+        (), "what is mended first, as in train.py: inventory, well-formed, form, none", REPAIRS
     )
     plots: str | None = option(
         None, "write pictures as PNG to this folder, which is made where it is not there"

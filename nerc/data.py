@@ -45,6 +45,7 @@ _SCHEMA = pa.schema(
     }
 )
 _CHUNK = 10_000  # sentences per Arrow batch
+_LIKE_SOFT = re.compile(r".*\|.*|.*:(?:[-+]?[0-9.,]*|nan|inf)")
 _SOFT = re.compile(r"(\S+?):([01](?:\.[0-9]*)?|\.[0-9]+)")  # a tag and its probability
 
 
@@ -200,6 +201,12 @@ def read_words(path: Path) -> Corpus:
     for number, text in _lines(path):
         columns = text_columns(text)
         if columns and columns[0] != DOCSTART:
+            if len(columns) > 1 and not tags.is_tag(columns[-1]):
+                raise InputError(
+                    f"{path}:{number}: found {len(columns)} columns of which the last, "
+                    f"{columns[-1]!r}, is no tag, wanted a word a line, and an empty line after "
+                    f"each sentence"
+                )
             words.append(columns[0])
         elif words:
             origin = f"{path.name}:{number - len(words)}"
@@ -236,7 +243,7 @@ def _conll_sentences(path: Path, soft: dict[str, list] | None) -> Iterator[Sente
                     f"{path}:{number}: found one column, {columns[0]!r}, wanted 'word ... tag'"
                 )
             tag, probabilities = columns[-1], None
-            if soft is not None and _SOFT.fullmatch(tag.partition("|")[0]):
+            if soft is not None and _LIKE_SOFT.fullmatch(tag):
                 probabilities = _probabilities(tag, f"{path}:{number}")
                 tag = max(probabilities, key=probabilities.get)
             if not (tags.is_tag(tag) or (soft is not None and tag in tags.SPECIAL_TAGS)):

@@ -43,10 +43,12 @@ def training_corpus(config: DataConfig, seed: int) -> Labelled:
     """
     if config.data == "llm":
         cheap = repaired(data.load_as_written(config.corpus), config.repair)
+        _check_number(config, len(cheap))
         return _with_unlabelled(config, seed, _none(cheap), cheap)
     expert = data.load(config.corpus, "train")
     if config.expert_amount is not None:
-        expert = expert.select(draw(len(expert), config.expert_amount, seed))
+        places = draw(len(expert), config.expert_amount, seed, "expert sentences")
+        expert = expert.select(places)
     if config.data == "gold":
         return Labelled(expert, len(expert), 0)
     written = data.load_as_written(config.corpus)
@@ -55,14 +57,30 @@ def training_corpus(config: DataConfig, seed: int) -> Labelled:
         bought = {sentence.words for sentence in expert}
         kept = cheap.select([i for i, s in enumerate(cheap) if s.words not in bought])
         remark = (
-            f"{len(expert)} expert sentences, {len(kept)} LLM-labelled ones; "
-            f"{len(cheap) - len(kept)} LLM labels gave way to the expert's of the same sentence"
+            f"{len(expert)} expert sentences, {len(kept)} with cheap labels; of "
+            f"{len(cheap) - len(kept)} more the expert's label takes the place of the cheap one"
         )
         cheap = replace(kept, remarks=(*kept.remarks, remark))
+    _check_number(config, len(cheap))
     by_words = {sentence.words: sentence.tags for sentence in everything}
+    if config.combine == "corrector" and not any(s.words in by_words for s in expert):
+        raise InputError(
+            "--combine corrector learns from sentences with both labels, and none of the drawn "
+            "expert sentences has a cheap label; draw more by --expert, or leave --combine out"
+        )
     nothing = ("X",) * max(len(sentence.words) for sentence in expert)
     too = [t for s in expert for t in by_words.get(s.words, nothing[: len(s.words)])]
     return replace(_with_unlabelled(config, seed, expert, cheap), cheap_too=too)
+
+
+def _check_number(config: DataConfig, number: int) -> None:
+    least = {"concat": 0, "replace": 0, "filter": 3}.get(config.combine, 1)
+    if number < least:
+        raise InputError(
+            f"--corpus {config.corpus}: {number} sentences with cheap labels are left to learn "
+            f"from, wanted {least} or more; leave well-formed out of --repair (none repairs "
+            f"nothing), draw fewer experts by --expert, or use them alone: --data gold"
+        )
 
 
 def _with_unlabelled(config: DataConfig, seed: int, expert: Corpus, cheap: Corpus) -> Labelled:
@@ -94,13 +112,13 @@ def _none(corpus: Corpus) -> Corpus:
     return replace(corpus.select([]), remarks=())
 
 
-def draw(total: int, amount: str, seed: int) -> np.ndarray:
-    """Places of an amount (240, 12%) of expert sentences out of total, in their order."""
+def draw(total: int, amount: str, seed: int, what: str) -> np.ndarray:
+    """Places of an amount (240, 12%) of total sentences of --expert, in their order."""
     number = parse_amount(amount, flag="expert")
     if isinstance(number, float):
         number = max(1, round(number * total))
     if number > total:
-        raise InputError(f"--expert {amount}: there are only {total} expert sentences")
+        raise InputError(f"--expert {amount}: there are only {total} {what}; ask for no more")
     return np.sort(np.random.default_rng([seed, 0]).permutation(total)[:number])
 
 
@@ -136,24 +154,25 @@ def repaired(
     """The corpus in IOB2, mended by repairs, with a remark that counts what each of them changed.
 
     well-formed leaves out sentences whose tags no scheme allows: who loses count, writing tags,
-    goes on wrongly. inventory takes the labels from entities whose type is not among known_types,
-    where there are any. form drops entities in which no word has a likely form.
+    goes on wrongly. inventory takes the labels from entities whose type is not among known_types.
+    form drops entities in which no word has a likely form.
     """
     sentences, remarks = list(written), list(written.remarks)
-    num_entities = sum(len(_entities(s)) for s in sentences)
-    if "well-formed" in repairs and not _is_iob1(sentences):
-        kept = [s for s in sentences if not tags.num_orphans(s.tags)]
+    if "well-formed" in repairs:
+        ill = ill_formed(sentences)
+        kept = [s for s, orphans in zip(sentences, ill, strict=True) if not orphans]
         remarks.append(
             f"repair well-formed: {len(sentences) - len(kept)} of {len(sentences)} sentences with "
             f"cheap labels have tags that go on with nothing, and are left out"
         )
         sentences = kept
     sentences = [s._replace(tags=tuple(tags.to_iob2(s.tags))) for s in sentences]
-    if "inventory" in repairs and known_types:
+    num_entities = sum(len(tags.entities(s.tags)) for s in sentences)
+    if "inventory" in repairs:
         changed = _replaced(sentences, lambda _, entity: entity.type not in known_types, "X")
         remarks.append(
-            f"repair inventory: {changed.count} of {num_entities} entities are of types that no "
-            f"expert label has, and have no label"
+            f"repair inventory: {changed.count} of {num_entities} entities with cheap labels are "
+            f"of types that no expert's label has, and have no label"
         )
         sentences = changed.sentences
     if "form" in repairs:
@@ -166,14 +185,27 @@ def repaired(
             "O",
         )
         remarks.append(
-            f"repair form: {changed.count} of {num_entities} entities have no word of a form that "
-            f"entities often have, and count as none"
+            f"repair form: {changed.count} of {num_entities} entities with cheap labels have no "
+            f"word of a form that entities often have, and count as none"
         )
         sentences = changed.sentences
-    if not sentences:
-        raise InputError("--repair: leaves no sentence with cheap labels; leave well-formed out")
-    types = written.entity_types() if not known_types or "inventory" not in repairs else known_types
+    types = known_types if "inventory" in repairs else written.entity_types()
     return Corpus(Corpus.of(sentences).table, tuple(remarks), types, written.soft)
+
+
+def ill_formed(sentences: Sequence[Sentence]) -> list[int]:
+    """Of each sentence, how many of its tags go on with an entity that is not there.
+
+    In IOB1, I- begins entities; whether a source is in IOB1 shows in all of its tags.
+    """
+    sources = [sentence.origin.rpartition(":")[0] for sentence in sentences]
+    begins = Counter()
+    for source, sentence in zip(sources, sentences, strict=True):
+        begins[source] += data.num_plain_begins(sentence.tags)
+    return [
+        tags.num_orphans(sentence.tags) if begins[source] else 0
+        for source, sentence in zip(sources, sentences, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -187,21 +219,12 @@ def _replaced(sentences: Sequence[Sentence], is_wrong, tag: str) -> _Changed:
     found, count = [], 0
     for sentence in sentences:
         labels = list(sentence.tags)
-        for entity in _entities(sentence):
+        for entity in tags.entities(sentence.tags):
             if is_wrong(sentence.words, entity):
                 labels[entity.start : entity.end] = [tag] * (entity.end - entity.start)
                 count += 1
         found.append(sentence._replace(tags=tuple(labels)))
     return _Changed(found, count)
-
-
-def _entities(sentence: Sentence) -> list[tags.Entity]:
-    return tags.entities(tags.to_iob2(sentence.tags))
-
-
-def _is_iob1(sentences: Sequence[Sentence]) -> bool:
-    """Whether I- begins entities by the file's scheme, so that it is no error there."""
-    return not any(data.num_plain_begins(s.tags) for s in sentences)
 
 
 def form(word: str) -> str:

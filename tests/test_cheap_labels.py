@@ -51,7 +51,7 @@ def audit(capsys, *flags) -> tuple[dict[str, dict[str, list[str]]], str]:
     cheap_labels.main(["audit", *map(str, flags)])
     text = capsys.readouterr().out
     tables = {}
-    for block in (b for b in text.split("\n\n") if b.startswith("|")):
+    for block in (b for b in text.strip().split("\n\n") if b.startswith("|")):
         rows = [[cell.strip() for cell in line.split(" | ")] for line in block.splitlines()]
         header, _, *rows = [[cell.strip("| ") for cell in row] for row in rows]
         tables[header[0]] = {"header": header[1:]} | {row[0]: row[1:] for row in rows}
@@ -81,7 +81,7 @@ def test_ill_formed_sentences_and_repairs_have_their_rows(folder, capsys):
     found, _ = audit(capsys, "--corpus", folder)
     assert found[""]["tags that go on with nothing"] == ["1", ""]
     assert found[""]["sentences with such tags"] == ["1", "25.0 %"]
-    ill = found["Entities by"]["sentence with tags that go on with nothing: yes"]
+    ill = found["Entities by"]["tags that go on with nothing: some"]
     assert ill == ["2", *["0.000"] * 3]
     assert found["Repair"]["none"] == ["5", "0.400", "0.400", "0.400"]
     assert found["Repair"]["well-formed"] == ["3", "0.500", "0.667", "0.571"]
@@ -95,10 +95,37 @@ def test_without_experts_it_says_what_can_be_said(folder, capsys):
 
 
 def test_an_amount_of_experts_is_drawn(folder, capsys):
-    _, text = audit(capsys, "--corpus", folder, "--expert", "2")
-    assert "2 of these sentences have an expert's label, too" in text
+    for seed in range(5):  # in some, no repair leaves a sentence
+        flags = ["--corpus", folder, "--expert", "1", "--seed", seed]
+        found, text = audit(capsys, *flags)
+        assert "1 of these sentences have an expert's label, too" in text
+        assert list(found["Repair"])[-1] == "inventory well-formed form"
     message = refused(cheap_labels, capsys, "audit", "--corpus", folder, "--expert", "4")
-    assert "there are only 3 expert sentences" in message
+    assert "there are only 3 sentences with an expert's and a cheap label" in message
+
+
+def test_inventory_is_that_of_the_experts(folder, capsys):
+    text = CHEAP.replace("won B-MISC", "won B-DATE")
+    (folder / "llm.txt").write_text(text)
+    found, text = audit(capsys, "--corpus", folder, "--repair", "inventory")
+    assert "inventory: 1 of 6 entities" in text and "entities: DATE" not in found[""]
+    (folder / "train.txt").unlink()
+    message = refused(cheap_labels, capsys, "audit", "--corpus", folder, "--repair", "inventory")
+    assert "compares with expert labels, and there are none" in message
+
+
+def test_sources_are_told_apart(folder, capsys):
+    (folder / "llm.two.txt").write_text(GOLD)
+    found, _ = audit(capsys, "--corpus", folder)
+    assert found["Entities by"]["source: llm.txt"][1:] == ["0.400"] * 3
+    assert found["Entities by"]["source: llm.two.txt"] == ["5", *["1.000"] * 3]
+
+
+def test_where_i_begins_entities_such_tags_are_no_error(folder, capsys):
+    (folder / "llm.txt").write_text(GOLD.replace("B-", "I-"))
+    found, _ = audit(capsys, "--corpus", folder)
+    assert found[""]["sentences with such tags"] == ["0", "0.0 %"]
+    assert found["Type"]["all"][1:] == found["Repair"]["well-formed"][1:] == ["1.000"] * 3
 
 
 def test_the_pictures_are_drawn(folder, capsys, tmp_path):

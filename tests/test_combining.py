@@ -224,12 +224,13 @@ def test_two_processes_make_what_one_makes(undisturbed, folder, encoder, tmp_pat
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ("--data gold --combine filter", "--combine must be left out but for --data mixed"),
-        ("--data llm --combine concat", "--combine must be left out but for --data mixed"),
+        ("--data gold --combine filter", "--combine must be left out without --data mixed"),
+        ("--data llm --combine concat", "--combine must be left out without --data mixed"),
+        ("--data llm --repair inventory", "--repair must be without inventory, which compares"),
         ("--data gold --repair form", "--repair must be left out with --data gold"),
         ("--data llm --repair form none", "--repair must be none, or others without it"),
         ("--data llm --repair capitals", "--repair must be some of inventory, well-formed, form"),
-        ("--data mixed --combine concat --unlabelled 3", "left out but for --combine selftrain"),
+        ("--data mixed --combine concat --unlabelled 3", "left out without --combine selftrain"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(flags, message, tmp_path, capsys):

@@ -141,9 +141,35 @@ def test_form_is_made_of_runs():
     assert [labels.form(w) for w in words] == ["XxXx", "X.X.", "d-d-d", "x'x", "a", "Xd", "-"]
 
 
-def test_a_repair_that_leaves_nothing_is_refused(tmp_path):
-    with pytest.raises(InputError, match="leaves no sentence"):
-        mended(tmp_path, "a O\nb I-PER\n\nc B-PER\nd B-LOC\ne I-PER\n", "well-formed")
+def test_every_source_is_in_a_scheme_of_its_own(tmp_path):
+    iob1, iob2 = "a I-PER\nb I-PER\n", "a B-PER\nb I-PER\n\nc O\nd I-PER\n"
+    folder = write(tmp_path, **{"llm": iob1, "llm.two": iob2})
+    found = labels.repaired(data.load_as_written(folder), ["well-formed"])
+    assert [s.tags for s in found] == [("B-PER", "I-PER")] * 2
+    assert "1 of 3 sentences" in found.remarks[-1]
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"data": "llm"}, "0 sentences with cheap labels are left to learn from, wanted 1"),
+        ({"combine": "selftrain", "expert": "100%"}, "are left to learn from, wanted 1 or more"),
+        ({"combine": "filter", "expert": "1", "repair": ("none",)}, "wanted 3 or more"),
+        ({"combine": "corrector", "expert": "1"}, "none of the drawn expert sentences has a cheap"),
+    ],
+)
+def test_too_few_cheap_labels_are_refused(tmp_path, values, message):
+    folder = write(tmp_path, train="z O\n\ny O\n", llm="a O\nb I-PER\n\nc B-PER\nd I-LOC\n")
+    if values.get("combine") == "selftrain":
+        folder = write(tmp_path, llm="z O\n\ny O\n")
+    with pytest.raises(InputError, match=message):
+        corpus(DataConfig(**({"data": "mixed", "corpus": folder} | values)))
+
+
+def test_lines_of_raw_text_are_no_unlabelled_sentences(tmp_path):
+    folder = write(tmp_path, unlabelled="Hello world how are you\n")
+    with pytest.raises(InputError, match=r"unlabelled.txt:1: found 5 columns .* a word a line"):
+        data.load(folder, "unlabelled")
 
 
 def test_the_llms_labels_of_conll2003_by_repair(conll2003):
@@ -190,7 +216,13 @@ def test_without_probabilities_there_are_no_targets(tmp_path):
     assert labels.targets(mended(tmp_path, ILL), tags.inventory(("PER",))) is None
 
 
-@pytest.mark.parametrize("cell", ["B-PER:0.7|B-PER:0.2", "B-PER:0.9|O:0.2", "S-PER:0.5", "O:0.5|x"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("B-PER:0.7|B-PER:0.2", "B-PER:0.9|O:0.2", "S-PER:0.5", "O:0.5|x", "B-PER:0,7|O:0.3"),
+        *("B-PER:nan|O:0.2", "B-PER:|O:1", "B-PER:0,7", "B-PER:1.5", "B-PER:-0.5"),
+    ],
+)
 def test_bad_probabilities_say_where(tmp_path, cell):
     with pytest.raises(InputError, match=r"llm.txt:2: .*wanted IOB2 tags, each once"):
         data.load_as_written(write(tmp_path, llm=f"a O\nb {cell}\n"))

@@ -137,6 +137,7 @@ class Bench:
                 "updates": training.update,
                 "loss": loss,
                 "seconds": round(time.perf_counter() - started, 1),
+                "resumed_at": training.resumed_at,
             }
         )
         session.say(
@@ -211,6 +212,7 @@ class Bench:
             tensors, progress = self.waiting
             self.waiting = None
             training.restore(tensors, progress)
+            self.started = training.started
             stage = "" if name == "last" else f"{name}: "
             self.session.say(
                 f"{stage}goes on after update {training.update:,} of {training.num_updates:,}"

@@ -231,22 +231,11 @@ def train(
         final = finish(training, start, bench, session)
         if main:
             run = {"revision": name, "command": command, "id": _read(folder)["id"]}
-            run |= start.description
-            run |= (
-                {"stages": bench.stages}
-                | reports.history(training.epochs)
-                | {
-                    "resumed_at": training.resumed_at,
-                    "seconds": round(time.perf_counter() - training.started, 1),
-                }
-            )
+            run |= start.description | _history(training, bench)
             run |= machine.describe(session.accelerator)
-            scores = {
-                f"{split}/final_{figure}": getattr(report, figure)
-                for split, report in final.items()
-                for figure in ("f1", "accuracy", "loss")
-            }
-            checkpoints.log_settings(records.settings(run) | {"seed": start.config.seed}, scores)
+            checkpoints.log_settings(
+                records.settings(run) | {"seed": start.config.seed}, _final_scores(final)
+            )
             with store.publishing(folder, name, overwrite=keep.overwrite) as new:
                 checkpoints.flush()
                 if checkpoints.logs.exists():  # a disk may have lost them
@@ -254,6 +243,22 @@ def train(
                 revisions.save(new, name, start.model, start.tokenizer, final, run)
             checkpoints.clear()
     return final
+
+
+def _history(training: Training, bench: Bench) -> dict[str, Any]:
+    """What happened, for run.json."""
+    seconds = round(time.perf_counter() - training.started, 1)
+    what = {"resumed_at": training.resumed_at, "seconds": seconds}
+    return {"stages": bench.stages} | reports.history(training.epochs) | what
+
+
+def _final_scores(found: dict[str, Report]) -> dict[str, float]:
+    """What TensorBoard compares runs by."""
+    return {
+        f"{split}/final_{figure}": getattr(report, figure)
+        for split, report in found.items()
+        for figure in ("f1", "accuracy", "loss")
+    }
 
 
 def finish(training: Training, start: Start, bench: Bench, session: Session) -> dict[str, Report]:

@@ -231,3 +231,11 @@ def test_bad_probabilities_say_where(tmp_path, cell):
 def test_a_type_with_a_colon_is_a_type(tmp_path):
     found = data.load_as_written(write(tmp_path, llm="a B-ns:thing\nb B-v:2x\n"))
     assert found.tag_counts().keys() == {"B-ns:thing", "B-v:2x"}
+
+
+def test_a_dropped_entity_is_none_by_the_weight_of_its_probabilities(tmp_path):
+    text = "".join(f"Name{i} B-PER\nOslo I-PER\nsaid O\n17 O\n\n" for i in range(20))
+    found = mended(tmp_path, text + "17 B-LOC:0.4|O:0.2\n", "form")
+    inventory = tags.inventory(("PER", "LOC"))
+    last = labels.targets(found, inventory)[-1]
+    assert last[inventory.index("O")] == pytest.approx(0.6) == pytest.approx(float(last.sum()))

@@ -220,3 +220,17 @@ def test_bad_arguments_say_what_is_wanted(split, size, message):
 
 def test_sentences_are_made_when_asked_for():
     assert len(list(islice(generate("llm", 10**9), 20))) == 20
+
+
+def test_the_other_noise_misses_names_and_invents_none():
+    gold = {(d, *words): tags for words, tags, d in generate("train", 8000)}
+    both = [list(generate(split, 8000)) for split in ("llm", "llm-missing")]
+    assert [(d, *words) for words, _, d in both[0]] == [(d, *words) for words, _, d in both[1]]
+    names = found = spurious = 0
+    for words, tags, document in both[1]:
+        for own, wanted in zip(tags, gold[document, *words], strict=True):
+            names += wanted[0] == "B"
+            found += wanted[0] == "B" and own != "O"
+            spurious += wanted == "O" and own != "O"
+    assert 0.42 < found / names < 0.56
+    assert spurious < 0.05 * names  # where a name swallows the next word

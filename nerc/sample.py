@@ -619,7 +619,7 @@ def generate(split: str, size: int, seed: int = 0) -> Iterator[tuple[list[str], 
     train, validation and test have exactly size sentences, and a longer corpus begins with the
     shorter one. llm has those of the first size sentences of train that have LLM labels (about one
     in seven, seldom long ones), with these labels instead: many are wrong, some not valid IOB2.
-    llm-missing has the same sentences, in which names lack a label instead (see NOISES).
+    llm-missing has about as many, in which names lack a label instead (see NOISES).
     """
     if split not in SPLITS:
         raise ValueError(f"the sample corpus has no split {split!r}, only {', '.join(SPLITS)}")

@@ -224,10 +224,10 @@ def test_sentences_are_made_when_asked_for():
 
 def test_the_other_noise_misses_names_and_invents_none():
     gold = {(d, *words): tags for words, tags, d in generate("train", 8000)}
-    both = [list(generate(split, 8000)) for split in ("llm", "llm-missing")]
-    assert [(d, *words) for words, _, d in both[0]] == [(d, *words) for words, _, d in both[1]]
+    cheap = list(generate("llm-missing", 8000))
+    assert 900 < len(cheap) < 1300
     names = found = spurious = 0
-    for words, tags, document in both[1]:
+    for words, tags, document in cheap:
         for own, wanted in zip(tags, gold[document, *words], strict=True):
             names += wanted[0] == "B"
             found += wanted[0] == "B" and own != "O"

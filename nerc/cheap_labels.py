@@ -46,8 +46,13 @@ def audit(config: AuditConfig) -> None:
         scores = scores_by_type(gold, own)
         named = [row[0] for row in scores[2:]]
         print(f"\n{len(gold):,} of these sentences have an expert's label, too\n")
-        tables = scores, kinds(found), confusion(found, named), parts(corpus, own, written)
-        tables += (by_repair(expert, written, types),)
+        tables = (
+            scores,
+            kinds(found),
+            reports.confusion(found.confusion, named, "gold \\ cheap"),
+            parts(corpus, own, written),
+            by_repair(expert, written, types),
+        )
         print("\n\n".join(reports.markdown(table) for table in tables))
         figures = {row[0]: [float(x) for x in row[2:]] for row in scores[1:]}
         drawn["scores"] = "", pictures.bars(figures, scores[0][2:])
@@ -167,23 +172,15 @@ def kinds(found) -> list[list[str]]:
     return [["Entities", *found.kinds], ["", *(f"{n:,}" for n in found.kinds.values())]]
 
 
-def confusion(found, types: Sequence[str]) -> list[list[str]]:
-    """How often an expert's type (row) is which cheap one (column)."""
-    rows = [["gold \\ cheap", *types, "missed"]]
-    for gold in (*types, "-"):
-        label = "spurious" if gold == "-" else gold
-        rows.append([label, *(f"{found.confusion[gold, t]:,}" for t in (*types, "-"))])
-    return rows
-
-
 def parts(gold, own, written) -> list[list[str]]:
     """Precision, recall and F1 by length, place, letters, source, and by what schemes allow."""
     from nerc import analysis, labels
 
     rows = [["Entities by", "in gold", "precision", "recall", "F1"]]
     for part in analysis.slices(gold, own, None):
-        figures = [f"{part.precision:.3f}", *(f"{x:.3f}" for x in (part.recall, part.f1))]
-        figures[1:] = figures[1:] if part.support else ["-", "-"]
+        figures = [f"{x:.3f}" for x in (part.precision, part.recall, part.f1)]
+        if not part.support:
+            figures[1:] = "-", "-"
         rows.append([f"{part.family}: {part.name}", f"{part.support:,}", *figures])
     orphans = dict(zip((s.origin for s in written), labels.ill_formed(list(written)), strict=True))
     families = {

@@ -58,7 +58,7 @@ SMALL_BATCH_SIZE = 16
 SMALL_UPDATES = 240
 
 # How expert and cheap labels are combined: nerc.combining.ARMS.
-COMBINATIONS = (*("concat", "replace", "weighted", "pretrain", "filter", "corrector", "selftrain"),)
+COMBINATIONS = tuple("concat replace weighted pretrain filter corrector selftrain".split())
 REPAIRS = ("inventory", "well-formed", "form", "none")
 UNLABELLED = 8000  # sentences that selftrain reads
 

@@ -124,7 +124,9 @@ def tables(found: Findings, runs: Runs) -> list[tuple[str, reports.Rows]]:
     result.append(("F1 of parts", reports.slices(found)))
     result.append(("Confidences of the entities found", reports.confidences(found)))
     for name in found.reports:
-        result.append((f"Types in gold and found, {name}", reports.confusion(found, name)))
+        counts, corner = found.errors[name].confusion, f"{name}: gold \\ found"
+        types = reports.confusion(counts, found.types, corner)
+        result.append((f"Types in gold and found, {name}", types))
         result.append((f"Most frequent errors, {name}", reports.frequent(found, name)))
     return result
 

@@ -8,6 +8,7 @@ they become the IOB2 tags of a Corpus.
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,8 +45,8 @@ def training_corpus(config: DataConfig, seed: int) -> Labelled:
     if config.data == "llm":
         cheap = repaired(data.load_as_written(config.corpus), config.repair)
         _check_number(config, len(cheap))
-        return _with_unlabelled(config, seed, _none(cheap), cheap)
-    expert = data.load(config.corpus, "train")
+        return Labelled(cheap, 0, len(cheap))
+    expert = train = data.load(config.corpus, "train")
     if config.expert_amount is not None:
         places = draw(len(expert), config.expert_amount, seed, "expert sentences")
         expert = expert.select(places)
@@ -70,7 +71,10 @@ def training_corpus(config: DataConfig, seed: int) -> Labelled:
         )
     nothing = ("X",) * max(len(sentence.words) for sentence in expert)
     too = [t for s in expert for t in by_words.get(s.words, nothing[: len(s.words)])]
-    return replace(_with_unlabelled(config, seed, expert, cheap), cheap_too=too)
+    parts = [expert, cheap]
+    if config.unlabelled:
+        parts.append(_unlabelled(config, seed, train, known=parts))
+    return Labelled(Corpus.joined(parts), len(expert), len(cheap), too)
 
 
 def _check_number(config: DataConfig, number: int) -> None:
@@ -83,33 +87,17 @@ def _check_number(config: DataConfig, number: int) -> None:
         )
 
 
-def _with_unlabelled(config: DataConfig, seed: int, expert: Corpus, cheap: Corpus) -> Labelled:
-    """Everything together; unlabelled sentences are those of which nothing else is known."""
-    parts = [expert, cheap]
-    if config.unlabelled:
-        known = {sentence.words for part in parts for sentence in part}
-        found, remark = _unlabelled(config, seed, known)
-        parts.append(replace(found, remarks=(remark,)))
-    return Labelled(Corpus.joined(parts), len(expert), len(cheap))
-
-
-def _unlabelled(config: DataConfig, seed: int, known: set) -> tuple[Corpus, str]:
-    """At most config.unlabelled sentences whose words are not known, each once."""
-    texts = []
-    for split in ("unlabelled", "train"):
-        try:
-            texts.append(data.load(config.corpus, split))
-        except MissingSplit:
-            continue
-    new = {s.words: s for text in texts for s in text if s.words not in known}
+def _unlabelled(config: DataConfig, seed: int, train: Corpus, known: Sequence[Corpus]) -> Corpus:
+    """At most config.unlabelled sentences of which nothing else is known, each once."""
+    texts = [train]
+    with suppress(MissingSplit):
+        texts.insert(0, data.load(config.corpus, "unlabelled"))
+    old = {sentence.words for corpus in known for sentence in corpus}
+    new = {s.words: s for text in texts for s in text if s.words not in old}
     chosen = np.random.default_rng([seed, 4]).permutation(len(new))[: config.unlabelled]
     sentences = list(new.values())
-    found = Corpus.of(sentences[i]._replace(tags=None) for i in chosen)
-    return found, f"{len(found)} of {len(new)} other sentences are read without their labels"
-
-
-def _none(corpus: Corpus) -> Corpus:
-    return replace(corpus.select([]), remarks=())
+    remark = f"{len(chosen)} of {len(new)} other sentences are read without their labels"
+    return Corpus.of((sentences[i]._replace(tags=None) for i in chosen), (remark,))
 
 
 def draw(total: int, amount: str, seed: int, what: str) -> np.ndarray:

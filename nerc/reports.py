@@ -179,13 +179,12 @@ def errors(found: "Findings") -> Rows:
     return rows
 
 
-def confusion(found: "Findings", name: str) -> Rows:
+def confusion(counts: Mapping[tuple[str, str], int], types: Sequence[str], corner: str) -> Rows:
     """How often an entity of one type (row: gold) was found as another (column)."""
-    counts = found.errors[name].confusion
-    rows = [[f"{name}: gold \\ found", *found.types, "missed"]]
-    for gold in (*found.types, "-"):
+    rows = [[corner, *types, "missed"]]
+    for gold in (*types, "-"):
         label = "spurious" if gold == "-" else gold
-        rows.append([label, *(f"{counts[gold, t]:,}" for t in (*found.types, "-"))])
+        rows.append([label, *(f"{counts[gold, t]:,}" for t in (*types, "-"))])
     return rows
 
 

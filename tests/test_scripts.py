@@ -299,10 +299,9 @@ def without_a_hub(tmp_path_factory):
     }
     program = [sys.executable, "train.py", "--repo", str(folder / "models")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(program, cwd=ROOT, env=os.environ | env, **pipes)
-    yield process, folder / "models"
-    process.kill()
-    process.wait()
+    with subprocess.Popen(program, cwd=ROOT, env=os.environ | env, **pipes) as process:
+        yield process, folder / "models"
+        process.kill()
 
 
 def test_a_revision_that_is_not_there_is_refused(store, capsys):

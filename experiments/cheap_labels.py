@@ -33,10 +33,7 @@ GOLD = "--data gold --recipe strong"
 
 
 # What selftrain is, but for what follows a stage.
-STAGES = {
-    "teacher 1": "selftrain, one teacher alone",
-    "student 1": "selftrain, first student alone",
-}
+STAGES = {"teacher 1": "selftrain, one teacher alone"}
 
 
 class Run(NamedTuple):
@@ -76,6 +73,7 @@ def runs() -> Iterator[Run]:
     yield Run("without", "cheap labels", "whole", ablated, 1, {"PRETRAIN_EPOCHS": 0})
     yield Run("without", "unlabelled text", "whole", f"{ablated} --unlabelled 0", 1)
     yield Run("without", "the second teacher", "whole", ablated, 1, {"TEACHERS": 1})
+    yield Run("without", "other places' labels", "whole", ablated, 1, {"SENSE": 0.0})
     repair = "--repair well-formed form"
     yield Run("with", "repair", "whole", f"{ablated} {repair}", 1)
     for name, flags in (

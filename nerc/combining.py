@@ -5,7 +5,7 @@ checkpoints, so that a run that was stopped goes on in the stage where it was.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -24,11 +24,12 @@ from nerc.training import Training
 Tensors = dict[str, torch.Tensor]
 
 TEACHERS = 2  # models that label together
-ROUNDS = 2  # students, each the teacher of the next
-READ = 4000  # unlabelled sentences that a student reads, at most
 PRETRAIN_EPOCHS = 2  # passes over cheap labels: noise is learnt by heart later than what it hides
 FOLDS = 3
 EXPERT_SHARE = 0.25  # of the sentences that a student reads, about
+EXPERT_PASSES = 4  # of a student over the experts' sentences, at least
+SENSE = 0.25  # weight of what the teachers find of the same word elsewhere
+_LEAST = 1e-3  # probability that a label is given there at least
 LIKELY = 0.5  # least probability, by models that have not seen it, of a cheap label that is kept
 
 
@@ -288,12 +289,14 @@ def _half_expert(material: Material) -> np.ndarray:
     return with_experts(material.expert, material.cheap, 0.5)
 
 
-def with_experts(expert: np.ndarray, others: np.ndarray, share: float) -> np.ndarray:
+def with_experts(
+    expert: np.ndarray, others: np.ndarray, share: float, least: int = 1
+) -> np.ndarray:
     """The expert sentences, repeated until they are about a share of all, and the others."""
     if not len(expert):
         return others
     wanted = share / (1 - share) * len(others)
-    return np.concatenate([np.tile(expert, max(1, round(wanted / len(expert)))), others])
+    return np.concatenate([np.tile(expert, max(least, round(wanted / len(expert)))), others])
 
 
 def _filtered(material: Material, bench: Bench) -> Last:
@@ -342,51 +345,53 @@ def _corrected(material: Material, bench: Bench) -> Last:
     return Last(_softened(material, material.cheap, bench.once("corrected labels", correct)))
 
 
-def _readers_sentences(material: Material, round_: int) -> np.ndarray:
-    """What the student of a round reads: another part of the text each time, while there is one."""
-    text = material.unlabelled
-    places = np.arange(round_ * READ, round_ * READ + min(READ, len(text)))
-    part = np.take(text, places, mode="wrap") if len(text) else text
-    return np.concatenate([material.cheap, part])
+def _read(material: Material) -> np.ndarray:
+    """What teachers label for their student."""
+    return np.concatenate([material.cheap, material.unlabelled])
 
 
-def _student_sentences(material: Material, round_: int | None = None) -> np.ndarray:
-    others = _readers_sentences(material, ROUNDS - 1 if round_ is None else round_)
-    return with_experts(material.expert, others, EXPERT_SHARE)
+def _students_sentences(material: Material) -> np.ndarray:
+    return with_experts(material.expert, _read(material), EXPERT_SHARE, EXPERT_PASSES)
 
 
 def _self_trained(material: Material, bench: Bench) -> Last:
-    """Self-training: teachers label text together for a student, who is the next one's teacher.
+    """Self-training: teachers label text together for a student, who learns from experts, too.
 
-    Each of them begins with cheap labels; the teachers go on with the experts', the students with
-    the probabilities that their teachers give, and with the experts' labels.
+    Each of them begins with the cheap labels, which are forgotten then.
     """
     base = _learn_cheap(material, bench)
+    others = _read(material)
 
-    def labels_of(round_: int) -> tuple[np.ndarray, Tensors]:
-        others = _readers_sentences(material, round_)
-
-        def label() -> Tensors:
-            found = 0.0
-            models = teachers() if round_ == 0 else students(round_)
-            for number, model in enumerate(models, start=1):
-                found = found + (bench.predict(model, material.encoded, others) - found) / number
-            return {"soft": torch.from_numpy(found)}
-
-        return others, bench.once(f"labels of round {round_ + 1}", label)
-
-    def teachers() -> Iterator[Tensors]:
+    def label() -> Tensors:
+        found = 0.0
         for k in range(TEACHERS):
             start = base if k == 0 else _learn_cheap(material, bench, k)
             name = f"teacher {k + 1}"
-            yield bench.train(name, material.encoded, material.expert, start=start)
+            teacher = bench.train(name, material.encoded, material.expert, start=start)
+            found = found + (bench.predict(teacher, material.encoded, others) - found) / (k + 1)
+        return {"soft": torch.from_numpy(one_sense(material.encoded, others, found))}
 
-    def students(number: int) -> Iterator[Tensors]:
-        encoded = _softened(material, *labels_of(number - 1))
-        sentences = _student_sentences(material, number - 1)
-        yield bench.train(f"student {number}", encoded, sentences, start=base, epochs=1)
+    return Last(_softened(material, others, bench.once("teachers' labels", label)), base)
 
-    return Last(_softened(material, *labels_of(ROUNDS - 1)), base)
+
+def one_sense(encoded: Encoded, sentences: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Probabilities of the words of sentences, drawn towards those of the same words elsewhere.
+
+    found: (words, labels). A word has one sense in most of a text (Gale et al. 1992), as entities
+    have one type (Krishnan & Manning 2006). It is the weighted geometric mean of found, and of the
+    mean over the other places where the same word pieces stand.
+    """
+    words = encoded.words_of(sentences)
+    bounds = zip(encoded.word_offsets[words], encoded.word_offsets[words + 1], strict=True)
+    ids: dict[bytes, int] = {}
+    which = np.array([ids.setdefault(encoded.pieces[a:b].tobytes(), len(ids)) for a, b in bounds])
+    number = np.bincount(which, minlength=len(ids))[which, None]
+    total = np.zeros((len(ids), found.shape[1]))
+    np.add.at(total, which, found)
+    elsewhere = (total[which] - found) / np.maximum(number - 1, 1)
+    mixed = found ** (1 - SENSE) * np.maximum(elsewhere, _LEAST) ** SENSE
+    mixed = np.where(number > 1, mixed / mixed.sum(axis=1, keepdims=True), found)
+    return mixed.astype(np.float32)
 
 
 def hard(material: Material) -> np.ndarray:
@@ -415,5 +420,5 @@ ARMS = {
     "pretrain": Arm(_expert_alone, _pretrained),
     "filter": Arm(_half_expert, _filtered),
     "corrector": Arm(_half_expert, _corrected),
-    "selftrain": Arm(_student_sentences, _self_trained, epochs=1),
+    "selftrain": Arm(_students_sentences, _self_trained, epochs=1),
 }

@@ -52,10 +52,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 
-# strong gives training sets of fewer sentences than this smaller batches, and at least so many.
+# strong gives training sets of fewer sentences than SMALL smaller batches, and so many updates at
+# least, and those of fewer than FEW a smaller learning rate of the encoder.
 SMALL = 2000
 SMALL_BATCH_SIZE = 16
-SMALL_UPDATES = 240
+SMALL_UPDATES = 480
+FEW = 500
+FEW_LR = 0.5
 
 # How expert and cheap labels are combined: nerc.combining.ARMS.
 COMBINATIONS = tuple("concat replace weighted pretrain filter corrector selftrain".split())
@@ -328,9 +331,11 @@ class TrainConfig:
             if epochs is None and num_sentences < SMALL:
                 values["batch_size"] = SMALL_BATCH_SIZE
             updates = math.ceil(num_sentences / (self.batch_size or values["batch_size"]))
-            least = SMALL_UPDATES // 2 if epochs else SMALL_UPDATES
+            least = SMALL_UPDATES // 4 if epochs else SMALL_UPDATES
             values["epochs"] = max(values["epochs"], math.ceil(least / updates))
             scaled = values["lr"] * (768 / hidden_size) * (12 / num_layers)
+            if epochs is None and num_sentences < FEW:
+                scaled *= FEW_LR
             values["lr"] = min(scaled, self.head_lr or values["head_lr"])
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         given = {name: value for name, value in given.items() if value is not None}

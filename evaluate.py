@@ -58,11 +58,19 @@ def run(config: EvaluateConfig) -> None:
             "different ones; give --corpus"
         )
     if accelerator.is_main_process:
-        tell(corpora, judged, calibrations, runs, config, say)
+        tell(corpora, judged, calibrations, runs, folders, config, say)
     accelerator.end_training()
 
 
-def tell(corpora: dict, judged: dict, calibrations: dict, runs: dict, config: EvaluateConfig, say):
+def tell(
+    corpora: dict,
+    judged: dict,
+    calibrations: dict,
+    runs: dict,
+    folders: dict,
+    config: EvaluateConfig,
+    say,
+) -> None:
     """Say what the revisions are worth, a table for each corpus, and write what was asked for."""
     from nerc import files, findings, reports
     from nerc.runs import training_sentences
@@ -71,7 +79,7 @@ def tell(corpora: dict, judged: dict, calibrations: dict, runs: dict, config: Ev
     for fingerprint, corpus in corpora.items():
         names, trains = list(judged[fingerprint]), {}
         for name in names if config.details or config.html else []:
-            trains[name] = training_sentences(runs[name], say)
+            trains[name] = training_sentences(runs[name], folders[name], say)
         found = findings.find(corpus, judged[fingerprint], calibrations, trains)
         say(reports.counted(found.reports[names[0]], config.split))
         say(reports.table(found.reports, config.split))

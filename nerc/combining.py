@@ -278,7 +278,7 @@ def _pretrained(material: Material, bench: Bench) -> Last:
 
 
 def _learn_cheap(material: Material, bench: Bench, again: int = 0) -> Tensors:
-    if not PRETRAIN_EPOCHS:
+    if not PRETRAIN_EPOCHS or not len(material.cheap):
         return bench.initial
     name = f"cheap labels, again {again}" if again else "cheap labels"
     return bench.train(name, material.encoded, material.cheap, epochs=PRETRAIN_EPOCHS)

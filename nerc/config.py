@@ -63,6 +63,10 @@ FEW_LR = 0.5
 # How expert and cheap labels are combined: nerc.combining.ARMS.
 COMBINATIONS = tuple("concat replace weighted pretrain filter corrector selftrain".split())
 REPAIRS = ("inventory", "well-formed", "form", "none")
+STRATEGIES = tuple(
+    "default random random-words least-confidence mnlp margin entropy-mean entropy-sum entropy-top "
+    "bald label-error".split()
+)
 UNLABELLED = 8000  # sentences that selftrain reads
 
 
@@ -227,6 +231,8 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.start == "none":
+            object.__setattr__(self, "start", None)
         size, dropout = self.lstm_hidden_size, self.dropout
         _check(size is None or 0 <= size <= 2**16, "lstm_hidden_size", "0 to 65536", size)
         _check(dropout is None or 0 <= dropout < 1, "dropout", "at least 0 and below 1", dropout)
@@ -410,6 +416,140 @@ _THREADS = TrainConfig.__dataclass_fields__["num_threads"].metadata["help"]
 
 
 @dataclass(frozen=True)
+class ActiveConfig:
+    """Whom to ask for labels, for which sentences, and when to stop."""
+
+    rounds: int = option(5, "how many times sentences are chosen, labelled and learnt from")
+    add: str = option(
+        "50",
+        "how much is asked for in a round: a number of sentences (50), a share of all training "
+        "sentences (2%%) or a number of words (500w)",
+    )
+    strategy: tuple[str, ...] = option(
+        (),
+        "how sentences are chosen, one or several, each a run of its own from the same first "
+        "sentences. default: those that add most uncertainty about words not yet asked about. "
+        "random. random-words: at random, as many words as the first of the strategies. "
+        "least-confidence, mnlp, margin, entropy-mean, entropy-sum, entropy-top, bald: the most "
+        "uncertain ones by that measure. label-error: where the model doubts the cheap label",
+        STRATEGIES,
+    )
+    oracle: str = option(
+        "gold",
+        "who labels: gold, the labels of the training split, which simulates it; or a folder, in "
+        "which people find the sentences of a round and leave their answers",
+    )
+    seeds: tuple[str, ...] = option((), "seeds, each a run of its own. Default: that of --seed")
+    types: tuple[str, ...] = option(
+        (),
+        "entity types that answers in a folder may have. Default: those of the labels that there "
+        "are; where there are none, whichever come",
+    )
+    from_last: bool = option(
+        False, "go on from the last round's weights, instead of from the encoder's in every round"
+    )
+    stop: str = option(
+        "budget",
+        "what ends it early, beside the last round: budget, nothing; kappa, predictions that stay "
+        "as they are (Bloodgood & Vijay-Shanker 2009); plateau, validation F1 that does. What the "
+        "others would do is printed",
+        ("budget", "kappa", "plateau"),
+    )
+    price: float = option(
+        0.0, "what an expert's label of a word costs, for the table and the plots"
+    )
+
+    def __post_init__(self) -> None:
+        _check(self.rounds >= 1, "rounds", "1 or more", self.rounds)
+        _check(0 <= self.price < math.inf, "price", "0 or more", self.price)
+        self.budget  # noqa: B018
+        seeds = " ".join(self.seeds)
+        ok = all(re.fullmatch("[0-9]{1,9}", s) for s in self.seeds)
+        _check(ok and len(set(self.seeds)) == len(self.seeds), "seeds", "different numbers", seeds)
+        names = " ".join(self.strategy)
+        _check(len(set(self.strategy)) == len(self.strategy), "strategy", "different names", names)
+        if self.oracle != "gold":
+            for flag in ("seeds", "strategy"):
+                value = getattr(self, flag)
+                _check(len(value) <= 1, flag, "one alone with people as --oracle", " ".join(value))
+        else:
+            wanted = "left out with --oracle gold, whose types are known"
+            _check(not self.types, "types", wanted, " ".join(self.types))
+        wrong = [t for t in self.types if not re.fullmatch(r"[^\s-]\S*", t)]
+        _check(not wrong, "types", "names such as PER", " ".join(wrong))
+
+    @property
+    def budget(self) -> tuple[float | int, str]:
+        """--add as (share or number, "sentences" or "words")."""
+        match = re.fullmatch(r"([0-9]{1,9})w", self.add)
+        if match:
+            _check(int(match[1]) > 0, "add", "above 0", self.add)
+            return int(match[1]), "words"
+        return parse_amount(self.add, flag="add"), "sentences"
+
+
+@dataclass(frozen=True)
+class ActiveDataConfig(DataConfig):
+    """What is known at the start, and how rounds learn from it (as train.py does)."""
+
+    data: str = option(
+        "mixed",
+        "whose labels rounds learn from: the experts' and the corpus's cheap ones (mixed), or the "
+        "experts' alone (gold)",
+        ("gold", "mixed"),
+    )
+    expert: str | None = option(
+        None,
+        "the first sentences, drawn at random by --seed, before any strategy chooses: a share of "
+        "all (2%%) or a number (60). Default: as many as --add; with --start, none",
+    )
+
+    @property
+    def expert_amount(self) -> str | None:
+        """Nothing is drawn where sentences are bought."""
+        return None
+
+
+@dataclass(frozen=True)
+class ActiveStoreConfig:
+    """Where the rounds leave their revisions, active_iter_ROUND_added_PERCENT."""
+
+    repo: str = option("models", StoreConfig.__dataclass_fields__["repo"].metadata["help"])
+    resume: bool = option(
+        False,
+        "go on where an interrupted run of these strategies came to, or with more --rounds, or "
+        "with the answers that people gave",
+    )
+    checkpoint_every: str = option(
+        "15m", StoreConfig.__dataclass_fields__["checkpoint_every"].metadata["help"]
+    )
+    status: str | None = option(
+        None,
+        "write the run's state (running, interrupted, finished or failed) to this file, for job "
+        "scripts; it is finished, too, when people have to answer first",
+    )
+
+    def __post_init__(self) -> None:
+        self.of_round  # noqa: B018
+
+    @property
+    def of_round(self) -> StoreConfig:
+        """Where a round leaves its own, going on where it was interrupted."""
+        return StoreConfig(
+            self.repo, resume=True, checkpoint_every=self.checkpoint_every, status=self.status
+        )
+
+
+@dataclass(frozen=True)
+class ActiveTrainConfig(TrainConfig):
+    """The optimisation of every round; the recipe decides what is not given."""
+
+    recipe: str = option(
+        "strong", TrainConfig.__dataclass_fields__["recipe"].metadata["help"], tuple(RECIPES)
+    )
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """What evaluate.py judges, on what, and where the report goes."""
 
@@ -480,6 +620,28 @@ class TableConfig:
     """What is tabulated."""
 
     repo: str = option("models", "folder that holds the revisions, or their records alone")
+
+
+@dataclass(frozen=True)
+class CurvesConfig:
+    """Which learning curves are shown, and where pictures of them go."""
+
+    repo: str = option("models", "folder that holds the rounds of active_learn.py")
+    split: str = option("test", "whose F1: test or validation", ("test", "validation"))
+    full: tuple[str, ...] = option(
+        (),
+        "revisions of all expert labels, whose mean F1 is 100 %%. Default: those of --data gold in "
+        "the folder that left out none",
+    )
+    price: float = option(0.0, "what an expert's label of a word costs")
+    output: str | None = option(
+        None,
+        "write pictures (PNG), curves.csv and TensorBoard's events to this folder, which is made "
+        "where it is not there",
+    )
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.price < math.inf, "price", "0 or more", self.price)
 
 
 @dataclass(frozen=True)
@@ -654,7 +816,7 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
     for config in configs:
         group = parser.add_argument_group(config.__doc__.splitlines()[0].rstrip("."))
         for f in fields(config):
-            _add_flag(group, f, RECIPES if config is TrainConfig else {})
+            _add_flag(group, f, RECIPES if issubclass(config, TrainConfig) else {})
     values = vars(parser.parse_args([_with_hyphens(argument) for argument in argv]))
     for name, value in values.items():
         if "" in (value if isinstance(value, (list, tuple)) else [value]):

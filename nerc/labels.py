@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,7 +37,14 @@ class Labelled:
         return tuple(np.arange(a, b) for a, b in zip(ends, ends[1:], strict=False))
 
 
-def training_corpus(config: DataConfig, seed: int) -> Labelled:
+class Bought(NamedTuple):
+    """What active learning has in the place of the training split and a draw from it."""
+
+    expert: Corpus
+    text: Corpus  # of all sentences, whoever labelled them
+
+
+def training_corpus(config: DataConfig, seed: int, bought: Bought | None = None) -> Labelled:
     """The sentences to learn from; config is resolved; --expert and --unlabelled are drawn by seed.
 
     But for --combine concat, a sentence of the experts' draw has no second copy with the cheap
@@ -46,8 +54,8 @@ def training_corpus(config: DataConfig, seed: int) -> Labelled:
         cheap = repaired(data.load_as_written(config.corpus), config.repair)
         _check_number(config, len(cheap))
         return Labelled(cheap, 0, len(cheap))
-    expert = train = data.load(config.corpus, "train")
-    if config.expert_amount is not None:
+    expert, text = bought or 2 * (data.load(config.corpus, "train"),)
+    if not bought and config.expert_amount is not None:
         places = draw(len(expert), config.expert_amount, seed, "expert sentences")
         expert = expert.select(places)
     if config.data == "gold":
@@ -55,14 +63,15 @@ def training_corpus(config: DataConfig, seed: int) -> Labelled:
     written = data.load_as_written(config.corpus)
     cheap = everything = repaired(written, config.repair, expert.entity_types())
     if config.combine != "concat":
-        bought = {sentence.words for sentence in expert}
-        kept = cheap.select([i for i, s in enumerate(cheap) if s.words not in bought])
+        own = {sentence.words for sentence in expert}
+        kept = cheap.select([i for i, s in enumerate(cheap) if s.words not in own])
         remark = (
             f"{len(expert)} expert sentences, {len(kept)} with cheap labels; of "
             f"{len(cheap) - len(kept)} more the expert's label takes the place of the cheap one"
         )
         cheap = replace(kept, remarks=(*kept.remarks, remark))
-    _check_number(config, len(cheap))
+    # Whoever goes on buying has bought every cheap label in the end.
+    _check_number(config, max(len(cheap), bought is not None))
     by_words = {sentence.words: sentence.tags for sentence in everything}
     if config.combine == "corrector" and not any(s.words in by_words for s in expert):
         raise InputError(
@@ -73,7 +82,7 @@ def training_corpus(config: DataConfig, seed: int) -> Labelled:
     too = [t for s in expert for t in by_words.get(s.words, nothing[: len(s.words)])]
     parts = [expert, cheap]
     if config.unlabelled:
-        parts.append(_unlabelled(config, seed, train, known=parts))
+        parts.append(_unlabelled(config, seed, text, known=parts))
     return Labelled(Corpus.joined(parts), len(expert), len(cheap), too)
 
 
@@ -87,26 +96,32 @@ def _check_number(config: DataConfig, number: int) -> None:
         )
 
 
-def _unlabelled(config: DataConfig, seed: int, train: Corpus, known: Sequence[Corpus]) -> Corpus:
+def _unlabelled(config: DataConfig, seed: int, text: Corpus, known: Sequence[Corpus]) -> Corpus:
     """At most config.unlabelled sentences of which nothing else is known, each once."""
-    texts = [train]
+    texts = [text]
     with suppress(MissingSplit):
         texts.insert(0, data.load(config.corpus, "unlabelled"))
     old = {sentence.words for corpus in known for sentence in corpus}
-    new = {s.words: s for text in texts for s in text if s.words not in old}
+    new = {s.words: s for each in texts for s in each if s.words not in old}
     chosen = np.random.default_rng([seed, 4]).permutation(len(new))[: config.unlabelled]
     sentences = list(new.values())
     remark = f"{len(chosen)} of {len(new)} other sentences are read without their labels"
     return Corpus.of((sentences[i]._replace(tags=None) for i in chosen), (remark,))
 
 
-def draw(total: int, amount: str, seed: int, what: str) -> np.ndarray:
-    """Places of an amount (240, 12%) of total sentences of --expert, in their order."""
+def num_drawn(total: int, amount: str, what: str) -> int:
+    """How many an amount (240, 12%) of total sentences is, of --expert."""
     number = parse_amount(amount, flag="expert")
     if isinstance(number, float):
         number = max(1, round(number * total))
     if number > total:
         raise InputError(f"--expert {amount}: there are only {total} {what}; ask for no more")
+    return number
+
+
+def draw(total: int, amount: str, seed: int, what: str) -> np.ndarray:
+    """Places of an amount of total sentences, in their order."""
+    number = num_drawn(total, amount, what)
     return np.sort(np.random.default_rng([seed, 0]).permutation(total)[:number])
 
 

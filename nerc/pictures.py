@@ -167,6 +167,47 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> dic
     return both(draw, size=(7.6, 3.2))
 
 
+def bands(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]],
+    levels: Mapping[str, float],
+    y: str,
+) -> dict[str, bytes]:
+    """Panels of curves, each of x, mean and standard deviation; levels are lines across."""
+
+    def draw(figure: Figure) -> None:
+        every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (x, found) in zip(every, panels.items(), strict=True):
+            for i, (name, rows) in enumerate(found.items()):
+                places, mean, deviation = np.array(rows, dtype=float).T
+                colour = _COLOURS[i % len(_COLOURS)]
+                axes.plot(places, mean, color=colour, marker="o", markersize=3, label=name)
+                low, high = mean - deviation, mean + deviation
+                axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+            for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
+                axes.axhline(level, color="0.5", linestyle=style, linewidth=1, label=name)
+            axes.set(xlabel=x)
+        every[0].set_ylabel(y)
+        _legend(every[0], 2)
+
+    return both(draw, size=(3.6 * len(panels) + 0.6, 3.8))
+
+
+def lengths(found: Mapping[str, Sequence[int]]) -> dict[str, bytes]:
+    """How long the sentences are that each strategy asked for."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        edges = np.arange(0, max(map(max, filter(None, found.values())), default=1) + 4, 4)
+        for i, (name, values) in enumerate(found.items()):
+            colour = _COLOURS[i % len(_COLOURS)]
+            shares = {"weights": np.full(len(values), 1 / max(1, len(values)))}
+            axes.hist(values, edges, histtype="step", color=colour, label=name, **shares)
+        axes.set(xlabel="words of a sentence", ylabel="share of the sentences asked for")
+        _legend(axes, len(found))
+
+    return both(draw, size=(5.2, 3.4))
+
+
 def _legend(axes, num: int) -> None:
     if num > 1:
         place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2}

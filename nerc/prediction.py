@@ -61,7 +61,7 @@ def predict(
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         for sentences in tqdm(batches, desc="tagging", leave=False, disable=quiet):
             batch = collate(encoded, sentences, MULTIPLE)
-            logits = model(**batch.inputs(model.device)).logits[:, columns]  # (words, tags)
+            logits = model(**batch.inputs(model.device)).logits[..., columns]  # (words, tags)
             rows = logits.float().log_softmax(dim=-1).cpu().numpy()
             own = np.split(rows, batch.num_words.cumsum(0))[: len(sentences)]
             found += zip(sentences.tolist(), own, strict=True)

@@ -5,7 +5,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,7 +14,18 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from nerc import combining, encoding, labels, machine, model, records, reports, revisions, tags
+from nerc import (
+    combining,
+    encoding,
+    labels,
+    machine,
+    model,
+    queries,
+    records,
+    reports,
+    revisions,
+    tags,
+)
 from nerc.checkpoints import Checkpoints
 from nerc.combining import Arm, Bench, Material
 from nerc.config import (
@@ -62,11 +73,12 @@ def prepare(
     store: Store,
     precision: str,
     say: Callable[[str], None],
+    bought: labels.Bought | None = None,
 ) -> Start:
     """Load everything; new weights are drawn from torch's global generator."""
     started = time.perf_counter()
     data = data.resolved(config.recipe)
-    labelled, corpora = load_corpora(data, config, say)
+    labelled, corpora = load_corpora(data, config, say, bought)
     network = with_defaults(network, data)
     tagger, tokenizer = starting_point(network, store, corpora["train"], say)
     for corpus in corpora.values():
@@ -109,10 +121,13 @@ def prepare(
 
 
 def load_corpora(
-    data: DataConfig, config: TrainConfig, say: Callable[[str], None]
+    data: DataConfig,
+    config: TrainConfig,
+    say: Callable[[str], None],
+    bought: labels.Bought | None = None,
 ) -> tuple[labels.Labelled, dict[str, Corpus]]:
     """Corpora of train, validation and test; what a run can do without may be missing, aloud."""
-    labelled = labels.training_corpus(data, config.seed)
+    labelled = labels.training_corpus(data, config.seed, bought)
     corpora = {"train": labelled.corpus}
     for split in ("validation", "test"):
         try:
@@ -129,21 +144,43 @@ def load_corpora(
     return labelled, corpora
 
 
-def training_sentences(run: dict[str, Any], say: Callable[[str], None]) -> Corpus | None:
-    """What a revision was trained on, from its run.json; None, said, where it is not at hand."""
+def training_sentences(
+    run: dict[str, Any], folder: Path, say: Callable[[str], None]
+) -> Corpus | None:
+    """What the revision in folder was trained on; None, said, where it is not at hand."""
     try:
-        config = run["config"]
-        chosen = {f.name: config[f.name] for f in fields(DataConfig) if f.name in config}
-        chosen["repair"] = tuple(chosen.get("repair", ()))  # JSON has lists
-        labelled = labels.training_corpus(DataConfig(**chosen), config["seed"])
-        if labelled.corpus.fingerprint() != run["data"]["train"]["sha256"]:
-            raise InputError(f"the training sentences of {config['corpus']} have changed")
+        labelled = _learnt_from(run, folder)
         return labelled.corpus.select(range(labelled.expert + labelled.cheap))
     except KeyError:
         say("no run.json says what it was trained on: no scores by what training had")
     except InputError as error:
         say(f"{error}: no scores by what training had")
     return None
+
+
+def expert_sentences(run: dict[str, Any], folder: Path) -> Corpus:
+    """The sentences with experts' labels among those; InputError where they are not at hand."""
+    labelled = _learnt_from(run, folder)
+    return labelled.corpus.select(range(labelled.expert))
+
+
+def _learnt_from(run: dict[str, Any], folder: Path) -> labels.Labelled:
+    config, bought = run["config"], None
+    chosen = {f.name: config[f.name] for f in fields(DataConfig) if f.name in config}
+    chosen["repair"] = tuple(chosen.get("repair", ()))  # JSON has lists
+    if about := run.get("active"):
+        plan = about["plan"]
+        pool = queries.open_pool(
+            config["corpus"],
+            plan["oracle"],
+            with_cheap=config["data"] == "mixed",
+            types=plan["types"],
+        )
+        bought = pool.bought(queries.read(folder / queries.FILE))
+    labelled = labels.training_corpus(DataConfig(**chosen), config["seed"], bought)
+    if labelled.corpus.fingerprint() != run["data"]["train"]["sha256"]:
+        raise InputError(f"the training sentences of {config['corpus']} have changed")
+    return labelled
 
 
 def with_defaults(network: ModelConfig, data: DataConfig) -> ModelConfig:
@@ -181,11 +218,18 @@ def starting_point(
 
 
 def train(
-    start: Start, name: str, store: Store, keep: StoreConfig, session: Session, command: str
+    start: Start,
+    name: str,
+    store: Store,
+    keep: StoreConfig,
+    session: Session,
+    command: str,
+    beside: Mapping[str, str] | None = None,
 ) -> dict[str, Report] | None:
     """Train from start, or from where an earlier process came to, and keep the revision.
 
-    Gives its reports on validation and test; None where there was nothing left to do.
+    beside: further files of the revision, name and text. Gives its reports on validation and test;
+    None where there was nothing left to do.
     """
     main = session.is_main
     with (
@@ -240,6 +284,8 @@ def train(
                 checkpoints.flush()
                 if checkpoints.logs.exists():  # a disk may have lost them
                     shutil.copytree(checkpoints.logs, new / "logs")
+                for file, text in (beside or {}).items():
+                    (new / file).write_text(text, encoding="utf-8")
                 revisions.save(new, name, start.model, start.tokenizer, final, run)
             checkpoints.clear()
     return final

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from nerc.config import (
+    ActiveConfig,
+    ActiveDataConfig,
+    ActiveStoreConfig,
+    ActiveTrainConfig,
     AuditConfig,
+    CurvesConfig,
     DataConfig,
     EvaluateConfig,
     ListConfig,
@@ -28,10 +33,11 @@ ROOT = Path(__file__).parents[1]
 # A module may import those before it.
 ORDER = [
     *("config", "tags", "text", "sample", "files", "records", "machine", "launch", "layers", "hub"),
-    *("data", "labels", "encoding", "model", "calibration", "metrics", "prediction", "pipeline"),
+    *("data", "labels", "queries", "oracles", "encoding", "model", "calibration", "metrics"),
+    *("prediction", "pipeline", "acquisition"),
     *("checkpoints", "graphs", "training", "combining", "comparison", "analysis"),
-    *("reports", "page", "card", "revisions", "runs", "pictures", "findings", "predict"),
-    "cheap_labels",
+    *("reports", "page", "card", "revisions", "runs", "active", "pictures", "findings", "curves"),
+    *("predict", "cheap_labels"),
 ]
 MODULES = sorted(path.stem for path in (ROOT / "nerc").glob("*.py") if path.stem != "__init__")
 FLAGS = {
@@ -43,9 +49,13 @@ FLAGS = {
     "-m nerc.revisions pull": (PullConfig,),
     "-m nerc.reports table": (TableConfig,),
     "-m nerc.cheap_labels audit": (AuditConfig,),
+    "active_learn.py": (
+        *(ActiveConfig, ActiveDataConfig, ModelConfig, ActiveTrainConfig, ActiveStoreConfig),
+    ),
+    "-m nerc.curves show": (CurvesConfig,),
 }
-SCRIPTS = ["train.py", "evaluate.py"]
-PROGRAMS = ["predict", "revisions", "reports", "cheap_labels"]  # python -m nerc.NAME
+SCRIPTS = ["train.py", "evaluate.py", "active_learn.py"]
+PROGRAMS = ["predict", "revisions", "reports", "cheap_labels", "curves"]  # python -m nerc.NAME
 
 
 def imports(path: Path) -> set[str]:

@@ -15,7 +15,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLE, same_weights
+from conftest import SAMPLE, same_weights, small
+
+import active_learn
+from nerc import queries
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
@@ -189,6 +192,24 @@ def test_a_job_array_makes_a_revision_for_each_seed_and_another_job_judges_them(
     judged = cluster.submit("slurm/evaluate.sbatch", "--repo", repo, "--revision", *names)
     cluster.finished(judged)
     assert all(f"| {name} " in cluster.log(judged) for name in names)
+
+
+def test_active_learning_is_requeued_and_buys_what_it_would_have_bought(
+    cluster, folder, encoder, tmp_path
+):
+    flags = [*small(folder, encoder), "--combine", "pretrain", "--expert", "8", "--rounds", "2"]
+    flags += ["--add", "6", "--checkpoint-every", "5", "--precision", "float32"]
+    active_learn.main([*flags, "--repo", str(tmp_path)])
+    repo = cluster.place / "active"
+    job = cluster.submit("slurm/active_learn.sbatch", *flags, "--repo", repo)
+    until(lambda: "round 1: " in cluster.log(job), cluster, 60)
+    cluster.ask("scancel", "--signal=USR1", "--batch", job)
+    assert cluster.finished(job)["Restarts"] == "1"
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == sorted(path.name for path in repo.iterdir()) and len(names) == 3
+    for name in names:
+        for file in (queries.FILE, "model.safetensors"):
+            assert (repo / name / file).read_bytes() == (tmp_path / name / file).read_bytes()
 
 
 def test_a_job_that_fails_is_not_queued_anew(cluster):

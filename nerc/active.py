@@ -1,0 +1,629 @@
+"""Active learning: rounds of asking experts for sentences, and training on all they answered.
+
+A round leaves a revision, with all queries so far; what a round asks is kept before anybody
+answers. So a run that was stopped, wherever it was, goes on as if it had not been.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from accelerate.utils import set_seed
+from filelock import FileLock, Timeout
+from transformers import PreTrainedTokenizerBase
+
+from nerc import acquisition, labels, oracles, queries, records, revisions, runs, tags
+from nerc.acquisition import Budget, Candidates
+from nerc.config import (
+    ActiveConfig,
+    ActiveDataConfig,
+    ActiveStoreConfig,
+    InputError,
+    Interrupted,
+    ModelConfig,
+    TrainConfig,
+)
+from nerc.data import Corpus, Sentence, load_as_written
+from nerc.encoding import Encoded, encode_for
+from nerc.files import write_json
+from nerc.launch import Session, from_main
+from nerc.model import NERSmall
+from nerc.prediction import decode, predict
+from nerc.queries import Pool, Query
+from nerc.revisions import Store
+
+WATCHED = 500  # sentences on which the models of two rounds are compared
+STABLE = 0.99  # mean kappa of PATIENCE comparisons, from which predictions count as stable
+RISING = 0.002  # of validation F1, that PATIENCE rounds have to bring
+PATIENCE = 3
+
+_AT_RANDOM = ("random", "random-words")
+# Flags of no consequence for what is bought or learnt.
+_CHANGE_NOTHING = {
+    *("rounds", "strategy", "seeds", "seed", "price", "stop", "corpus", "oracle"),
+    *("num_threads", "micro_batch_words", "precision"),
+}
+
+
+class Arm(NamedTuple):
+    """One of the runs of a command: a strategy from one seed. strategy None: their first round."""
+
+    strategy: str | None
+    seed: int
+    suffix: str  # of the revisions' names
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command does, every setting as it was given; the same in every process."""
+
+    data: ActiveDataConfig
+    network: ModelConfig  # of rounds: what the start has
+    config: TrainConfig
+    active: ActiveConfig
+    keep: ActiveStoreConfig
+    start: str | None  # the revision that asks first
+    known: list[Query]  # what it had learnt from
+    pool: Pool
+    precision: str
+    command: str
+
+    def arms(self) -> list[tuple[Arm, list[Arm]]]:
+        """Of each seed the first round, and an arm for every strategy."""
+        strategies = self.active.strategy or ("default",)
+        seeds = [int(seed) for seed in self.active.seeds] or [self.config.seed]
+        found = []
+        for seed in seeds:
+            of_seed = f"_seed{seed}" if len(seeds) > 1 else ""
+            suffixes = [f"_{s}{of_seed}" if len(strategies) > 1 else of_seed for s in strategies]
+            arms = [Arm(s, seed, x) for s, x in zip(strategies, suffixes, strict=True)]
+            found.append((Arm(None, seed, of_seed), arms))
+        return found
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """By which a run of the same plan is known, but for strategy and seed."""
+        flags = asdict(self.data) | asdict(self.network) | asdict(self.config) | asdict(self.active)
+        flags = {name: value for name, value in flags.items() if name not in _CHANGE_NOTHING}
+        people = self.active.oracle != "gold"
+        flags |= {"start": self.start, "oracle": "people" if people else "gold"}
+        return json.loads(json.dumps(flags | {"pool": self.pool.text.fingerprint()}))
+
+    def budget(self) -> Budget:
+        number, unit = self.active.budget
+        if isinstance(number, float):
+            number = max(1, round(number * self.pool.total))
+        return Budget(number, of_words=unit == "words")
+
+    @cached_property
+    def watched(self) -> list[int]:
+        """Places of the sentences on which models are compared."""
+        order = np.random.default_rng(11).permutation(len(self.pool.sentences))
+        return np.sort(order[:WATCHED]).tolist()
+
+    @cached_property
+    def said(self) -> set[str]:
+        return set()
+
+    def once(self, session: Session) -> Callable[[str], None]:
+        """Say what was not said in an earlier round."""
+
+        def say(text: str) -> None:
+            if text not in self.said:
+                self.said.add(text)
+                session.say(text)
+
+        return say
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The pool, without its answers."""
+        return Corpus.of(sentence._replace(tags=None) for sentence in self.pool.sentences)
+
+
+class Asked(NamedTuple):
+    """What a round asks, and what the model that asks finds in the watched sentences."""
+
+    queries: list[Query]
+    watched: list[list[str]]
+
+
+class Kept(NamedTuple):
+    """A round that is done, or the start."""
+
+    name: str
+    queries: list[Query]  # all so far
+    validation: float | None  # F1
+
+
+def plan(
+    data: ActiveDataConfig,
+    network: ModelConfig,
+    config: TrainConfig,
+    active: ActiveConfig,
+    keep: ActiveStoreConfig,
+    store: Store,
+    precision: str,
+    command: str,
+    say: Callable[[str], None],
+) -> Plan:
+    """Read the pool, and what the revision of --start was trained on."""
+    start, known = network.start, []
+    pool = queries.open_pool(
+        data.corpus, active.oracle, with_cheap=data.data == "mixed", types=active.types
+    )
+    if start is not None:
+        if data.expert is not None:
+            raise InputError("--expert must be left out with --start, whose experts are known")
+        folder = store.path(start, say)
+        run = records.read_run(folder)
+        settings = run.get("config", {})
+        if not settings.get("encoder"):
+            raise InputError(
+                f"--start {start}: no run.json names the encoder that it began with, wanted a "
+                f"revision that train.py or active_learn.py made from one"
+            )
+        network = ModelConfig(**{f: settings[f] for f in _SHAPE})
+        known = [_known(sentence) for sentence in runs.expert_sentences(run, folder)]
+        say(f"{start}: {len(known)} expert sentences are known from it")
+    known += [_known(sentence) for sentence in pool.known]
+    known = list({query.words: query for query in known}.values())
+    return Plan(data, network, config, active, keep, start, known, pool, precision, command)
+
+
+_SHAPE = ("encoder", "lstm_hidden_size", "dropout")
+
+
+def _known(sentence: Sentence) -> Query:
+    return Query(0, "start", None, sentence.origin, sentence.words, sentence.tags)
+
+
+# ------------------------------------------------------------ the rounds of an arm
+
+
+def check_new(plan: Plan, store: Store) -> None:
+    """Raise InputError where rounds of the plan, or of another, are in the store already."""
+    for before, arms in plan.arms():
+        for arm in (before, *arms):
+            found = kept_rounds(plan, arm, store)
+            if found and not plan.keep.resume:
+                name = found[min(found)].name
+                raise InputError(
+                    f"{store.folder / name} is there already; give --resume to go on after it, or "
+                    f"another --repo"
+                )
+
+
+def learn(plan: Plan, store: Store, session: Session) -> None:
+    """Do all rounds that are left; raises oracles.Waiting where people have to answer."""
+    try:
+        for before, arms in plan.arms():
+            start = _first(plan, before, store, session)
+            for arm in arms:
+                _rounds(plan, arm, start, store, session)
+    except Interrupted as interrupted:
+        interrupted.advice = "go on with the same command and --resume"
+        raise
+
+
+def _first(plan: Plan, arm: Arm, store: Store, session: Session) -> Kept:
+    """The first round of a seed, on what is known and sentences drawn at random; or --start."""
+    if plan.start is not None:
+        metrics = records.read_metrics(store.path(plan.start))
+        return Kept(plan.start, plan.known, metrics.get("validation", {}).get("f1"))
+    if done := _on_main(session, lambda: kept_rounds(plan, arm, store)).get(0):
+        return done
+    with _working(plan, arm, store, session) as folder:
+
+        def choose() -> Asked:
+            budget = plan.budget()
+            if plan.data.expert is not None:
+                total = len(plan.pool.sentences)
+                budget = Budget(labels.num_drawn(total, plan.data.expert, "sentences"))
+            elif plan.known:
+                budget = Budget(0)
+            order = np.random.default_rng([arm.seed, 0]).permutation(len(plan.pool.sentences))
+            return Asked(_at_random(plan, 0, "random", order, plan.known, budget), [])
+
+        asked = _kept_or_new(folder, 0, choose, session)
+        new = answered(plan, 0, asked.queries, session)
+        found, _ = _train(plan, arm, 0, [*plan.known, *new], None, store, session)
+        session.say(f"round 0: {_bought(new)}, at random; {_score(found)}; {found.name}")
+    return found
+
+
+def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) -> None:
+    """The rounds of an arm that are left; last: what it starts from."""
+    done = _on_main(session, lambda: kept_rounds(plan, arm, store))
+    model = None  # that of last, loaded when it is needed
+    watched: list[list[list[str]]] = []
+    with _working(plan, arm, store, session) as folder:
+        for number in range(1, plan.active.rounds + 1):
+            started = time.perf_counter()
+
+            def choose(number=number, last=last, model=model) -> Asked:
+                budget = _on_main(session, lambda: _budget(plan, arm, number, store))
+                found = model or revisions.load_revision(store.path(last.name))
+                return ask(plan, arm, number, *found, last.queries, budget, session)
+
+            if number in done:
+                asked = _kept_or_new(folder, number, None, session)
+                watched += [asked.watched] if asked else []
+                last, model = done[number], None
+                continue
+            asked = _kept_or_new(folder, number, choose, session)
+            watched.append(asked.watched)
+            seconds = time.perf_counter() - started
+            if not asked.queries:
+                session.say(f"round {number}: nothing is left to ask for")
+                break
+            rules = stopping(watched, [done[n].validation for n in sorted(done)])
+            if met := [f"{rule}: {what}" for rule, (is_met, what) in rules.items() if is_met]:
+                session.say(f"round {number}: {'; '.join(met)}")
+            if rules.get(plan.active.stop, (False, ""))[0]:
+                session.say(f"--stop {plan.active.stop} ends it before round {number}")
+                break
+            new = answered(plan, number, asked.queries, session)
+            known = [*last.queries, *new]
+            last, model = _train(plan, arm, number, known, last, store, session)
+            done[number] = last
+            session.say(
+                f"round {number}: {_bought(new)}, by {arm.strategy}, chosen in {seconds:.0f} s; "
+                f"{_score(last)}; {last.name}"
+            )
+
+
+def _bought(new: list[Query]) -> str:
+    own = queries.answered(new)
+    entities = sum(len(tags.entities(query.tags)) for query in own)
+    skipped = f" ({len(new) - len(own)} skipped)" if len(own) < len(new) else ""
+    words = sum(len(query.words) for query in own)
+    return f"{len(own)} sentences{skipped}, {words:,} words, {entities:,} entities"
+
+
+def _score(kept: Kept) -> str:
+    return "no validation" if kept.validation is None else f"validation F1 {kept.validation:.4f}"
+
+
+def stopping(
+    watched: list[list[list[str]]], scores: list[float | None]
+) -> dict[str, tuple[bool, str]]:
+    """Of each rule whether it would end the run, and why: --stop.
+
+    watched: tags that the models of successive rounds find in the same sentences; scores: their F1
+    on validation.
+    """
+    kappas = [kappa(*pair) for pair in zip(watched, watched[1:], strict=False)][-PATIENCE:]
+    mean = sum(kappas) / max(1, len(kappas))
+    known = [score for score in scores if score is not None]
+    best = max(known[:-PATIENCE], default=None)
+    flat = best is not None and max(known[-PATIENCE:]) < best + RISING
+    return {
+        "kappa": (
+            len(kappas) == PATIENCE and mean >= STABLE,
+            f"predictions are stable (kappa {mean:.3f} between rounds)",
+        ),
+        "plateau": (flat, f"{PATIENCE} rounds have not brought {RISING} of validation F1"),
+    }
+
+
+def kappa(one: list[list[str]], two: list[list[str]]) -> float:
+    """Cohen's kappa of two taggings of the same sentences, over words that either calls an entity.
+
+    Bloodgood & Vijay-Shanker 2009; over all words, agreement on O would hide the rest.
+    """
+    pairs = [
+        pair
+        for a, b in zip(one, two, strict=True)
+        for pair in zip(a, b, strict=True)
+        if set(pair) != {"O"}
+    ]
+    if not pairs:
+        return 1.0
+    number = len(pairs)
+    agreed = sum(a == b for a, b in pairs) / number
+    first, second = (Counter(column) for column in zip(*pairs, strict=True))
+    by_chance = sum(first[tag] * second[tag] for tag in first) / number**2
+    return 1.0 if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)
+
+
+def kept_rounds(plan: Plan, arm: Arm, store: Store) -> dict[int, Kept]:
+    """The rounds of an arm that are in the store; InputError where another run's are in the way."""
+    found = {}
+    for name in store.names():
+        folder = store.folder / name
+        about = records.read_run(folder).get("active")
+        if about is None:
+            continue
+        if [about["strategy"], about["seed"]] != [arm.strategy, arm.seed]:
+            if _is_name(name, arm):
+                raise InputError(
+                    f"{folder} is of another run (strategy {about['strategy']}, seed "
+                    f"{about['seed']}); give another --repo"
+                )
+            continue
+        changes = [
+            f"{key.replace('_', '-')} was {about['plan'].get(key)}, is {value}"
+            for key, value in plan.description.items()
+            if about["plan"].get(key) != value
+        ]
+        if changes:
+            raise InputError(
+                f"{folder} is of another run: {'; '.join(changes)}; give what it was, or another "
+                f"--repo"
+            )
+        validation = records.read_metrics(folder).get("validation", {}).get("f1")
+        found[about["round"]] = Kept(name, queries.read(folder / queries.FILE), validation)
+    return found
+
+
+def _is_name(name: str, arm: Arm) -> bool:
+    """Whether a round of the arm could have this name."""
+    number, _, rest = name.removeprefix("active_iter_").partition("_added_")
+    is_first = number == "0"
+    return rest.lstrip("0123456789.") == arm.suffix and is_first == (arm.strategy is None)
+
+
+def _on_main(session: Session, find: Callable[[], Any]) -> Any:
+    """What the main process finds, for all: others may see files sooner or later than it."""
+    return from_main(session.accelerator, find() if session.is_main else None)
+
+
+@contextmanager
+def _working(plan: Plan, arm: Arm, store: Store, session: Session) -> Iterator[Path | None]:
+    """Where the main process keeps what rounds ask until they are done; None in other processes.
+
+    It is locked against other runs.
+    """
+    if not session.is_main:
+        yield None
+        return
+    about = json.dumps([plan.description, arm])
+    name = f"active{arm.suffix}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
+    folder = store.run_folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f"{name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"another run is at these rounds in {store.folder}; wait for it, or give another --repo"
+        ) from None
+    try:
+        yield folder
+        shutil.rmtree(folder)
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+        for empty in (folder, folder.parent):
+            with suppress(OSError):
+                empty.rmdir()
+
+
+def _kept_or_new(
+    folder: Path | None, number: int, choose: Callable[[], Asked] | None, session: Session
+) -> Asked | None:
+    """What the round asks: what it asked when it was stopped, or what choose() gives, kept."""
+    path = folder and folder / f"round_{number}.json"
+    text = _on_main(session, lambda: path.read_text("utf-8") if path.exists() else None)
+    if text is not None:
+        values = json.loads(text)
+        return Asked(queries.of_text(values["queries"], path or Path()), values["watched"])
+    if choose is None:
+        return None
+    asked = choose()
+    # What processes find may differ in the last digit, and what they buy must not.
+    asked = Asked(*_on_main(session, lambda: list(asked)))
+    if path:
+        write_json(path, {"queries": queries.to_text(asked.queries), "watched": asked.watched})
+    return asked
+
+
+# ------------------------------------------------------------ a round
+
+
+def _budget(plan: Plan, arm: Arm, number: int, store: Store) -> Budget:
+    """What a round may buy; random-words has what the first strategy had for its words."""
+    if arm.strategy != "random-words":
+        return plan.budget()
+    for _, arms in plan.arms():
+        if arm in arms and arms[0] != arm:
+            kept = kept_rounds(plan, arms[0], store).get(number)
+            own = [q for q in kept.queries if q.round == number] if kept else []
+            return Budget(sum(len(q.words) for q in queries.answered(own)), of_words=True)
+    budget = plan.budget()
+    if budget.of_words:
+        return budget
+    words = sum(len(sentence.words) for sentence in plan.pool.sentences)
+    return Budget(round(budget.number * words / len(plan.pool.sentences)), of_words=True)
+
+
+def ask(
+    plan: Plan,
+    arm: Arm,
+    number: int,
+    model: NERSmall,
+    tokenizer: PreTrainedTokenizerBase,
+    before: list[Query],
+    budget: Budget,
+    session: Session,
+) -> Asked:
+    """Choose what the round asks, by what the model finds in the pool."""
+    model.to(session.accelerator.device)
+    had = {query.words for query in before}
+    free = [i for i, s in enumerate(plan.pool.sentences) if s.words not in had]
+    seed = int(np.random.SeedSequence([arm.seed, number]).generate_state(1)[0])
+    encoded = encode_for(model, tokenizer, plan.corpus)
+
+    def found(places: list[int]) -> dict[int, np.ndarray]:
+        how = {"bf16": plan.precision == "bf16", "accelerator": session.accelerator}
+        return dict(zip(places, predict(model, encoded, np.array(places), **how), strict=True))
+
+    with session.stop.at_once(lambda: None):
+        if arm.strategy in _AT_RANDOM:
+            order = np.random.default_rng([seed, 10]).permutation(len(plan.pool.sentences))
+            chosen = _at_random(plan, number, arm.strategy, order, before, budget)
+            places = {s.words: i for i, s in enumerate(plan.pool.sentences)}
+            of_chosen = [places[query.words] for query in chosen]
+            rows = found(sorted({*plan.watched, *of_chosen}))
+        else:
+            rows = found(sorted({*plan.watched, *free}))
+            names = decode([rows[i] for i in free], model.config.word_tags)
+            candidates = Candidates(
+                [plan.pool.sentences[i].words for i in free],
+                [
+                    mentions(plan.pool.sentences[i].words, own)
+                    for i, own in zip(free, names, strict=True)
+                ],
+                [query.words for query in before],
+            )
+            order = _order(
+                plan, arm.strategy, model, encoded, free, rows, candidates, seed, session
+            )
+            pairs = acquisition.taken(acquisition.varied(order, candidates), candidates, budget)
+            of_chosen = [free[i] for i, _ in pairs]
+            chosen = [
+                _query(plan, number, arm.strategy, free[i], float(f"{score:.6g}"))
+                for i, score in pairs
+            ]
+    if plan.active.oracle != "gold":
+        proposed = decode([rows[i] for i in of_chosen], model.config.word_tags)
+        chosen = [q._replace(proposed=tuple(p)) for q, p in zip(chosen, proposed, strict=True)]
+    watched = decode([rows[i] for i in plan.watched], model.config.word_tags)
+    return Asked(chosen, watched)
+
+
+def _order(
+    plan: Plan,
+    strategy: str,
+    model: NERSmall,
+    encoded: Encoded,
+    free: list[int],
+    rows: dict[int, np.ndarray],
+    candidates: Candidates,
+    seed: int,
+    session: Session,
+) -> acquisition.Order:
+    """Candidates in the order in which a strategy would buy them."""
+    own = [rows[i] for i in free]
+    if strategy == "default":
+        return acquisition.covering(own, candidates, seed)
+    if strategy == "label-error":
+        return acquisition.ranked(
+            acquisition.label_error(own, cheap_labels(plan, model, candidates)), seed
+        )
+    if strategy == "bald":
+        own = acquisition.thinned(
+            model,
+            encoded,
+            np.array(free),
+            seed=seed,
+            bf16=plan.precision == "bf16",
+            accelerator=session.accelerator,
+        )
+    return acquisition.ranked(acquisition.SCORES[strategy](own), seed)
+
+
+def cheap_labels(plan: Plan, model: NERSmall, candidates: Candidates) -> list[np.ndarray | None]:
+    """Columns of the cheap labels of candidates, as --repair form mends them; None without."""
+    if plan.data.data != "mixed":
+        raise InputError("--strategy label-error needs cheap labels: --data mixed")
+    mended = labels.repaired(load_as_written(plan.data.corpus), ("form",))
+    column = {tag: i for i, tag in enumerate(model.config.word_tags)}
+    known = {s.words: np.array([column.get(tag, -1) for tag in s.tags]) for s in mended}
+    return [known.get(words) for words in candidates.words]
+
+
+def mentions(words: tuple[str, ...], labels: list[str]) -> frozenset[str]:
+    """The entities of a sentence as text, small."""
+    return frozenset(" ".join(words[e.start : e.end]).lower() for e in tags.entities(labels))
+
+
+def _query(plan: Plan, number: int, strategy: str, place: int, score: float | None) -> Query:
+    sentence = plan.pool.sentences[place]
+    has_cheap = sentence.words in plan.pool.cheap
+    return Query(number, strategy, score, sentence.origin, sentence.words, None, None, has_cheap)
+
+
+def _at_random(
+    plan: Plan, number: int, strategy: str, order: np.ndarray, before: list[Query], budget: Budget
+) -> list[Query]:
+    """The first of order that have not been bought and that the budget pays for."""
+    had = {query.words for query in before}
+    words = [sentence.words for sentence in plan.pool.sentences]
+    free = ((int(i), 0.0) for i in order if words[i] not in had)
+    candidates = Candidates(words, (), ())
+    pairs = acquisition.taken(free, candidates, budget)
+    return [_query(plan, number, strategy, i, None) for i, _ in pairs]
+
+
+def answered(plan: Plan, number: int, asked: list[Query], session: Session) -> list[Query]:
+    """The queries with the experts' answers; raises oracles.Waiting until people have answered."""
+    if plan.active.oracle == "gold":
+        known = {sentence.words: sentence.tags for sentence in plan.pool.sentences}
+        return [query._replace(tags=known[query.words]) for query in asked]
+    folder = Path(plan.active.oracle)
+
+    def look() -> list[Query] | str:
+        if not (folder / f"round_{number}.jsonl").exists():
+            oracles.questions(asked, folder, number)
+        try:
+            return oracles.answers(asked, folder, number, plan.pool.types, session.say)
+        except oracles.Waiting as waiting:
+            return str(waiting)
+
+    found = _on_main(session, look)
+    if isinstance(found, str):
+        raise oracles.Waiting(found)
+    return found
+
+
+def _train(
+    plan: Plan,
+    arm: Arm,
+    number: int,
+    known: list[Query],
+    last: Kept | None,
+    store: Store,
+    session: Session,
+) -> tuple[Kept, tuple[NERSmall, PreTrainedTokenizerBase]]:
+    """Train on what is known, and keep it as the round's revision."""
+    bought = plan.pool.bought(known)
+    own = queries.answered(known)
+    percent = f"{100 * len(own) / plan.pool.total:.2f}".rstrip("0").rstrip(".")
+    name = f"active_iter_{number}_added_{percent}{arm.suffix}"
+    goes_on = plan.active.from_last and last is not None
+    network = ModelConfig(start=last.name) if goes_on else plan.network
+    config = replace(plan.config, seed=arm.seed)
+    set_seed(config.seed)  # new weights are drawn from it
+    say = plan.once(session)
+    start = runs.prepare(plan.data, network, config, store, plan.precision, say, bought)
+    store.check_room(revisions.num_bytes(start.model))
+    about = {
+        "round": number,
+        "strategy": arm.strategy,
+        "seed": arm.seed,
+        "sentences": len(own),
+        "words": sum(len(query.words) for query in own),
+        "entities": sum(len(tags.entities(query.tags)) for query in own),
+        "skipped": len(known) - len(own),
+        "start": None if last is None else last.name,
+        "plan": plan.description,
+    }
+    start.description["active"] = about
+    beside = {queries.FILE: queries.to_text(known)}
+    found = runs.train(start, name, store, plan.keep.of_round, session, plan.command, beside)
+    if found is None:  # a kill came between the revision and the end of its round
+        done = _on_main(session, lambda: kept_rounds(plan, arm, store))[number]
+        return done, revisions.load_revision(store.path(name))
+    validation = found["validation"].f1 if "validation" in found else None
+    return Kept(name, known, validation), (start.model, start.tokenizer)

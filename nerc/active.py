@@ -96,10 +96,12 @@ class Plan:
         flags = {name: value for name, value in flags.items() if name not in _CHANGE_NOTHING}
         people = self.active.oracle != "gold"
         flags |= {"start": self.start, "oracle": "people" if people else "gold"}
+        flags["add"] = " ".join(self.active.add)
         return json.loads(json.dumps(flags | {"pool": self.pool.text.fingerprint()}))
 
-    def budget(self) -> Budget:
-        number, unit = self.active.budget
+    def budget(self, number: int) -> Budget:
+        """What a round may buy."""
+        number, unit = self.active.amount(number)
         if isinstance(number, float):
             number = max(1, round(number * self.pool.total))
         return Budget(number, of_words=unit == "words")
@@ -225,7 +227,7 @@ def _first(plan: Plan, arm: Arm, store: Store, session: Session) -> Kept:
     with _working(plan, arm, store, session) as folder:
 
         def choose() -> Asked:
-            budget = plan.budget()
+            budget = plan.budget(0)
             if plan.data.expert is not None:
                 total = len(plan.pool.sentences)
                 budget = Budget(labels.num_drawn(total, plan.data.expert, "sentences"))
@@ -434,13 +436,13 @@ def _kept_or_new(
 def _budget(plan: Plan, arm: Arm, number: int, store: Store) -> Budget:
     """What a round may buy; random-words has what the first strategy had for its words."""
     if arm.strategy != "random-words":
-        return plan.budget()
+        return plan.budget(number)
     for _, arms in plan.arms():
         if arm in arms and arms[0] != arm:
             kept = kept_rounds(plan, arms[0], store).get(number)
             own = [q for q in kept.queries if q.round == number] if kept else []
             return Budget(sum(len(q.words) for q in queries.answered(own)), of_words=True)
-    budget = plan.budget()
+    budget = plan.budget(number)
     if budget.of_words:
         return budget
     words = sum(len(sentence.words) for sentence in plan.pool.sentences)

@@ -420,10 +420,11 @@ class ActiveConfig:
     """Whom to ask for labels, for which sentences, and when to stop."""
 
     rounds: int = option(5, "how many times sentences are chosen, labelled and learnt from")
-    add: str = option(
-        "50",
+    add: tuple[str, ...] = option(
+        (),
         "how much is asked for in a round: a number of sentences (50), a share of all training "
-        "sentences (2%%) or a number of words (500w)",
+        "sentences (2%%) or a number of words (500w). Of several, each is for a round, and the "
+        "last for all that follow. Default: 50",
     )
     strategy: tuple[str, ...] = option(
         (),
@@ -462,7 +463,8 @@ class ActiveConfig:
     def __post_init__(self) -> None:
         _check(self.rounds >= 1, "rounds", "1 or more", self.rounds)
         _check(0 <= self.price < math.inf, "price", "0 or more", self.price)
-        self.budget  # noqa: B018
+        for number in range(1, len(self.add) + 1):
+            self.amount(number)
         seeds = " ".join(self.seeds)
         ok = all(re.fullmatch("[0-9]{1,9}", s) for s in self.seeds)
         _check(ok and len(set(self.seeds)) == len(self.seeds), "seeds", "different numbers", seeds)
@@ -478,14 +480,14 @@ class ActiveConfig:
         wrong = [t for t in self.types if not re.fullmatch(r"[^\s-]\S*", t)]
         _check(not wrong, "types", "names such as PER", " ".join(wrong))
 
-    @property
-    def budget(self) -> tuple[float | int, str]:
-        """--add as (share or number, "sentences" or "words")."""
-        match = re.fullmatch(r"([0-9]{1,9})w", self.add)
-        if match:
-            _check(int(match[1]) > 0, "add", "above 0", self.add)
+    def amount(self, number: int) -> tuple[float | int, str]:
+        """What --add says for a round, as (share or number, "sentences" or "words")."""
+        add = self.add or ("50",)
+        text = add[min(max(number, 1), len(add)) - 1]
+        if match := re.fullmatch(r"([0-9]{1,9})w", text):
+            _check(int(match[1]) > 0, "add", "above 0", text)
             return int(match[1]), "words"
-        return parse_amount(self.add, flag="add"), "sentences"
+        return parse_amount(text, flag="add"), "sentences"
 
 
 @dataclass(frozen=True)

@@ -317,28 +317,30 @@ def show(config: CurvesConfig) -> None:
 
 
 def write(
-    folder: Path, curves: Sequence[Curve], at_levels: dict[str, float], split: str, price: float
+    folder: Path,
+    curves: Sequence[Curve],
+    at_levels: Mapping[str, float],
+    split: str,
+    price: float,
+    *,
+    picked: bool = True,
 ) -> None:
-    """Write pictures, curves.csv and TensorBoard's events into folder."""
+    """Write pictures (picked: of what was asked for, too), curves.csv and TensorBoard's events."""
     from nerc import files, findings, pictures
 
     files.check_folder(folder, "--output")
     folder.mkdir(exist_ok=True)
-    units = {unit: f"experts' {unit}" for unit in UNITS}
-    panels = {label: _bands(curves, unit, split, 1) for unit, label in units.items()}
+    panels = {f"experts' {unit}": _bands(curves, unit, split, 1) for unit in UNITS}
     if price:
         panels["price of experts' words"] = _bands(curves, "words", split, price)
-    lengths = {
-        name: [len(q.words) for c in own for q in c.picked]
-        for name, own in by_strategy(curves).items()
-    }
-    findings.write_plots(
-        folder,
-        {
-            "curves": ("", pictures.bands(panels, at_levels, f"{split} F1")),
-            "picked": ("", pictures.lengths(lengths)),
-        },
-    )
+    drawn = {"curves": ("", pictures.bands(panels, at_levels, f"{split} F1"))}
+    if picked:
+        lengths = {
+            name: [len(query.words) for curve in own for query in curve.picked]
+            for name, own in by_strategy(curves).items()
+        }
+        drawn["picked"] = ("", pictures.lengths(lengths))
+    findings.write_plots(folder, drawn)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(

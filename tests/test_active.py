@@ -319,10 +319,12 @@ def test_rules_end_it_when_nothing_moves():
 
 def test_stop_ends_a_run_before_its_rounds(folder, encoder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(active, "RISING", 2.0)  # more than F1 can rise
-    line = ("--expert", 8, "--add", 2, "--rounds", 9, "--strategy", "random", "--stop", "plateau")
+    line = ("--expert", 8, "--add", 4, 2, "--rounds", 9, "--strategy", "random")
+    line += ("--stop", "plateau")
     active_learn.main(flags(folder, encoder, tmp_path, *line, "--epochs", 1))
     assert "--stop plateau ends it before round 5" in capsys.readouterr().out
-    assert [about["round"] for about in rounds(tmp_path).values()] == [0, 1, 2, 3, 4]
+    found = [about["sentences"] for about in rounds(tmp_path).values()]
+    assert found == [8, 12, 14, 16, 18]
 
 
 # ------------------------------------------------------------ people

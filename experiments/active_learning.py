@@ -1,0 +1,215 @@
+"""What choosing sentences is worth: strategies beside chance, and shares of full gold.
+
+  python experiments/active_learning.py run --corpus DIR --encoder DIR --seeds 0 1 2
+  python experiments/active_learning.py table
+  python experiments/active_learning.py plots --output DIR
+
+Every run is an active_learn.py without a validation split, so that validation can choose nothing.
+Each of its rounds is a line in active_learning.jsonl beside this file. Runs that have their lines
+are not run again, and one that was stopped goes on where it was; several may go on at a time with
+the same file. `table` makes the README's tables from the file.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+RESULTS = HERE / "active_learning.jsonl"
+FULL_GOLD = "results/strong_gold_seed*/metrics.json"  # what all shares are shares of
+FIRST = "--recipe strong --expert 60"
+
+
+class Run(NamedTuple):
+    """One active_learn.py: its group in the tables, its flags, and the seeds below which it runs."""
+
+    group: str
+    flags: str
+    strategies: str
+    seeds: int = 9
+
+
+RUNS = [
+    # With more expert sentences the curve is flatter, and needs fewer points.
+    Run(
+        "curves",
+        f"{FIRST} --combine pretrain --add 60 120 231 231 --rounds 4",
+        "default random random-words mnlp",
+    ),
+    Run("best", f"{FIRST} --add 180 462 702 --rounds 3", "default"),
+    Run(
+        "at 240",
+        f"{FIRST} --combine pretrain --add 180 --rounds 1",
+        "default random mnlp least-confidence margin entropy-mean entropy-sum entropy-top bald "
+        "label-error",
+        1,
+    ),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", choices=["run", "table", "plots"])
+    parser.add_argument("--corpus", help="folder with CoNLL-2003 and llm.txt")
+    parser.add_argument("--encoder", help="folder of the pretrained encoder")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--only", nargs="*", help="groups: curves, best, at 240")
+    parser.add_argument("--work", default="models/active", help="where models lie meanwhile")
+    parser.add_argument("--output", default="active", help="where plots go")
+    parser.add_argument("--num-threads", default="0", help="as of active_learn.py")
+    given = parser.parse_args()
+    if given.action == "table":
+        print(tables())
+        return
+    if given.action == "plots":
+        plots(Path(given.output))
+        return
+    if not (given.corpus and given.encoder):
+        parser.error("run needs --corpus and --encoder")
+    for seed in given.seeds:
+        for run in RUNS:
+            if seed < run.seeds and run.group in (given.only or [run.group]):
+                do(run, seed, given)
+
+
+def do(run: Run, seed: int, given: argparse.Namespace) -> None:
+    """One run, unless it has its lines or another process is at it."""
+    work = Path(given.work).absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    place = work / f"{run.group.replace(' ', '_')}_seed{seed}"
+    if any([line["group"], line["seed"]] == [run.group, seed] for line in lines()):
+        return
+    lock = FileLock(f"{place}.lock")
+    if lock.is_locked or not _acquired(lock):
+        return
+    corpus = work / "corpus"
+    with FileLock(work / "lock"):
+        corpus.mkdir(exist_ok=True)
+        for name in ("train.txt", "test.txt", "llm.txt"):
+            shutil.copy(Path(given.corpus) / name, corpus / name)
+    flags = [*run.flags.split(), "--strategy", *run.strategies.split(), "--seed", str(seed)]
+    flags += ["--keep", "last", "--corpus", str(corpus), "--encoder", given.encoder, "--resume"]
+    flags += ["--repo", str(place), "--num-threads", given.num_threads]
+    print(f"{place.name}: {shlex.join(flags)}", flush=True)
+    subprocess.run([sys.executable, "active_learn.py", *flags], check=True, cwd=ROOT)
+    with FileLock(work / "lock"), RESULTS.open("a", encoding="utf-8") as file:
+        for line in of_run(run, seed, place):
+            file.write(json.dumps(line) + "\n")
+    shutil.rmtree(place)
+    lock.release()
+
+
+def _acquired(lock: FileLock) -> bool:
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def of_run(run: Run, seed: int, place: Path) -> Iterator[dict[str, Any]]:
+    """A line for every round."""
+    for path in sorted(place.glob("*/run.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        metrics = json.loads((path.parent / "metrics.json").read_text(encoding="utf-8"))["test"]
+        about = record["active"]
+        yield {
+            "group": run.group,
+            "strategy": about["strategy"],
+            "seed": seed,
+            "round": about["round"],
+            "name": path.parent.name,
+            "flags": run.flags,
+            **{unit: about[unit] for unit in ("sentences", "words", "entities")},
+            "test": {k: metrics[k] for k in ("f1", "precision", "recall", "accuracy", "types")},
+            "seconds": record["seconds"],
+            "precision": record["precision"],
+            "commit": record.get("git_commit") or record.get("commit"),
+        }
+
+
+def lines() -> list[dict[str, Any]]:
+    if not RESULTS.exists():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+
+
+# ------------------------------------------------------------ tables
+
+
+def read(group: str) -> list:
+    """The learning curves of a group, as nerc.curves has them."""
+    sys.path.insert(0, str(ROOT))
+    from nerc.curves import UNITS, Curve, Point
+
+    own = [line for line in lines() if line["group"] == group]
+
+    def point(line: dict[str, Any]) -> Point:
+        bought = {unit: line[unit] for unit in UNITS}
+        return Point(line["name"], line["round"], bought, {"test": line["test"]["f1"]})
+
+    found = []
+    for strategy, seed in dict.fromkeys((x["strategy"], x["seed"]) for x in own if x["strategy"]):
+        rows = [x for x in own if x["seed"] == seed and x["strategy"] in (None, strategy)]
+        points = sorted(map(point, rows), key=lambda p: p.round)
+        found.append(Curve(strategy, seed, points, HERE))
+    order = RUNS[[run.group for run in RUNS].index(group)].strategies.split()
+    return sorted(found, key=lambda curve: (order.index(curve.strategy), curve.seed))
+
+
+def full_gold() -> float:
+    paths = HERE.glob(FULL_GOLD)
+    return statistics.mean(json.loads(p.read_text("utf-8"))["test"]["f1"] for p in paths)
+
+
+def tables() -> str:
+    """Areas, labels needed, and F1 by round."""
+    from_curves = read("curves")
+    found = []
+    from nerc import curves, records, reports
+
+    whole = full_gold()
+    if from_curves:
+        found.append(reports.markdown(curves.areas(from_curves, "test")))
+        found.append(reports.markdown(curves.shares(from_curves, whole, "test")))
+    for group in ("best", "at 240"):
+        rows = [["Strategy", "sentences", "words", "seeds", "test F1", "of full gold"]]
+        for strategy, own in curves.by_strategy(read(group)).items():
+            for number in range(len(own[0].points)):
+                points = [curve.points[number] for curve in own]
+                f1 = [100 * point.f1["test"] for point in points]
+                bought = (
+                    f"{statistics.mean(p.bought[unit] for p in points):,.0f}"
+                    for unit in ("sentences", "words")
+                )
+                share = f"{statistics.mean(f1) / whole:.1f} %"
+                rows.append([strategy, *bought, str(len(f1)), records.spread(f1), share])
+        if len(rows) > 1:
+            found.append(reports.markdown(rows))
+    return "\n\n".join(found)
+
+
+def plots(folder: Path) -> None:
+    """The curves as PNG and CSV."""
+    own = read("curves")
+    from nerc import curves
+
+    curves.write(folder, own, {"all expert labels": full_gold()}, "test", 0.0, picked=False)
+
+
+if __name__ == "__main__":
+    main()

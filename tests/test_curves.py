@@ -1,0 +1,147 @@
+"""Learning curves from a store alone: areas, leads and labels needed, as worked out by hand."""
+
+import csv
+import json
+
+import pytest
+from conftest import refused
+
+from nerc import curves, queries
+from nerc.queries import Query
+from nerc.revisions import Store
+
+PLAN = {"add": "10", "data": "mixed"}
+
+
+def revision(repo, name, f1, *, active=None, asked=(), **config):
+    """A folder with the records of a revision, and no weights."""
+    place = repo / name
+    place.mkdir(parents=True)
+    (place / "config.json").write_text("{}")
+    scores = {"f1": f1, "loss": 1.0}
+    metrics = {"test": scores, "validation": scores | {"f1": f1 / 2}}
+    (place / "metrics.json").write_text(json.dumps(metrics))
+    run = {"config": config, "data": {}} | ({"active": active} if active else {})
+    (place / "run.json").write_text(json.dumps(run))
+    (place / queries.FILE).write_text(queries.to_text(asked))
+
+
+def rounds(repo, strategy, seed, scores, words_each, plan=PLAN):
+    """The first round of a seed, 10 sentences of 5 words, and a round of 10 for each score."""
+    first = f"active_iter_0_seed{seed}"
+    tags = ("B-PER", "O", "O", "O", "O")
+    asked = [Query(0, "random", None, "here:1", tuple(f"a{i}bcde"), tags) for i in range(10)]
+    about = {"plan": plan, "seed": seed}
+    size = {"sentences": 10, "words": 50, "entities": 10}
+    if not (repo / first).exists():
+        zero = {"round": 0, "strategy": None, "start": None} | size | about
+        revision(repo, first, scores[0], active=zero, asked=asked)
+    before = first
+    for number, f1 in enumerate(scores[1:], start=1):
+        tags = ("B-LOC", "I-LOC", *["O"] * (words_each - 2))
+        words = ("w",) * words_each
+        asked = asked + [Query(number, strategy, 0.5, "there:1", words, tags, cheap=i < 5)
+                         for i in range(10)]  # fmt: skip
+        asked.append(Query(number, strategy, 0.1, "there:2", ("skipped",), None))
+        size = {k: v + n for (k, v), n in zip(size.items(), (10, 10 * words_each, 10), strict=True)}
+        own = {"round": number, "strategy": strategy, "start": before} | size | about
+        name = f"active_iter_{number}_{strategy}_seed{seed}"
+        revision(repo, name, f1, active=own, asked=asked)
+        before = name
+
+
+@pytest.fixture
+def repo(tmp_path):
+    """Two seeds of two strategies: 10, 20 and 30 sentences; 50, 150, 250 words, or 50, 100, 150."""
+    repo = tmp_path / "models"
+    for seed, (default, random) in enumerate([([0.2, 0.6, 0.8], [0.2, 0.4, 0.5]),
+                                              ([0.4, 0.6, 0.7], [0.4, 0.4, 0.5])]):  # fmt: skip
+        rounds(repo, "default", seed, default, 10)
+        rounds(repo, "random", seed, random, 5)
+    revision(repo, "model_primary", 0.8, data="gold", expert=None)
+    revision(repo, "another", 0.1, data="gold", expert="12%")
+    revision(repo, "main", 0.3, data="llm")
+    return repo
+
+
+def test_areas_and_leads_over_chance(repo):
+    header, default, random = curves.areas(curves.read(Store(str(repo))), "test")
+    by_name = dict(zip(header, default, strict=True))
+    # By sentences, of 20: ((.2 + .6) / 2 + (.6 + .8) / 2) / 2 = .55, and .575.
+    assert by_name["area by sentences"] == "56.25 ± 1.77"
+    # By words, as far as both go, 50 to 150: (.2 + .6) / 2 = .4, and (.4 + .6) / 2 = .5.
+    assert by_name["area by words"] == "45.00 ± 7.07"
+    # Random, by sentences: ((.2 + .4) / 2 + (.4 + .5) / 2) / 2 = .375, and .425: leads .175, .15.
+    assert by_name["over random, by sentences"] == "+16.25 ± 1.25"
+    # By words, of 100: the same .375 and .425: leads of .025 and .075.
+    assert by_name["over random, by words"] == "+5.00 ± 2.50"
+    assert random[header.index("over random, by words")] == "-"
+    assert (by_name["F1 at the start"], by_name["at the end"]) == ("30.00 ± 14.14", "75.00 ± 7.07")
+
+
+def test_what_is_needed_for_a_share_of_full_gold(repo):
+    store = Store(str(repo))
+    found = curves.read(store)
+    assert curves.levels(store, (), "test") == {"all expert labels": 0.8, "cheap labels alone": 0.3}
+    assert curves.levels(store, ("another",), "test")["all expert labels"] == 0.1
+    header, default, random = curves.shares(found, 0.8, "test")
+    # The mean curve of default goes .3, .6, .75: 90 % of .8 is at .72, 95 % at .76.
+    row = dict(zip(header, default, strict=True))
+    assert row["90% of all, sentences"] == "28" and row["90% of all, words"] == "230"
+    assert row["95% of all, sentences"] == "not reached" and set(random[1:]) == {"not reached"}
+
+
+def test_what_was_picked_is_what_the_strategy_asked_for(repo):
+    header, default, random = curves.picked(curves.read(Store(str(repo))))
+    row = dict(zip(header, default, strict=True))
+    assert (
+        row["sentences"] == "40" and row["words each"] == "10.0"
+    )  # not the first, nor the skipped
+    assert row["with a cheap label"] == "50%" and row["without entity"] == "0%"
+    assert row["LOC"] == "100%" and row["entities each"] == "1.00" and "PER" not in row
+
+
+def test_the_best_round_is_named_by_validation(repo):
+    text = curves.summary(Store(str(repo)), 0.5)
+    assert "best on validation: active_iter_2_default_seed0 (0.4000)" in text
+    assert " 125.00 |" in text  # 250 words
+
+
+def test_one_command_makes_everything_from_the_store(repo, tmp_path, capsys):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "out"
+    line = ["show", "--repo", str(repo), "--output", str(out), "--price", "0.5"]
+    curves.main(line)
+    said = capsys.readouterr().out
+    assert "all expert labels: 80.00; bought until a share of it is reached:" in said
+    for name in ("curves", "picked"):
+        for style in ("", "_dark"):
+            assert (out / f"{name}{style}.png").read_bytes().startswith(b"\x89PNG")
+    with (out / "curves.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 3
+    (row,) = (r for r in rows if r["revision"] == "active_iter_2_default_seed1")
+    assert (row["sentences"], row["words"], row["cost"]) == ("30", "250", "125.0")
+    assert (row["test_f1"], row["validation_f1"]) == ("0.7", "0.35")
+    events = EventAccumulator(str(out / "tensorboard/default_seed0"))
+    events.Reload()
+    points = [(event.step, event.value) for event in events.Scalars("test F1/by words")]
+    assert points == [
+        (50, pytest.approx(0.2)),
+        (150, pytest.approx(0.6)),
+        (250, pytest.approx(0.8)),
+    ]
+    curves.main(line)  # and again, over what is there
+
+
+def test_runs_of_other_plans_are_told_apart(repo):
+    rounds(repo, "mnlp", 7, [0.1, 0.2], 5, plan=PLAN | {"data": "gold"})
+    names = {curve.strategy for curve in curves.read(Store(str(repo)))}
+    assert names == {"default, data mixed", "random, data mixed", "mnlp, data gold"}
+
+
+def test_a_store_without_rounds_is_refused(tmp_path, capsys):
+    revision(tmp_path, "main", 0.3, data="llm")
+    message = refused(curves, capsys, "show", "--repo", tmp_path)
+    assert "holds no round of active learning (there: main)" in message

@@ -31,12 +31,12 @@ FIRST = "--recipe strong --expert 60"
 
 
 class Run(NamedTuple):
-    """One active_learn.py: its group in the tables, its flags, and the seeds below which it runs."""
+    """One active_learn.py: its group in the tables, its flags, its strategies."""
 
     group: str
     flags: str
     strategies: str
-    seeds: int = 9
+    seeds: int = 9  # it is not run with this seed or a higher one
 
 
 RUNS = [

@@ -159,6 +159,13 @@ def plan(
     say: Callable[[str], None],
 ) -> Plan:
     """Read the pool, and what the revision of --start was trained on."""
+    strategies = active.strategy
+    if "label-error" in strategies and data.data != "mixed":
+        raise InputError("--strategy label-error needs cheap labels: --data mixed")
+    if "bald" in strategies and network.dropout == 0:
+        raise InputError("--strategy bald needs a model under dropout, and --dropout is 0")
+    if active.seeds and config.seed:
+        raise InputError("--seed must be left out with --seeds")
     start, known = network.start, []
     pool = queries.open_pool(
         data.corpus, active.oracle, with_cheap=data.data == "mixed", types=active.types
@@ -237,7 +244,7 @@ def _first(plan: Plan, arm: Arm, store: Store, session: Session) -> Kept:
             return Asked(_at_random(plan, 0, "random", order, plan.known, budget), [])
 
         asked = _kept_or_new(folder, 0, choose, session)
-        new = answered(plan, 0, asked.queries, session)
+        new = _answers(plan, 0, asked.queries, session)
         found, _ = _train(plan, arm, 0, [*plan.known, *new], None, store, session)
         session.say(f"round 0: {_bought(new)}, at random; {_score(found)}; {found.name}")
     return found
@@ -274,7 +281,7 @@ def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) ->
             if rules.get(plan.active.stop, (False, ""))[0]:
                 session.say(f"--stop {plan.active.stop} ends it before round {number}")
                 break
-            new = answered(plan, number, asked.queries, session)
+            new = _answers(plan, number, asked.queries, session)
             known = [*last.queries, *new]
             last, model = _train(plan, arm, number, known, last, store, session)
             done[number] = last
@@ -477,6 +484,8 @@ def ask(
             places = {s.words: i for i, s in enumerate(plan.pool.sentences)}
             of_chosen = [places[query.words] for query in chosen]
             rows = found(sorted({*plan.watched, *of_chosen}))
+        elif not free:
+            return Asked([], [])
         else:
             rows = found(sorted({*plan.watched, *free}))
             names = decode([rows[i] for i in free], model.config.word_tags)
@@ -537,8 +546,6 @@ def _order(
 
 def cheap_labels(plan: Plan, model: NERSmall, candidates: Candidates) -> list[np.ndarray | None]:
     """Columns of the cheap labels of candidates, as --repair form mends them; None without."""
-    if plan.data.data != "mixed":
-        raise InputError("--strategy label-error needs cheap labels: --data mixed")
     mended = labels.repaired(load_as_written(plan.data.corpus), ("form",))
     column = {tag: i for i, tag in enumerate(model.config.word_tags)}
     known = {s.words: np.array([column.get(tag, -1) for tag in s.tags]) for s in mended}
@@ -568,7 +575,7 @@ def _at_random(
     return [_query(plan, number, strategy, i, None) for i, _ in pairs]
 
 
-def answered(plan: Plan, number: int, asked: list[Query], session: Session) -> list[Query]:
+def _answers(plan: Plan, number: int, asked: list[Query], session: Session) -> list[Query]:
     """The queries with the experts' answers; raises oracles.Waiting until people have answered."""
     if plan.active.oracle == "gold":
         known = {sentence.words: sentence.tags for sentence in plan.pool.sentences}

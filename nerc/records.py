@@ -65,6 +65,9 @@ def settings(run: Mapping[str, Any]) -> dict[str, Any]:
     config = {k: v for k, v in sorted(run["config"].items()) if k not in left_out}
     for key in ("corpus", "encoder"):  # machines keep them in different places
         config[key] = config[key] and Path(config[key]).name
+    if about := run.get("active"):  # what was bought by then
+        config |= {f"active_{key}": about[key] for key in ("strategy", "round")}
+        config |= {"active_add": about["plan"]["add"]}
     return config | {"precision": run.get("precision")}
 
 

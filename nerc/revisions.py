@@ -130,9 +130,12 @@ class Store:
         folder = self.folder / name
         if not (folder / "config.json").exists():
             there = ", ".join(self.names()) or "none"
+            script = f"train.py {self._flags_for(name)}"
+            if name.startswith("active_iter_"):
+                script = f"active_learn.py --repo {self.folder}"
             raise InputError(
                 f"no revision {name} in {self.folder} (there: {there}); make it with: accelerate "
-                f"launch train.py {self._flags_for(name)}"
+                f"launch {script}"
             )
         return folder
 

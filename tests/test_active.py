@@ -252,11 +252,12 @@ def test_a_start_asks_first_and_its_experts_are_known(folder, encoder, tmp_path)
     "more, message",
     [
         ("--strategy label-error --data gold", "--strategy label-error needs cheap labels"),
-        ("--strategy bald --dropout 0", "--strategy bald asks a model under dropout"),
+        ("--strategy bald --dropout 0", "--strategy bald needs a model under dropout"),
         ("--start main", "no revision main in"),
         ("--add 0w", "--add must be above 0, not '0w'"),
         ("--add 5x", "--add must be a percentage above 0"),
         ("--strategy mnlp mnlp", "--strategy must be different names"),
+        ("--seeds 1 2 --seed 3", "--seed must be left out with --seeds"),
         ("--seeds 1 1", "--seeds must be different numbers"),
         ("--types PER", "--types must be left out with --oracle gold"),
         ("--oracle answers --seeds 1 2", "--seeds must be one alone with people as --oracle"),

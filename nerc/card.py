@@ -93,7 +93,10 @@ def _facts(run: dict[str, Any]) -> dict[str, Any]:
     start = f"revision {config['start']}" if config["start"] else config["encoder"]
     start = start if config["start"] or _is_on_hub(start) else Path(start).name
     experts = config["expert"] or ("none" if config["data"] == "llm" else "all")
+    if about := run.get("active"):
+        experts = f"{about['sentences']:,}, of {about['words']:,} words"
     cheap = {
+        "active learning": about and f"round {about['round']}, {about['strategy'] or 'random'}",
         "combined by": config.get("combine"),
         "cheap labels repaired": ", ".join(config.get("repair") or ()),
     }

@@ -782,6 +782,9 @@ def one_line_errors(program: str):
         fail(program, str(error))
     except PermissionError as error:
         fail(program, f"{error.filename}: may not be read or written; check its permissions")
+    except BrokenPipeError:  # nobody reads on; as a program that SIGPIPE ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
         if not is_disk_full(error):
             raise

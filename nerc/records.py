@@ -66,8 +66,8 @@ def settings(run: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("corpus", "encoder"):  # machines keep them in different places
         config[key] = config[key] and Path(config[key]).name
     if about := run.get("active"):  # what was bought by then
-        config |= {f"active_{key}": about[key] for key in ("strategy", "round")}
-        config |= {"active_add": about["plan"]["add"]}
+        config |= {"strategy": about["strategy"], "round": about["round"]}
+        config |= {"add": about["plan"]["add"]}
     return config | {"precision": run.get("precision")}
 
 

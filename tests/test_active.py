@@ -75,6 +75,8 @@ def test_every_round_is_a_revision_that_says_what_it_bought(store, folder):
         assert {q.strategy for q in own if q.round} <= {about["strategy"]}
         assert all((q.score is None) == q.strategy.startswith("random") for q in own)
     assert not (store / ".checkpoints").exists()
+    card = (store / "active_iter_2_added_28.57_mnlp/README.md").read_text()
+    assert "- expert sentences: 20, of " in card and "- active learning: round 2, mnlp\n" in card
 
 
 def test_a_round_learns_from_what_was_bought_in_the_place_of_cheap_labels(store, folder, capsys):

@@ -131,13 +131,15 @@ def test_copies_of_a_sentence_are_bought_once(encoder, folder, tmp_path):
     text = (corpus / "train.txt").read_text()
     (corpus / "train.txt").write_text(text + "\n" + text)
     repo = tmp_path / "models"
-    more = ("--expert", 60, "--add", 30, "--rounds", 2, "--strategy", "random", "--data", "gold")
+    more = ("--expert", 60, "--add", 30, "--rounds", 2, "--data", "gold")
+    more += ("--strategy", "random", "mnlp")
     line = [f for f in flags(corpus, encoder, repo, *more) if f not in ("--combine", "pretrain")]
     active_learn.main(line)
-    (last,) = (name for name, about in rounds(repo).items() if about["round"] == 1)
-    words = [q.words for q in asked(repo, last)]
-    assert len(words) == len({*words}) == len({s.words for s in data.load(str(folder), "train")})
-    assert len(rounds(repo)) == 2  # nothing is left for another round
+    different = len({s.words for s in data.load(str(folder), "train")})
+    for name in (name for name, about in rounds(repo).items() if about["round"] == 1):
+        words = [q.words for q in asked(repo, name)]
+        assert len(words) == len({*words}) == different
+    assert len(rounds(repo)) == 3  # nothing is left for another round
 
 
 def test_resume_goes_on_with_more_rounds(store, folder, encoder, tmp_path, capsys):
@@ -370,18 +372,19 @@ def test_a_careless_annotator_loses_nothing(unlabelled, encoder, tmp_path, capsy
     assert "2 fault(s), named above, in the answers of round 0" in message
 
     def faulty(row, i):
-        text = row["text"]
-        if i == 0:  # a span that ends inside a word
-            return row | {"answer": "accept", "entities": [
-                {"start": 0, "end": len(row["words"][0]) + 2, "type": "PER"}]}  # fmt: skip
-        if i == 1:
+        text, end = row["text"], len(row["words"][0])
+        if i == 0:  # a span that ends inside a word, and one that ends before it begins
+            spans = [(0, end + 2, "PER"), (end + 1, end, "PER")]
+        elif i == 1:
             return row | {"answer": "yes"}
-        if i == 2:
-            return row | {"answer": "accept", "entities": [
-                {"start": 0, "end": len(text), "type": "PRE"}]}  # fmt: skip
-        if i == 3:
+        elif i == 2:
+            spans = [(0, len(text), "PRE")]
+        elif i == 3:
             return row | {"answer": "accept", "words": ["never", "asked"], "entities": []}
-        return row | {"answer": "accept", "entities": []}
+        else:
+            spans = []
+        entities = [{"start": a, "end": b, "type": c} for a, b, c in spans]
+        return row | {"answer": "accept", "entities": entities}
 
     answer(labels, 0, faulty)
     with pytest.raises(SystemExit):
@@ -395,7 +398,7 @@ def test_a_careless_annotator_loses_nothing(unlabelled, encoder, tmp_path, capsy
         "round_0.answers.jsonl:4: was not asked for: never asked",
     ):
         assert fault in said
-    assert "4 fault(s)" in error and not repo.joinpath("active_iter_0_added_6").exists()
+    assert "5 fault(s)" in error and not repo.joinpath("active_iter_0_added_6").exists()
 
     # Half of it, one skipped, one without an entity; then the rest, of which two as CoNLL.
     answer(

@@ -4,7 +4,7 @@ python active_learn.py --corpus sample --rounds 3     the built-in corpus, no ne
 accelerate launch active_learn.py --start main --corpus DIR --add 50 --rounds 5
 python active_learn.py --corpus DIR --strategy default random random-words --seeds 0 1 2
 python active_learn.py --corpus DIR --oracle labels   people label what lies in the folder labels
-python -m nerc.curves                                 the learning curves of what is in ./models
+python -m nerc.curves show                            the learning curves of what is in ./models
 
 Chance is the measure of every strategy: --strategy default random random-words runs all three
 from the same first sentences. The test split chooses nothing; validation names the best round.

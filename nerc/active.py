@@ -184,6 +184,7 @@ def plan(
         network = ModelConfig(**{f: settings[f] for f in _SHAPE})
         known = [_known(sentence) for sentence in runs.expert_sentences(run, folder)]
         say(f"{start}: {len(known)} expert sentences are known from it")
+    runs.held_out(data, config, lambda _: None)  # before anybody has labelled for nothing
     known += [_known(sentence) for sentence in pool.known]
     known = list({query.words: query for query in known}.values())
     return Plan(data, network, config, active, keep, start, known, pool, precision, command)
@@ -209,6 +210,12 @@ def check_new(plan: Plan, store: Store) -> None:
                 raise InputError(
                     f"{store.folder / name} is there already; give --resume to go on after it, or "
                     f"another --repo"
+                )
+            folder = _folder(plan, arm, store)
+            if folder.exists() and not plan.keep.resume:
+                raise InputError(
+                    f"an unfinished run of these rounds is in {folder}; give --resume to go on "
+                    f"with it, or another --repo"
                 )
 
 
@@ -245,6 +252,8 @@ def _first(plan: Plan, arm: Arm, store: Store, session: Session) -> Kept:
 
         asked = _kept_or_new(folder, 0, choose, session)
         new = _answers(plan, 0, asked.queries, session)
+        if not queries.answered([*plan.known, *new]):
+            raise InputError("every sentence of round 0 was skipped, and nothing is left to learn")
         found, _ = _train(plan, arm, 0, [*plan.known, *new], None, store, session)
         session.say(f"round 0: {_bought(new)}, at random; {_score(found)}; {found.name}")
     return found
@@ -283,6 +292,10 @@ def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) ->
                 break
             new = _answers(plan, number, asked.queries, session)
             known = [*last.queries, *new]
+            if not queries.answered(new):
+                session.say(f"round {number}: all {len(new)} were skipped, and nothing is learnt")
+                last = last._replace(queries=known)
+                continue
             last, model = _train(plan, arm, number, known, last, store, session)
             done[number] = last
             session.say(
@@ -387,6 +400,12 @@ def _on_main(session: Session, find: Callable[[], Any]) -> Any:
     return from_main(session.accelerator, find() if session.is_main else None)
 
 
+def _folder(plan: Plan, arm: Arm, store: Store) -> Path:
+    """Where the rounds of an arm keep what they ask, until they are done."""
+    about = json.dumps([plan.description, arm])
+    return store.run_folder(f"active{arm.suffix}-{hashlib.sha256(about.encode()).hexdigest()[:8]}")
+
+
 @contextmanager
 def _working(plan: Plan, arm: Arm, store: Store, session: Session) -> Iterator[Path | None]:
     """Where the main process keeps what rounds ask until they are done; None in other processes.
@@ -396,11 +415,9 @@ def _working(plan: Plan, arm: Arm, store: Store, session: Session) -> Iterator[P
     if not session.is_main:
         yield None
         return
-    about = json.dumps([plan.description, arm])
-    name = f"active{arm.suffix}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
-    folder = store.run_folder(name)
+    folder = _folder(plan, arm, store)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f"{name}.lock"), timeout=0)
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -583,7 +600,7 @@ def _answers(plan: Plan, number: int, asked: list[Query], session: Session) -> l
     folder = Path(plan.active.oracle)
 
     def look() -> list[Query] | str:
-        if not (folder / f"round_{number}.jsonl").exists():
+        if not oracles.check_questions(asked, folder, number):
             oracles.questions(asked, folder, number)
         try:
             return oracles.answers(asked, folder, number, plan.pool.types, session.say)
@@ -615,6 +632,10 @@ def _train(
     config = replace(plan.config, seed=arm.seed)
     set_seed(config.seed)  # new weights are drawn from it
     say = plan.once(session)
+    session.say(
+        f"round {number}{f' of {arm.strategy}' if number else ''}, seed {arm.seed}: "
+        f"{len(own)} expert sentences"
+    )
     start = runs.prepare(plan.data, network, config, store, plan.precision, say, bought)
     store.check_room(revisions.num_bytes(start.model))
     about = {

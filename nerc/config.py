@@ -488,6 +488,8 @@ class ActiveConfig:
         if match := re.fullmatch(r"([0-9]{1,9})w", text):
             _check(int(match[1]) > 0, "add", "above 0", text)
             return int(match[1]), "words"
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?%|[0-9]+", text):
+            _check(False, "add", "a number (50), a percentage (2%) or words (500w)", text)
         return parse_amount(text, flag="add"), "sentences"
 
 

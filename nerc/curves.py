@@ -186,14 +186,15 @@ def needed(curves: Sequence[Curve], level: float, unit: str, split: str) -> floa
 
 def areas(curves: Sequence[Curve], split: str) -> reports.Rows:
     """Area under each strategy's curve, and its lead over chance, seed by seed."""
-    rows = [["Strategy", "seeds", "F1 at the start", "at the end"]]
+    rows = [["Strategy", "seeds", "sentences", "F1 at the start", "at the end"]]
     rows[0] += [f"area by {unit}" for unit in UNITS[:2]]
     groups = by_strategy(curves)
     chance = [name for name in ("random", "random-words") if name in groups]
     rows[0] += [f"over {name}, by {unit}" for name in chance for unit in UNITS[:2]]
     for name, own in groups.items():
         ends = ([100 * c.points[i].f1[split] for c in own] for i in (0, -1))
-        row = [name, str(len(own)), *map(records.spread, ends)]
+        last = statistics.mean(curve.points[-1].bought["sentences"] for curve in own)
+        row = [name, str(len(own)), f"{last:,.0f}", *map(records.spread, ends)]
         for unit in UNITS[:2]:
             span = common(curves, unit)
             row.append(records.spread([100 * area(c, span, unit, split) for c in own]))
@@ -271,7 +272,7 @@ def rounds(curves: Sequence[Curve], price: float) -> reports.Rows:
             row = [point.name, curve.strategy, str(curve.seed), str(point.round)]
             row += [f"{point.bought[unit]:,}" for unit in UNITS]
             row += [f"{price * point.bought['words']:,.2f}"] if price else []
-            rows.append(row + [f"{point.f1[split]:.4f}" for split in splits])
+            rows.append(row + [f"{100 * point.f1[split]:.2f}" for split in splits])
     return rows
 
 
@@ -282,7 +283,7 @@ def summary(store: Store, price: float) -> str:
     judged = {p.name: p.f1["validation"] for c in curves for p in c.points if "validation" in p.f1}
     if judged:
         best = max(judged, key=judged.get)
-        text += f"\n\nbest on validation: {best} ({judged[best]:.4f})"
+        text += f"\n\nbest on validation, of all: {best} ({100 * judged[best]:.2f})"
     else:
         text += "\n\nno validation split says which is best"
     return f"{text}; the curves: {PROGRAM} show --repo {store.folder} --output curves"
@@ -309,6 +310,8 @@ def show(config: CurvesConfig) -> None:
         full = at_levels["all expert labels"]
         print(f"\nall expert labels: {100 * full:.2f}; bought until a share of it is reached:\n")
         print(reports.markdown(shares(curves, full, split)))
+    else:
+        print(f"\nno revision of all expert labels is in {store.folder}: --full names some")
     print(f"\nWhat was asked for\n\n{reports.markdown(picked(curves))}")
     print(f"\nRounds\n\n{reports.markdown(rounds(curves, config.price))}")
     if config.output:

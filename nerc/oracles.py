@@ -7,22 +7,39 @@ sentences that are done, where X as every tag skips a sentence. Both may be half
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from nerc import files, tags
 from nerc.config import InputError
-from nerc.data import Corpus, Sentence, read_conll
 from nerc.queries import Query
 from nerc.tags import Entity
-from nerc.text import Text
+from nerc.text import DOCSTART, Text
+from nerc.text import columns as text_columns
 
 SKIPPED = "X"  # the tag of every word of a sentence that is skipped
+_SHOWN = 20  # faults
 
 
 class Waiting(Exception):
     """People have to answer first; the message says what, where and how to go on."""
+
+
+def check_questions(queries: Sequence[Query], folder: Path, number: int) -> bool:
+    """Whether a round's questions are in the folder; InputError where they are another run's."""
+    path = folder / f"round_{number}.jsonl"
+    if not path.exists():
+        return False
+    faults: list[str] = []
+    there = {words for _, words, _ in _of_json(path, faults, unanswered=True)}
+    if faults or there != {query.words for query in queries}:
+        raise InputError(
+            f"{path}: does not ask what this run asks, so it is of another run, or was changed; "
+            f"answers go to round_{number}.answers.jsonl; give another --oracle folder, or move "
+            f"the file away to have it written anew"
+        )
+    return True
 
 
 def questions(queries: Sequence[Query], folder: Path, number: int) -> None:
@@ -43,8 +60,8 @@ def questions(queries: Sequence[Query], folder: Path, number: int) -> None:
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         pairs = zip(query.words, proposed, strict=True)
         blocks.append("".join(f"{word} {tag}\n" for word, tag in pairs))
-    files.write_text(folder / f"round_{number}.jsonl", "".join(lines))
     files.write_text(folder / f"round_{number}.conll", "\n".join(blocks))
+    files.write_text(folder / f"round_{number}.jsonl", "".join(lines))
 
 
 def _as_json(text: Text, entity: Entity) -> dict[str, Any]:
@@ -53,7 +70,11 @@ def _as_json(text: Text, entity: Entity) -> dict[str, Any]:
 
 
 def answers(
-    queries: Sequence[Query], folder: Path, number: int, types: frozenset[str], say
+    queries: Sequence[Query],
+    folder: Path,
+    number: int,
+    types: frozenset[str],
+    say: Callable[[str], None],
 ) -> list[Query]:
     """The queries with what people answered; raises Waiting while there is something to do.
 
@@ -61,39 +82,47 @@ def answers(
     can be. types: those that answers may have; none: any.
     """
     paths = [folder / f"round_{number}.answers.{kind}" for kind in ("jsonl", "conll")]
-    there = [path for path in paths if path.exists()]
-    asked = {query.words: query for query in queries}
+    asked = {query.words for query in queries}
     faults: list[str] = []
-    found: dict[tuple[str, ...], tuple[str, ...] | None] = {}
-    for path in there:
+    found: dict[tuple[str, ...], tuple[str, tuple[str, ...] | None]] = {}
+    for path in filter(Path.exists, paths):
         read = _of_json if path.suffix == ".jsonl" else _of_conll
         for origin, words, labels in read(path, faults):
+            other, before = found.setdefault(words, (origin, labels))
             if words not in asked:
-                faults.append(f"{origin}: was not asked for: {_short(words)}")
-            elif words in found and found[words] != labels:
-                faults.append(f"{origin}: has another answer above, or in the other file")
+                faults.append(f"{origin}: was not asked for in round {number}: {_short(words)}")
+            elif before != labels:
+                faults.append(f"{origin}: has another answer in {other}")
             else:
-                found[words] = labels
                 wrong = sorted(tags.types_of(labels or ()) - types) if types else []
                 faults += [f"{origin}: the type {t} is not among {_names(types)}" for t in wrong]
     if faults:
-        for fault in faults:
+        for fault in faults[:_SHOWN]:
             say(fault)
+        more = f", the first {_SHOWN} of them" if len(faults) > _SHOWN else ""
         raise InputError(
-            f"{len(faults)} fault(s), named above, in the answers of round {number}; mend them "
-            f"and give --resume: the other answers stay as they are"
+            f"{len(faults)} fault(s), named above{more}, in the answers of round {number}; mend "
+            f"them and give --resume: the other answers stay as they are"
         )
-    left = [query for query in queries if query.words not in found]
-    if left:
-        done = len(queries) - len(left)
-        what = f"{len(queries)} sentences" if not done else f"{len(left)} more ({done} are done)"
-        raise Waiting(
-            f"round {number} waits for labels of {what}: copy {folder / f'round_{number}.jsonl'} "
-            f'to {paths[0].name}, mend the entities, set each "answer" to "accept" or "skip" (or '
-            f"copy round_{number}.conll to {paths[1].name} and mend the tags), then give the same "
-            f"command with --resume"
+    if left := [query for query in queries if query.words not in found]:
+        raise Waiting(_what_to_do(left, len(found), paths, number))
+    return [query._replace(tags=found[query.words][1]) for query in queries]
+
+
+def _what_to_do(left: Sequence[Query], done: int, paths: Sequence[Path], number: int) -> str:
+    then = "then give the same command with --resume"
+    if done or any(map(Path.exists, paths)):
+        where = " or ".join(path.name for path in filter(Path.exists, paths))
+        return (
+            f"round {number} waits for answers to {len(left)} more sentences ({done} are done) in "
+            f"{paths[0].parent / where}, the first of them: {_short(left[0].words)}; {then}"
         )
-    return [query._replace(tags=found[query.words]) for query in queries]
+    return (
+        f"round {number} waits for labels of {len(left)} sentences: copy "
+        f"{paths[0].with_name(f'round_{number}.jsonl')} to {paths[0].name}, mend the entities, set "
+        f'each "answer" to "accept" or "skip" (or copy round_{number}.conll to {paths[1].name} and '
+        f"mend the tags), {then}"
+    )
 
 
 def _names(types: frozenset[str]) -> str:
@@ -107,62 +136,94 @@ def _short(words: Sequence[str]) -> str:
 Answer = tuple[str, tuple[str, ...], tuple[str, ...] | None]  # its place, words, tags
 
 
-def _of_conll(path: Path, faults: list[str]) -> Iterator[Answer]:
-    """Answers in a CoNLL file, which is as good as all of it."""
+def _lines(path: Path, faults: list[str]) -> list[str]:
     try:
-        corpus: Corpus | list[Sentence] = read_conll(path, cheap=True)
-    except InputError as error:
-        faults.append(str(error))
-        return
-    for sentence in corpus:
-        origin = f"{path.parent / sentence.origin}"
-        if set(sentence.tags) == {SKIPPED}:
-            yield origin, sentence.words, None
-        elif set(sentence.tags) & {*tags.SPECIAL_TAGS}:
-            faults.append(f"{origin}: some words have no label; X is for a whole sentence to skip")
-        else:
-            yield origin, sentence.words, sentence.tags
-
-
-def _of_json(path: Path, faults: list[str]) -> Iterator[Answer]:
-    """Answers in JSON lines; a line that is not answered is left out."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        return path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         faults.append(f"{path}: is not UTF-8: {error}")
-        return
-    for number, line in enumerate(lines, start=1):
+        return []
+
+
+def _of_conll(path: Path, faults: list[str]) -> Iterator[Answer]:
+    """Answers in a CoNLL file: the sentences that are there are done."""
+    words: list[str] = []
+    labels: list[str] = []
+    first, number_of_faults = 0, 0
+    for number, line in enumerate([*_lines(path, faults), ""], start=1):
+        columns = text_columns(line)
+        if columns and columns[0] != DOCSTART:
+            tag = columns[-1]
+            if len(columns) < 2 or not (tags.is_tag(tag) or tag == SKIPPED):
+                faults.append(f"{path}:{number}: found {line!r}, wanted a word and its tag")
+            first = first if words else number
+            words.append(columns[0])
+            labels.append(tag)
+        elif words:
+            origin = f"{path}:{first}"
+            if set(labels) == {SKIPPED}:
+                yield origin, tuple(words), None
+            elif SKIPPED in labels:
+                faults.append(f"{origin}: has {SKIPPED} at some words, wanted it at all, to skip")
+            elif len(faults) == number_of_faults:
+                yield origin, tuple(words), tuple(tags.to_iob2(labels))
+            words, labels, number_of_faults = [], [], len(faults)
+
+
+def _of_json(path: Path, faults: list[str], *, unanswered: bool = False) -> Iterator[Answer]:
+    """Answers in JSON lines; a line that is not answered is left out, or yielded as skipped."""
+    for number, line in enumerate(_lines(path, faults), start=1):
         if not line.strip():
             continue
         origin = f"{path}:{number}"
         try:
             row = json.loads(line)
-            words, answer = tuple(row["words"]), row["answer"]
-            spans = [(e["start"], e["end"], e["type"]) for e in row["entities"]]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            faults.append(f"{origin}: wanted the object that round_N.jsonl has, with its words, "
-                          f"entities and answer")  # fmt: skip
+        except (ValueError, RecursionError) as error:
+            faults.append(f"{origin}: wanted an object of JSON on a line of its own: {error}")
             continue
-        if answer not in (None, "accept", "skip"):
-            faults.append(f'{origin}: the answer is {answer!r}, wanted "accept", "skip" or null')
-        elif answer == "skip":
+        if wrong := _wrong(row):
+            faults.append(f"{origin}: {wrong}")
+            continue
+        words, answer = tuple(row["words"]), row["answer"]
+        if answer == "skip" or (answer is None and unanswered):
             yield origin, words, None
         elif answer == "accept":
-            labels, own = _labels(words, spans, origin)
+            labels, own = _labels(words, row["entities"], origin)
             faults += own
             if not own:
                 yield origin, words, labels
 
 
+def _wrong(row: Any) -> str | None:
+    """What is wrong with a line's object, but for its entities' places."""
+    if not isinstance(row, dict):
+        return f"wanted an object, found {row!r:.40}"
+    if missing := [key for key in ("words", "entities", "answer") if key not in row]:
+        return f"has no {missing[0]!r}"
+    words, entities = row["words"], row["entities"]
+    if not (isinstance(words, list) and words and all(isinstance(word, str) for word in words)):
+        return "its words are no list of words"
+    if row.get("text", " ".join(words)) != " ".join(words):
+        return f"its text, {row['text']!r:.60}, is not that of its words"
+    keys = ("start", "end", "type")
+    if not isinstance(entities, list) or not all(
+        isinstance(e, dict) and all(key in e for key in keys) for e in entities
+    ):
+        return "its entities are no list of objects with start, end and type"
+    if row["answer"] not in (None, "accept", "skip"):
+        return f'its answer is {row["answer"]!r}, wanted "accept", "skip" or null'
+    return None
+
+
 def _labels(
-    words: tuple[str, ...], spans: Sequence[tuple], origin: str
+    words: tuple[str, ...], entities: Sequence[dict[str, Any]], origin: str
 ) -> tuple[tuple[str, ...], list[str]]:
-    """IOB2 tags of words from spans of characters, and what is wrong with these."""
+    """IOB2 tags of words from entities' characters, and what is wrong with these."""
     text = Text.of_words(words)
     starts = {start: i for i, (start, _) in enumerate(text.spans)}
     ends = {end: i + 1 for i, (_, end) in enumerate(text.spans)}
     labels, faults = ["O"] * len(words), []
-    for start, end, name in spans:
+    for entity in entities:
+        start, end, name = entity["start"], entity["end"], entity["type"]
         where = f"{origin}: the entity {start!r} to {end!r}"
         whole = all(isinstance(place, int) for place in (start, end))
         if not whole or start not in starts or end not in ends or ends[end] <= starts[start]:
@@ -170,6 +231,8 @@ def _labels(
             faults.append(f"{where}{shown} is not one of whole words of {text.text!r}")
         elif not (isinstance(name, str) and tags.is_tag(f"B-{name}")):
             faults.append(f"{where} has the type {name!r}, wanted a name such as PER")
+        elif entity.get("text", text.text[start:end]) != text.text[start:end]:
+            faults.append(f"{where} is {text.text[start:end]!r}, and not {entity['text']!r}")
         elif any(label != "O" for label in labels[starts[start] : ends[end]]):
             faults.append(f"{where} overlaps another")
         else:

@@ -60,7 +60,10 @@ def open_pool(corpus: str, oracle: str, *, with_cheap: bool, types: Sequence[str
     For people, that is what unlabelled.txt and the files of cheap labels hold, but for the
     sentences of train.txt, where there is one; these are known.
     """
-    written = data.load_as_written(corpus) if with_cheap else Corpus.of(())
+    try:
+        written = data.load_as_written(corpus) if with_cheap else Corpus.of(())
+    except MissingSplit as error:
+        raise InputError(f"{error}; without cheap labels, give --data gold") from None
     cheap = frozenset(sentence.words for sentence in written)
     if oracle == "gold":
         train = data.load(corpus, "train")

@@ -128,7 +128,18 @@ def load_corpora(
 ) -> tuple[labels.Labelled, dict[str, Corpus]]:
     """Corpora of train, validation and test; what a run can do without may be missing, aloud."""
     labelled = labels.training_corpus(data, config.seed, bought)
-    corpora = {"train": labelled.corpus}
+    corpora = {"train": labelled.corpus} | held_out(data, config, say)
+    for corpus in corpora.values():
+        for remark in corpus.remarks:
+            say(remark)
+    return labelled, corpora
+
+
+def held_out(
+    data: DataConfig, config: TrainConfig, say: Callable[[str], None]
+) -> dict[str, Corpus]:
+    """Validation and test, which may be missing, aloud; InputError where --keep needs one."""
+    corpora = {}
     for split in ("validation", "test"):
         try:
             corpora[split] = load(data.corpus, split)
@@ -138,10 +149,7 @@ def load_corpora(
                     f"{error}; --keep best chooses by it, --keep last needs none"
                 ) from None
             say(f"{error}: no report on it")
-    for corpus in corpora.values():
-        for remark in corpus.remarks:
-            say(remark)
-    return labelled, corpora
+    return corpora
 
 
 def training_sentences(

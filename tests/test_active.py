@@ -259,7 +259,7 @@ def test_a_start_asks_first_and_its_experts_are_known(folder, encoder, tmp_path)
         ("--strategy bald --dropout 0", "--strategy bald needs a model under dropout"),
         ("--start main", "no revision main in"),
         ("--add 0w", "--add must be above 0, not '0w'"),
-        ("--add 5x", "--add must be a percentage above 0"),
+        ("--add 5x", "--add must be a number (50), a percentage (2%) or words (500w)"),
         ("--strategy mnlp mnlp", "--strategy must be different names"),
         ("--seeds 1 2 --seed 3", "--seed must be left out with --seeds"),
         ("--seeds 1 1", "--seeds must be different numbers"),
@@ -393,9 +393,9 @@ def test_a_careless_annotator_loses_nothing(unlabelled, encoder, tmp_path, capsy
     for fault in (
         "round_0.answers.jsonl:1: the entity 0 to",
         "is not one of whole words of",
-        "round_0.answers.jsonl:2: the answer is 'yes', wanted",
+        "round_0.answers.jsonl:2: its answer is 'yes', wanted",
         "round_0.answers.jsonl:3: the type PRE is not among PER, ORG, LOC, MISC",
-        "round_0.answers.jsonl:4: was not asked for: never asked",
+        "round_0.answers.jsonl:4: its text,",
     ):
         assert fault in said
     assert "5 fault(s)" in error and not repo.joinpath("active_iter_0_added_6").exists()
@@ -405,7 +405,9 @@ def test_a_careless_annotator_loses_nothing(unlabelled, encoder, tmp_path, capsy
         labels, 0, lambda row, i: row | {"answer": [None, "accept", "skip"][i] if i < 3 else None}
     )
     active_learn.main([*line, "--resume"])
-    assert "round 0 waits for labels of 4 more (2 are done)" in capsys.readouterr().out
+    assert (
+        "round 0 waits for answers to 4 more sentences (2 are done) in" in capsys.readouterr().out
+    )
     first = rows[0]["words"]
     skipped = rows[3]["words"]
     done = [(first, ["B-PER", *["O"] * (len(first) - 1)], 0), (skipped, len(skipped) * ["X"], 0)]
@@ -451,8 +453,16 @@ def test_without_any_label_the_first_answers_say_which_types_there_are(encoder, 
         return row | {"answer": "accept", "entities": entities}
 
     answer(labels, 0, label)
-    active_learn.main([*map(str, line), "--resume"])
+    line = [str(f) for f in line]
+    assert "--resume to go on with it" in refused(active_learn, capsys, *line)
+    other = [*line, "--resume", "--expert", "2"]
+    assert "does not ask what this run asks" in refused(active_learn, capsys, *other)
+    active_learn.main([*line, "--resume"])
     assert "round 1 waits for labels of 1 sentences" in capsys.readouterr().out
     (name,) = rounds(tmp_path / "m")
     config = json.loads((tmp_path / "m" / name / "config.json").read_text())
     assert "B-BIRD" in config["id2label"].values()
+    answer(labels, 1, lambda row, i: row | {"answer": "skip"})
+    active_learn.main([*line, "--resume"])
+    assert "round 1: all 1 were skipped, and nothing is learnt" in capsys.readouterr().out
+    assert [*rounds(tmp_path / "m")] == [name]

@@ -103,7 +103,7 @@ def test_what_was_picked_is_what_the_strategy_asked_for(repo):
 
 def test_the_best_round_is_named_by_validation(repo):
     text = curves.summary(Store(str(repo)), 0.5)
-    assert "best on validation: active_iter_2_default_seed0 (0.4000)" in text
+    assert "best on validation, of all: active_iter_2_default_seed0 (40.00)" in text
     assert " 125.00 |" in text  # 250 words
 
 

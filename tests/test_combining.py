@@ -183,7 +183,7 @@ def test_evaluate_knows_the_labelled_sentences_of_such_a_run(undisturbed, capsys
     assert "entity in training: no" in out and "have changed" not in out
 
 
-@pytest.mark.parametrize("stage", [3, 4])
+@pytest.mark.parametrize("stage", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_run_killed_in_a_stage_ends_as_the_undisturbed_one(
     undisturbed, folder, encoder, tmp_path, capsys, stage
 ):

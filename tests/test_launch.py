@@ -90,11 +90,10 @@ def by_one(tmp_path_factory):
 @pytest.mark.parametrize(
     "command",
     [
-        [*TORCHRUN, "2", "train.py"],
         [*TORCHRUN, "3", "train.py"],
         [sys.executable, "train.py", "--micro-batch-words", "60"],
     ],
-    ids=["two processes", "three processes", "four micro-batches"],
+    ids=["three processes", "four micro-batches"],
 )
 def test_processes_and_micro_batches_only_cut_an_update_up(by_one, tmp_path, command):
     out = done(*command, *WITHOUT_DROPOUT, "--repo", tmp_path)

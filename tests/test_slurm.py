@@ -179,6 +179,7 @@ def test_a_job_of_two_nodes_that_gets_the_notice_is_requeued_and_ends_as_if_it_h
     assert same_weights(by_two, repo)
 
 
+@pytest.mark.slow
 def test_a_job_array_makes_a_revision_for_each_seed_and_another_job_judges_them(cluster):
     repo = cluster.place / "sweep"
     flags = [*SAMPLE.split(), "--epochs", "1", "--repo", repo]

@@ -61,7 +61,7 @@ def run(
         machine.keep_freed_memory()
         machine.set_threads(config.num_threads)
         precision = machine.choose_precision(config.precision, session.accelerator.device)
-        plan = rounds.plan(data, network, config, active, keep, store, precision, command, say)
+        plan = rounds.prepare(data, network, config, active, keep, store, precision, command, say)
         rounds.check_new(plan, store)
         pool = plan.pool
         say(

@@ -33,7 +33,7 @@ from nerc.config import (
     TrainConfig,
 )
 from nerc.data import Corpus, Sentence, load_as_written
-from nerc.encoding import Encoded, encode_for
+from nerc.encoding import encode_for
 from nerc.files import write_json
 from nerc.launch import Session, from_main
 from nerc.model import NERSmall
@@ -106,6 +106,11 @@ class Plan:
             number = max(1, round(number * self.pool.total))
         return Budget(number, of_words=unit == "words")
 
+    def free(self, before: list[Query]) -> list[int]:
+        """Places of the sentences that have not been asked for."""
+        had = {query.words for query in before}
+        return [i for i, s in enumerate(self.pool.sentences) if s.words not in had]
+
     @cached_property
     def watched(self) -> list[int]:
         """Places of the sentences on which models are compared."""
@@ -147,7 +152,7 @@ class Kept(NamedTuple):
     validation: float | None  # F1
 
 
-def plan(
+def prepare(
     data: ActiveDataConfig,
     network: ModelConfig,
     config: TrainConfig,
@@ -247,8 +252,8 @@ def _first(plan: Plan, arm: Arm, store: Store, session: Session) -> Kept:
                 budget = Budget(labels.num_drawn(total, plan.data.expert, "sentences"))
             elif plan.known:
                 budget = Budget(0)
-            order = np.random.default_rng([arm.seed, 0]).permutation(len(plan.pool.sentences))
-            return Asked(_at_random(plan, 0, "random", order, plan.known, budget), [])
+            places = drawn(plan, plan.free(plan.known), budget, [arm.seed, 0])
+            return Asked([_query(plan, 0, "random", place, None) for place in places], [])
 
         asked = _kept_or_new(folder, 0, choose, session)
         new = _answers(plan, 0, asked.queries, session)
@@ -485,80 +490,73 @@ def ask(
 ) -> Asked:
     """Choose what the round asks, by what the model finds in the pool."""
     model.to(session.accelerator.device)
-    had = {query.words for query in before}
-    free = [i for i, s in enumerate(plan.pool.sentences) if s.words not in had]
-    seed = int(np.random.SeedSequence([arm.seed, number]).generate_state(1)[0])
     encoded = encode_for(model, tokenizer, plan.corpus)
+    how = {"bf16": plan.precision == "bf16", "accelerator": session.accelerator}
+    seed = int(np.random.SeedSequence([arm.seed, number]).generate_state(1)[0])
+    free = plan.free(before)
 
     def found(places: list[int]) -> dict[int, np.ndarray]:
-        how = {"bf16": plan.precision == "bf16", "accelerator": session.accelerator}
+        places = sorted({*plan.watched, *places})
         return dict(zip(places, predict(model, encoded, np.array(places), **how), strict=True))
 
     with session.stop.at_once(lambda: None):
-        if arm.strategy in _AT_RANDOM:
-            order = np.random.default_rng([seed, 10]).permutation(len(plan.pool.sentences))
-            chosen = _at_random(plan, number, arm.strategy, order, before, budget)
-            places = {s.words: i for i, s in enumerate(plan.pool.sentences)}
-            of_chosen = [places[query.words] for query in chosen]
-            rows = found(sorted({*plan.watched, *of_chosen}))
-        elif not free:
-            return Asked([], [])
+        if arm.strategy in _AT_RANDOM or not free:
+            chosen = [(place, None) for place in drawn(plan, free, budget, [seed, 10])]
+            rows = found([place for place, _ in chosen])
         else:
-            rows = found(sorted({*plan.watched, *free}))
-            names = decode([rows[i] for i in free], model.config.word_tags)
-            candidates = Candidates(
-                [plan.pool.sentences[i].words for i in free],
-                [
-                    mentions(plan.pool.sentences[i].words, own)
-                    for i, own in zip(free, names, strict=True)
-                ],
-                [query.words for query in before],
-            )
-            order = _order(
-                plan, arm.strategy, model, encoded, free, rows, candidates, seed, session
-            )
+            rows = found(free)
+            thinned = None
+            if arm.strategy == "bald":
+                thinned = acquisition.thinned(model, encoded, np.array(free), seed=seed, **how)
+            own = [rows[place] for place in free]
+            candidates = _candidates(plan, model, free, own, before)
+            order = _order(plan, arm.strategy, model, own, thinned, candidates, seed)
             pairs = acquisition.taken(acquisition.varied(order, candidates), candidates, budget)
-            of_chosen = [free[i] for i, _ in pairs]
-            chosen = [
-                _query(plan, number, arm.strategy, free[i], float(f"{score:.6g}"))
-                for i, score in pairs
-            ]
+            chosen = [(free[i], float(f"{score:.6g}")) for i, score in pairs]
+
+    word_tags = model.config.word_tags
+    asked = [_query(plan, number, arm.strategy, place, score) for place, score in chosen]
     if plan.active.oracle != "gold":
-        proposed = decode([rows[i] for i in of_chosen], model.config.word_tags)
-        chosen = [q._replace(proposed=tuple(p)) for q, p in zip(chosen, proposed, strict=True)]
-    watched = decode([rows[i] for i in plan.watched], model.config.word_tags)
-    return Asked(chosen, watched)
+        proposed = decode([rows[place] for place, _ in chosen], word_tags)
+        asked = [q._replace(proposed=tuple(p)) for q, p in zip(asked, proposed, strict=True)]
+    return Asked(asked, decode([rows[place] for place in plan.watched], word_tags))
+
+
+def drawn(plan: Plan, free: list[int], budget: Budget, seed: list[int]) -> list[int]:
+    """Places drawn at random from those that are free, as many as the budget pays for."""
+    order = np.random.default_rng(seed).permutation(len(plan.pool.sentences))
+    candidates = Candidates([sentence.words for sentence in plan.pool.sentences], (), ())
+    is_free = set(free)
+    lots = ((int(place), 0.0) for place in order if place in is_free)
+    return [place for place, _ in acquisition.taken(lots, candidates, budget)]
+
+
+def _candidates(
+    plan: Plan, model: NERSmall, free: list[int], rows: list[np.ndarray], before: list[Query]
+) -> Candidates:
+    words = [plan.pool.sentences[place].words for place in free]
+    labels = decode(rows, model.config.word_tags)
+    found = [mentions(own, tags_) for own, tags_ in zip(words, labels, strict=True)]
+    return Candidates(words, found, [query.words for query in before])
 
 
 def _order(
     plan: Plan,
     strategy: str,
     model: NERSmall,
-    encoded: Encoded,
-    free: list[int],
-    rows: dict[int, np.ndarray],
+    rows: list[np.ndarray],
+    thinned: list[np.ndarray] | None,
     candidates: Candidates,
     seed: int,
-    session: Session,
 ) -> acquisition.Order:
     """Candidates in the order in which a strategy would buy them."""
-    own = [rows[i] for i in free]
     if strategy == "default":
-        return acquisition.covering(own, candidates, seed)
+        return acquisition.covering(rows, candidates, seed)
     if strategy == "label-error":
-        return acquisition.ranked(
-            acquisition.label_error(own, cheap_labels(plan, model, candidates)), seed
-        )
-    if strategy == "bald":
-        own = acquisition.thinned(
-            model,
-            encoded,
-            np.array(free),
-            seed=seed,
-            bf16=plan.precision == "bf16",
-            accelerator=session.accelerator,
-        )
-    return acquisition.ranked(acquisition.SCORES[strategy](own), seed)
+        scores = acquisition.label_error(rows, cheap_labels(plan, model, candidates))
+    else:
+        scores = acquisition.SCORES[strategy](thinned or rows)
+    return acquisition.ranked(scores, seed)
 
 
 def cheap_labels(plan: Plan, model: NERSmall, candidates: Candidates) -> list[np.ndarray | None]:
@@ -578,18 +576,6 @@ def _query(plan: Plan, number: int, strategy: str, place: int, score: float | No
     sentence = plan.pool.sentences[place]
     has_cheap = sentence.words in plan.pool.cheap
     return Query(number, strategy, score, sentence.origin, sentence.words, None, None, has_cheap)
-
-
-def _at_random(
-    plan: Plan, number: int, strategy: str, order: np.ndarray, before: list[Query], budget: Budget
-) -> list[Query]:
-    """The first of order that have not been bought and that the budget pays for."""
-    had = {query.words for query in before}
-    words = [sentence.words for sentence in plan.pool.sentences]
-    free = ((int(i), 0.0) for i in order if words[i] not in had)
-    candidates = Candidates(words, (), ())
-    pairs = acquisition.taken(free, candidates, budget)
-    return [_query(plan, number, strategy, i, None) for i, _ in pairs]
 
 
 def _answers(plan: Plan, number: int, asked: list[Query], session: Session) -> list[Query]:

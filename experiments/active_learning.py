@@ -136,6 +136,7 @@ def of_run(run: Run, seed: int, place: Path) -> Iterator[dict[str, Any]]:
             "flags": run.flags,
             **{unit: about[unit] for unit in ("sentences", "words", "entities")},
             "test": {k: metrics[k] for k in ("f1", "precision", "recall", "accuracy", "types")},
+            "asking": about["asking"],
             "seconds": record["seconds"],
             "precision": record["precision"],
             "commit": record.get("git_commit") or record.get("commit"),

@@ -142,6 +142,8 @@ class Asked(NamedTuple):
 
     queries: list[Query]
     watched: list[list[str]]
+    seconds: float = 0.0  # that asking took
+    scoring: float = 0.0  # of these, the model's
 
 
 class Kept(NamedTuple):
@@ -259,7 +261,7 @@ def _first(plan: Plan, arm: Arm, store: Store, session: Session) -> Kept:
         new = _answers(plan, 0, asked.queries, session)
         if not queries.answered([*plan.known, *new]):
             raise InputError("every sentence of round 0 was skipped, and nothing is left to learn")
-        found, _ = _train(plan, arm, 0, [*plan.known, *new], None, store, session)
+        found, _ = _train(plan, arm, 0, [*plan.known, *new], None, store, session, asked)
         session.say(f"round 0: {_bought(new)}, at random; {_score(found)}; {found.name}")
     return found
 
@@ -271,7 +273,6 @@ def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) ->
     watched: list[list[list[str]]] = []
     with _working(plan, arm, store, session) as folder:
         for number in range(1, plan.active.rounds + 1):
-            started = time.perf_counter()
 
             def choose(number=number, last=last, model=model) -> Asked:
                 budget = _on_main(session, lambda: _budget(plan, arm, number, store))
@@ -285,7 +286,6 @@ def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) ->
                 continue
             asked = _kept_or_new(folder, number, choose, session)
             watched.append(asked.watched)
-            seconds = time.perf_counter() - started
             if not asked.queries:
                 session.say(f"round {number}: nothing is left to ask for")
                 break
@@ -301,11 +301,11 @@ def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) ->
                 session.say(f"round {number}: all {len(new)} were skipped, and nothing is learnt")
                 last = last._replace(queries=known)
                 continue
-            last, model = _train(plan, arm, number, known, last, store, session)
+            last, model = _train(plan, arm, number, known, last, store, session, asked)
             done[number] = last
             session.say(
-                f"round {number}: {_bought(new)}, by {arm.strategy}, chosen in {seconds:.0f} s; "
-                f"{_score(last)}; {last.name}"
+                f"round {number}: {_bought(new)}, by {arm.strategy}, chosen in {asked.seconds:.0f} "
+                f"s, {asked.scoring:.0f} of them the model's; {_score(last)}; {last.name}"
             )
 
 
@@ -448,14 +448,15 @@ def _kept_or_new(
     text = _on_main(session, lambda: path.read_text("utf-8") if path.exists() else None)
     if text is not None:
         values = json.loads(text)
-        return Asked(queries.of_text(values["queries"], path or Path()), values["watched"])
+        found = queries.of_text(values["queries"], path or Path())
+        return Asked(**values | {"queries": found})
     if choose is None:
         return None
     asked = choose()
     # What processes find may differ in the last digit, and what they buy must not.
     asked = Asked(*_on_main(session, lambda: list(asked)))
     if path:
-        write_json(path, {"queries": queries.to_text(asked.queries), "watched": asked.watched})
+        write_json(path, asked._asdict() | {"queries": queries.to_text(asked.queries)})
     return asked
 
 
@@ -489,6 +490,7 @@ def ask(
     session: Session,
 ) -> Asked:
     """Choose what the round asks, by what the model finds in the pool."""
+    started, scoring = time.perf_counter(), 0.0
     model.to(session.accelerator.device)
     encoded = encode_for(model, tokenizer, plan.corpus)
     how = {"bf16": plan.precision == "bf16", "accelerator": session.accelerator}
@@ -496,8 +498,12 @@ def ask(
     free = plan.free(before)
 
     def found(places: list[int]) -> dict[int, np.ndarray]:
+        nonlocal scoring
+        since = time.perf_counter()
         places = sorted({*plan.watched, *places})
-        return dict(zip(places, predict(model, encoded, np.array(places), **how), strict=True))
+        rows = dict(zip(places, predict(model, encoded, np.array(places), **how), strict=True))
+        scoring += time.perf_counter() - since
+        return rows
 
     with session.stop.at_once(lambda: None):
         if arm.strategy in _AT_RANDOM or not free:
@@ -507,7 +513,9 @@ def ask(
             rows = found(free)
             thinned = None
             if arm.strategy == "bald":
+                since = time.perf_counter()
                 thinned = acquisition.thinned(model, encoded, np.array(free), seed=seed, **how)
+                scoring += time.perf_counter() - since
             own = [rows[place] for place in free]
             candidates = _candidates(plan, model, free, own, before)
             order = _order(plan, arm.strategy, model, own, thinned, candidates, seed)
@@ -519,7 +527,8 @@ def ask(
     if plan.active.oracle != "gold":
         proposed = decode([rows[place] for place, _ in chosen], word_tags)
         asked = [q._replace(proposed=tuple(p)) for q, p in zip(asked, proposed, strict=True)]
-    return Asked(asked, decode([rows[place] for place in plan.watched], word_tags))
+    watched = decode([rows[place] for place in plan.watched], word_tags)
+    return Asked(asked, watched, time.perf_counter() - started, scoring)
 
 
 def drawn(plan: Plan, free: list[int], budget: Budget, seed: list[int]) -> list[int]:
@@ -607,6 +616,7 @@ def _train(
     last: Kept | None,
     store: Store,
     session: Session,
+    asked: Asked,
 ) -> tuple[Kept, tuple[NERSmall, PreTrainedTokenizerBase]]:
     """Train on what is known, and keep it as the round's revision."""
     bought = plan.pool.bought(known)
@@ -633,6 +643,7 @@ def _train(
         "entities": sum(len(tags.entities(query.tags)) for query in own),
         "skipped": len(known) - len(own),
         "start": None if last is None else last.name,
+        "asking": {"seconds": round(asked.seconds, 2), "scoring": round(asked.scoring, 2)},
         "plan": plan.description,
     }
     start.description["active"] = about

@@ -151,6 +151,7 @@ assert model.tokenizer.name_or_path == str(one) and len(model.tokenizer) > 100
     assert "tokenizer.json" not in held(hub, "mine")  # so the Hub's newest state had none to give
 
 
+@pytest.mark.slow
 def test_a_push_that_failed_is_completed_by_resuming(hub, folder, encoder, tmp_path):
     flags = [*small(folder, encoder), "--repo", "tester/ner", "--push"]
     hub.faults.append(["POST .*/commit/", 403, 1])
@@ -164,6 +165,7 @@ def test_a_push_that_failed_is_completed_by_resuming(hub, folder, encoder, tmp_p
     assert "holds it already" in run(tmp_path, "-m", *again.split())
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_is_pushed_and_judged_from_there(hub, folder, encoder, tmp_path):
     import transformers
 

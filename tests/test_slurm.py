@@ -195,6 +195,7 @@ def test_a_job_array_makes_a_revision_for_each_seed_and_another_job_judges_them(
     assert all(f"| {name} " in cluster.log(judged) for name in names)
 
 
+@pytest.mark.slow
 def test_active_learning_is_requeued_and_buys_what_it_would_have_bought(
     cluster, folder, encoder, tmp_path
 ):

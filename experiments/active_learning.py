@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -91,8 +91,10 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     place = work / f"{run.group.replace(' ', '_')}_seed{seed}"
     if any([line["group"], line["seed"]] == [run.group, seed] for line in lines()):
         return
-    lock = FileLock(f"{place}.lock")
-    if lock.is_locked or not _acquired(lock):
+    lock = FileLock(f"{place}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
         return
     corpus = work / "corpus"
     with FileLock(work / "lock"):
@@ -109,16 +111,6 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
             file.write(json.dumps(line) + "\n")
     shutil.rmtree(place)
     lock.release()
-
-
-def _acquired(lock: FileLock) -> bool:
-    from filelock import Timeout
-
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
 
 
 def of_run(run: Run, seed: int, place: Path) -> Iterator[dict[str, Any]]:

@@ -24,9 +24,7 @@ Rows = Sequence[np.ndarray]  # of each sentence, log-probabilities (words, tags)
 TOP = 3  # words that entropy-top looks at
 PASSES = 20  # thinned taggers that bald asks
 FADE = 0.5  # what is left of a word's uncertainty each time that it is bought
-NEAR = (
-    0.8  # share of pairs of neighbouring words in common, from which sentences are near-duplicates
-)
+NEAR = 0.8  # share of neighbouring pairs of words that near-duplicates have in common
 MENTIONS = 2  # sentences of one purchase that may have the same entity
 
 
@@ -162,9 +160,6 @@ class Candidates:
     words: Sequence[tuple[str, ...]]
     mentions: Sequence[frozenset[str]]  # the entities that the model finds in each, as text
     bought: Sequence[tuple[str, ...]]  # sentences that have been before
-
-    def __len__(self) -> int:
-        return len(self.words)
 
 
 Order = Iterable[tuple[int, float]]  # places, each with its score, the first to be bought first

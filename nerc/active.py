@@ -241,8 +241,7 @@ def learn(plan: Plan, store: Store, session: Session) -> None:
 def _first(plan: Plan, arm: Arm, store: Store, session: Session) -> Kept:
     """The first round of a seed, on what is known and sentences drawn at random; or --start."""
     if plan.start is not None:
-        metrics = records.read_metrics(store.path(plan.start))
-        return Kept(plan.start, plan.known, metrics.get("validation", {}).get("f1"))
+        return Kept(plan.start, plan.known, _validation(store.path(plan.start)))
     if done := _on_main(session, lambda: kept_rounds(plan, arm, store)).get(0):
         return done
     with _working(plan, arm, store, session) as folder:
@@ -310,11 +309,10 @@ def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) ->
 
 
 def _bought(new: list[Query]) -> str:
-    own = queries.answered(new)
-    entities = sum(len(tags.entities(query.tags)) for query in own)
-    skipped = f" ({len(new) - len(own)} skipped)" if len(own) < len(new) else ""
-    words = sum(len(query.words) for query in own)
-    return f"{len(own)} sentences{skipped}, {words:,} words, {entities:,} entities"
+    own = queries.sizes(new)
+    number = own["sentences"]
+    skipped = f" ({len(new) - number} skipped)" if number < len(new) else ""
+    return f"{number} sentences{skipped}, {own['words']:,} words, {own['entities']:,} entities"
 
 
 def _score(kept: Kept) -> str:
@@ -388,9 +386,14 @@ def kept_rounds(plan: Plan, arm: Arm, store: Store) -> dict[int, Kept]:
                 f"{folder} is of another run: {'; '.join(changes)}; give what it was, or another "
                 f"--repo"
             )
-        validation = records.read_metrics(folder).get("validation", {}).get("f1")
-        found[about["round"]] = Kept(name, queries.read(folder / queries.FILE), validation)
+        known = queries.read(folder / queries.FILE)
+        found[about["round"]] = Kept(name, known, _validation(folder))
     return found
+
+
+def _validation(folder: Path) -> float | None:
+    """A revision's F1 on validation, where it was judged on it."""
+    return records.read_metrics(folder).get("validation", {}).get("f1")
 
 
 def _is_name(name: str, arm: Arm) -> bool:
@@ -471,7 +474,7 @@ def _budget(plan: Plan, arm: Arm, number: int, store: Store) -> Budget:
         if arm in arms and arms[0] != arm:
             kept = kept_rounds(plan, arms[0], store).get(number)
             own = [q for q in kept.queries if q.round == number] if kept else []
-            return Budget(sum(len(q.words) for q in queries.answered(own)), of_words=True)
+            return Budget(queries.sizes(own)["words"], of_words=True)
     budget = plan.budget(number)
     if budget.of_words:
         return budget
@@ -620,8 +623,9 @@ def _train(
 ) -> tuple[Kept, tuple[NERSmall, PreTrainedTokenizerBase]]:
     """Train on what is known, and keep it as the round's revision."""
     bought = plan.pool.bought(known)
-    own = queries.answered(known)
-    percent = f"{100 * len(own) / plan.pool.total:.2f}".rstrip("0").rstrip(".")
+    own = queries.sizes(known)
+    number_known = own["sentences"]
+    percent = f"{100 * number_known / plan.pool.total:.2f}".rstrip("0").rstrip(".")
     name = f"active_iter_{number}_added_{percent}{arm.suffix}"
     goes_on = plan.active.from_last and last is not None
     network = ModelConfig(start=last.name) if goes_on else plan.network
@@ -630,7 +634,7 @@ def _train(
     say = plan.once(session)
     session.say(
         f"round {number}{f' of {arm.strategy}' if number else ''}, seed {arm.seed}: "
-        f"{len(own)} expert sentences"
+        f"{number_known} expert sentences"
     )
     start = runs.prepare(plan.data, network, config, store, plan.precision, say, bought)
     store.check_room(revisions.num_bytes(start.model))
@@ -638,10 +642,8 @@ def _train(
         "round": number,
         "strategy": arm.strategy,
         "seed": arm.seed,
-        "sentences": len(own),
-        "words": sum(len(query.words) for query in own),
-        "entities": sum(len(tags.entities(query.tags)) for query in own),
-        "skipped": len(known) - len(own),
+        **own,
+        "skipped": len(known) - number_known,
         "start": None if last is None else last.name,
         "asking": {"seconds": round(asked.seconds, 2), "scoring": round(asked.scoring, 2)},
         "plan": plan.description,

@@ -87,8 +87,8 @@ def read(store: Store) -> list[Curve]:
         own.sort(key=lambda pair: pair[1]["round"])
         points = [_point(store, name, about) for name, about in own]
         if (start := own[0][1]["start"]) in runs:
-            known = {unit: _known(store.folder / own[0][0], unit) for unit in UNITS}
-            points.insert(0, _point(store, start, rounds.get(start, {"round": 0} | known)))
+            about = rounds.get(start) or {"round": 0} | _known(store.folder / own[0][0])
+            points.insert(0, _point(store, start, about))
         what = ", ".join(f"{key} {plans[plan].get(key)}" for key in differing)
         folder = store.folder / own[-1][0]
         curves.append(Curve(f"{strategy}, {what}" if what else strategy, seed, points, folder))
@@ -103,16 +103,11 @@ def _asked(folder: Path) -> list["Query"]:
     return queries.read(folder / queries.FILE)
 
 
-def _known(folder: Path, unit: str) -> int:
-    """How much of unit was known before the first round."""
-    return _size([query for query in _asked(folder) if query.strategy == "start"], unit)
+def _known(folder: Path) -> dict[str, int]:
+    """How much was known before the first round, by unit."""
+    from nerc import queries
 
-
-def _size(bought: Sequence["Query"], unit: str) -> int:
-    own = [query for query in bought if query.tags is not None]
-    if unit == "sentences":
-        return len(own)
-    return sum(len(q.words if unit == "words" else tags.entities(q.tags)) for q in own)
+    return queries.sizes(query for query in _asked(folder) if query.strategy == "start")
 
 
 def _point(store: Store, name: str, about: Mapping[str, Any]) -> Point:
@@ -252,7 +247,7 @@ def picked(curves: Sequence[Curve]) -> reports.Rows:
             continue
         rows.append(
             [
-                *(name, f"{number:,}", f"{_size(own, 'words') / number:.1f}"),
+                *(name, f"{number:,}", f"{sum(len(query.words) for query in own) / number:.1f}"),
                 f"{counts.total() / number:.2f}",
                 f"{sum(not tags.entities(query.tags) for query in own) / number:.0%}",
                 f"{sum(query.cheap for query in own) / number:.0%}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from nerc import data
+from nerc import data, tags
 from nerc.config import InputError
 from nerc.data import Corpus, MissingSplit, Sentence
 from nerc.labels import Bought
@@ -52,6 +52,16 @@ class Pool:
 def answered(queries: Iterable[Query]) -> list[Query]:
     """Those that were not skipped."""
     return [query for query in queries if query.tags is not None]
+
+
+def sizes(queries: Iterable[Query]) -> dict[str, int]:
+    """How many sentences, words and entities the answered ones are."""
+    own = answered(queries)
+    return {
+        "sentences": len(own),
+        "words": sum(len(query.words) for query in own),
+        "entities": sum(len(tags.entities(query.tags)) for query in own),
+    }
 
 
 def open_pool(corpus: str, oracle: str, *, with_cheap: bool, types: Sequence[str] = ()) -> Pool:

@@ -362,7 +362,7 @@ def answer(folder: Path, number: int, change) -> None:
 def test_a_careless_annotator_loses_nothing(unlabelled, encoder, tmp_path, capsys):
     repo, labels = tmp_path / "models", tmp_path / "labels"
     more = ("--expert", 6, "--add", 4, "--rounds", 2, "--oracle", labels)
-    line = [f for f in flags(unlabelled, encoder, repo, *more)]
+    line = flags(unlabelled, encoder, repo, *more)
 
     active_learn.main(line)
     assert "round 0 waits for labels of 6 sentences: copy" in capsys.readouterr().out

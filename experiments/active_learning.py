@@ -2,12 +2,12 @@
 
   python experiments/active_learning.py run --corpus DIR --encoder DIR --seeds 0 1 2
   python experiments/active_learning.py table
-  python experiments/active_learning.py plots --output DIR
+  python experiments/active_learning.py plot
 
 Every run is an active_learn.py without a validation split, so that validation can choose nothing.
 Each of its rounds is a line in active_learning.jsonl beside this file. Runs that have their lines
 are not run again, and one that was stopped goes on where it was; several may go on at a time with
-the same file. `table` makes the README's tables from the file.
+the same file. `table` makes the README's tables from the file, and `plot` active_learning.png.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cheap_labels import full_gold, lines, scores
 from filelock import FileLock, Timeout
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-RESULTS = HERE / "active_learning.jsonl"
-FULL_GOLD = "results/strong_gold_seed*/metrics.json"  # what all shares are shares of
+RESULTS, PLOT = HERE / "active_learning.jsonl", HERE / "active_learning.png"
 FIRST = "--recipe strong --expert 60"
 
 
@@ -61,20 +61,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=["run", "table", "plots"])
+    parser.add_argument("action", choices=["run", "table", "plot"])
     parser.add_argument("--corpus", help="folder with CoNLL-2003 and llm.txt")
     parser.add_argument("--encoder", help="folder of the pretrained encoder")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", help="groups: curves, best, at 240")
     parser.add_argument("--work", default="models/active", help="where models lie meanwhile")
-    parser.add_argument("--output", default="active", help="where plots go")
     parser.add_argument("--num-threads", default="0", help="as of active_learn.py")
     given = parser.parse_args()
     if given.action == "table":
         print(tables())
         return
-    if given.action == "plots":
-        plots(Path(given.output))
+    if given.action == "plot":
+        plot()
         return
     if not (given.corpus and given.encoder):
         parser.error("run needs --corpus and --encoder")
@@ -89,7 +88,7 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     work = Path(given.work).absolute()
     work.mkdir(parents=True, exist_ok=True)
     place = work / f"{run.group.replace(' ', '_')}_seed{seed}"
-    if any([line["group"], line["seed"]] == [run.group, seed] for line in lines()):
+    if any([line["group"], line["seed"]] == [run.group, seed] for line in lines(RESULTS)):
         return
     lock = FileLock(f"{place}.lock", timeout=0)
     try:
@@ -135,12 +134,6 @@ def of_run(run: Run, seed: int, place: Path) -> Iterator[dict[str, Any]]:
         }
 
 
-def lines() -> list[dict[str, Any]]:
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-
-
 # ------------------------------------------------------------ tables
 
 
@@ -149,7 +142,7 @@ def read(group: str) -> list:
     sys.path.insert(0, str(ROOT))
     from nerc.curves import UNITS, Curve, Point
 
-    own = [line for line in lines() if line["group"] == group]
+    own = [line for line in lines(RESULTS) if line["group"] == group]
 
     def point(line: dict[str, Any]) -> Point:
         bought = {unit: line[unit] for unit in UNITS}
@@ -164,18 +157,13 @@ def read(group: str) -> list:
     return sorted(found, key=lambda curve: (order.index(curve.strategy), curve.seed))
 
 
-def full_gold() -> float:
-    paths = HERE.glob(FULL_GOLD)
-    return statistics.mean(json.loads(p.read_text("utf-8"))["test"]["f1"] for p in paths)
-
-
 def tables() -> str:
     """Areas, labels needed, and F1 by round."""
     from_curves = read("curves")
     found = []
     from nerc import curves, records, reports
 
-    whole = full_gold()
+    whole = statistics.mean(full_gold())
     if from_curves:
         found.append(reports.markdown(curves.areas(from_curves, "test")))
         found.append(reports.markdown(curves.shares(from_curves, whole, "test")))
@@ -196,12 +184,18 @@ def tables() -> str:
     return "\n\n".join(found)
 
 
-def plots(folder: Path) -> None:
-    """The curves as PNG and CSV."""
+def plot() -> None:
+    """The curves beside what all experts' labels, few, and the cheap ones alone give."""
     own = read("curves")
     from nerc import curves
 
-    curves.write(folder, own, {"all expert labels": full_gold()}, "test", 0.0, picked=False)
+    others = scores()
+    levels = {
+        "all expert labels": statistics.mean(full_gold()),
+        "702 drawn at random alone": statistics.mean(others["702", "experts alone", "whole"]),
+        "cheap labels alone": statistics.mean(others["0", "repaired", "whole"]),
+    }
+    PLOT.write_bytes(curves.picture(own, levels, "test")["light"])
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     name = re.sub(r"[^\w-]+", "_", "-".join(map(str, run.key(seed))))
     with FileLock(work / "lock"):
         begun = work / f"{name}.begun"
-        if run.key(seed) in [line["key"] for line in lines()] or begun.exists():
+        if run.key(seed) in [line["key"] for line in lines(RESULTS)] or begun.exists():
             return
         corpus, encoder = run.pool, "tiny"
         if run.pool in ("whole", "llm"):
@@ -207,10 +207,11 @@ def words(block: str) -> tuple[str, ...]:
     return tuple(line.split()[0] for line in block.strip().split("\n"))
 
 
-def lines() -> list[dict[str, Any]]:
-    if not RESULTS.exists():
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Of a file of JSON lines, none where it is not there."""
+    if not path.exists():
         return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 # ------------------------------------------------------------ tables
@@ -218,7 +219,7 @@ def lines() -> list[dict[str, Any]]:
 
 def tables() -> str:
     """Test F1 in percent of each way, and its share of full gold's; then the built-in corpus."""
-    full = [json.loads(p.read_text(encoding="utf-8"))["test"]["f1"] for p in HERE.glob(FULL_GOLD)]
+    full = full_gold()
     whole = statistics.mean(full)
     found = scores()
     rows = [["", "expert sentences", "seeds", "test F1", "of full gold"]]
@@ -241,6 +242,12 @@ def tables() -> str:
     return "\n\n".join(tables)
 
 
+def full_gold() -> list[float]:
+    """Test F1 of all expert labels, of each seed."""
+    paths = sorted(HERE.glob(FULL_GOLD))
+    return [json.loads(path.read_text(encoding="utf-8"))["test"]["f1"] for path in paths]
+
+
 def scores() -> dict[tuple[str, str, str], list[float]]:
     """Test F1 of all seeds by group, name and pool, in the tables' order; stages are ways, too."""
     order: dict[tuple, list[float]] = {}
@@ -249,7 +256,7 @@ def scores() -> dict[tuple[str, str, str], list[float]]:
         if run.name == "selftrain" and not run.pool.startswith("sample"):
             for name in STAGES.values():
                 order[run.group, name, run.pool] = []
-    for line in lines():
+    for line in lines(RESULTS):
         group, name, pool, _ = line["key"]
         order[group, name, pool].append(line["test"]["f1"])
         for stage in line["stages"] if name == "selftrain" else ():

@@ -320,24 +320,20 @@ def write(
     at_levels: Mapping[str, float],
     split: str,
     price: float,
-    *,
-    picked: bool = True,
 ) -> None:
-    """Write pictures (picked: of what was asked for, too), curves.csv and TensorBoard's events."""
+    """Write pictures, curves.csv and TensorBoard's events."""
     from nerc import files, findings, pictures
 
     files.check_folder(folder, "--output")
     folder.mkdir(exist_ok=True)
-    panels = {f"experts' {unit}": _bands(curves, unit, split, 1) for unit in UNITS}
-    if price:
-        panels["price of experts' words"] = _bands(curves, "words", split, price)
-    drawn = {"curves": ("", pictures.bands(panels, at_levels, f"{split} F1"))}
-    if picked:
-        lengths = {
-            name: [len(query.words) for curve in own for query in curve.picked]
-            for name, own in by_strategy(curves).items()
-        }
-        drawn["picked"] = ("", pictures.lengths(lengths))
+    lengths = {
+        name: [len(query.words) for curve in own for query in curve.picked]
+        for name, own in by_strategy(curves).items()
+    }
+    drawn = {
+        "curves": ("", picture(curves, at_levels, split, price)),
+        "picked": ("", pictures.lengths(lengths)),
+    }
     findings.write_plots(folder, drawn)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
@@ -351,6 +347,18 @@ def write(
             writer.writerow([*row, price * p.bought["words"] if price else "", *scores])
     files.write_text(folder / "curves.csv", text.getvalue())
     _write_events(folder / "tensorboard", curves)
+
+
+def picture(
+    curves: Sequence[Curve], at_levels: Mapping[str, float], split: str, price: float = 0.0
+) -> dict[str, bytes]:
+    """The curves by what was bought, and by its price; PNG by style."""
+    from nerc import pictures
+
+    panels = {f"experts' {unit}": _bands(curves, unit, split, 1) for unit in UNITS}
+    if price:
+        panels["price of experts' words"] = _bands(curves, "words", split, price)
+    return pictures.bands(panels, at_levels, f"{split} F1")
 
 
 def _bands(

@@ -3,7 +3,7 @@
 python train.py --corpus sample --recipe strong       the built-in corpus, no network, minutes
 accelerate launch train.py --data gold                CoNLL-2003's expert labels, every GPU
 accelerate launch train.py --data llm --corpus DIR    the labels a language model wrote
-accelerate launch train.py --data mixed --expert 240 --corpus DIR
+accelerate launch train.py --data mixed --recipe strong --expert 240 --corpus DIR
 python train.py --start main --data gold --revision main_tuned
 """
 

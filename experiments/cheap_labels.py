@@ -72,8 +72,8 @@ def runs() -> Iterator[Run]:
     ablated = f"{MIXED} --expert 240"
     yield Run("without", "cheap labels", "whole", ablated, 1, {"PRETRAIN_EPOCHS": 0})
     yield Run("without", "unlabelled text", "whole", f"{ablated} --unlabelled 0", 1)
-    yield Run("without", "the second teacher", "whole", ablated, 1, {"TEACHERS": 1})
-    yield Run("without", "other places' labels", "whole", ablated, 1, {"SENSE": 0.0})
+    yield Run("without", "the second teacher", "whole", ablated, 9, {"TEACHERS": 1})
+    yield Run("without", "other places' labels", "whole", ablated, 9, {"SENSE": 0.0})
     repair = "--repair well-formed form"
     yield Run("with", "repair", "whole", f"{ablated} {repair}", 1)
     for name, flags in (
@@ -119,13 +119,13 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
         begun = work / f"{name}.begun"
         if run.key(seed) in [line["key"] for line in lines(RESULTS)] or begun.exists():
             return
-        corpus, encoder = run.pool, "tiny"
+        corpus = run.pool
         if run.pool in ("whole", "llm"):
             corpus = str(make_corpus(work / run.pool, Path(given.corpus), run.pool))
-            encoder = given.encoder
         begun.touch()
     flags = [*run.flags.split(), "--keep", "last", "--seed", str(seed), "--revision", name]
-    flags += ["--corpus", corpus, "--encoder", encoder, "--repo", str(work)]
+    flags += ["--corpus", corpus, "--repo", str(work)]
+    flags += ["--encoder", "tiny" if run.group == "sample 240" else given.encoder]
     flags += ["--num-threads", given.num_threads, "--resume"]
     print(f"{name}: {shlex.join(flags)}", flush=True)
     try:

@@ -271,7 +271,9 @@ class TrainConfig:
     batch_size: int | None = option(
         None, "sentences per update, over all processes together, however many there are"
     )
-    epochs: int | None = option(None, "passes over the training sentences")
+    epochs: int | None = option(
+        None, "passes over the training sentences, in every stage that --combine has"
+    )
     keep: str = option(
         "best",
         "best: the epoch with the highest validation F1; last: the last one, for runs in which "

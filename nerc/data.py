@@ -29,6 +29,7 @@ FILES = {
     "llm": "llm.txt",
     "unlabelled": "unlabelled.txt",
 }
+_OF_FOLDERS = {"llm": "cheap labels", "unlabelled": "sentences without labels"}
 
 # Training sentences of --corpus sample: enough to learn from in minutes on a laptop.
 SAMPLE_SENTENCES = 8000
@@ -249,7 +250,8 @@ def _conll_sentences(path: Path, soft: dict[str, list] | None) -> Iterator[Sente
             if not (tags.is_tag(tag) or (soft is not None and tag in tags.SPECIAL_TAGS)):
                 raise InputError(
                     f"{path}:{number}: {tag!r} in the last column is no tag, wanted O or "
-                    f"a tag of IOB1, IOB2 or BIOES such as B-PER"
+                    f"a tag of IOB1, IOB2, BIOES or BILOU such as B-PER"
+                    f"{'' if soft is None else ', or X for none'}"
                 )
             first_line = first_line if words else number
             words.append(columns[0])
@@ -425,19 +427,18 @@ def load(corpus: str, split: str) -> Corpus:
         return _load_sample(corpus, split)
     if corpus != "conll2003" and Path(corpus).is_dir():
         return _load_folder(Path(corpus), split)
-    if split == "unlabelled":
-        raise MissingSplit(f"--corpus {corpus}: is no folder with {FILES['unlabelled']}")
-    if split == "llm":
+    if corpus != "conll2003":
+        if Path(corpus).exists():
+            raise InputError(f"--corpus {corpus}: is a file, wanted a folder with {FILES['train']}")
+        if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", corpus):
+            raise InputError(f"--corpus {corpus}: no such folder")
+    if split in _OF_FOLDERS:
         raise MissingSplit(
-            f"--corpus {corpus} has no labels of a language model; --data llm and mixed need a "
-            f"folder with {FILES['llm']} beside {FILES['train']}, or --corpus sample"
+            f"--corpus {corpus}: is no folder, and only folders have {_OF_FOLDERS[split]}; give "
+            f"one with {FILES[split]}, or --corpus sample"
         )
     if corpus == "conll2003":
         return read_hub(CONLL2003_ON_THE_HUB, split)
-    if Path(corpus).exists():
-        raise InputError(f"--corpus {corpus}: is a file, wanted a folder with {FILES['train']}")
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", corpus):
-        raise InputError(f"--corpus {corpus}: no such folder")
     return read_hub(corpus, split)
 
 
@@ -457,10 +458,12 @@ def load_as_written(corpus: str) -> Corpus:
 def _load_folder(folder: Path, split: str) -> Corpus:
     path = folder / FILES[split]
     if not path.exists():
-        there = sorted(file.name for file in folder.iterdir() if file.name in FILES.values())
+        there = sorted(file.name for file in folder.glob("*.txt"))
+        names = " and no llm.NAME.txt, which hold" if split == "llm" else ", which holds"
+        held = _OF_FOLDERS.get(split, f"the {split} sentences")
         raise MissingSplit(
-            f"--corpus {folder}: has no {path.name}, which holds the {split} sentences "
-            f"(there: {', '.join(there) or 'none of ' + ' '.join(FILES.values())})"
+            f"--corpus {folder}: has no {path.name}{names} {held} "
+            f"(there: {', '.join(there[:10]) or 'no file NAME.txt'})"
         )
     if split == "unlabelled":
         return read_words(path)

@@ -51,17 +51,24 @@ def training_corpus(config: DataConfig, seed: int, bought: Bought | None = None)
     label.
     """
     if config.data == "llm":
-        cheap = repaired(data.load_as_written(config.corpus), config.repair)
-        _check_number(config, len(cheap))
+        written = data.load_as_written(config.corpus)
+        cheap = repaired(written, config.repair)
+        _check_number(config, len(written), len(cheap), len(cheap))
         return Labelled(cheap, 0, len(cheap))
     expert, text = bought or 2 * (data.load(config.corpus, "train"),)
     if not bought and config.expert_amount is not None:
-        places = draw(len(expert), config.expert_amount, seed, "expert sentences")
-        expert = expert.select(places)
+        expert = _drawn(expert, config.expert_amount, seed)
     if config.data == "gold":
         return Labelled(expert, len(expert), 0)
     written = data.load_as_written(config.corpus)
-    cheap = everything = repaired(written, config.repair, expert.entity_types())
+    known_types = expert.entity_types()
+    cheap = everything = repaired(written, config.repair, known_types)
+    if new := sorted(cheap.entity_types() - known_types):
+        remark = (
+            f"entities of types that no expert's label has are learnt from cheap labels, too "
+            f"({', '.join(new)}); --repair inventory leaves them unlabelled"
+        )
+        cheap = replace(cheap, remarks=(*cheap.remarks, remark))
     if config.combine != "concat":
         own = {sentence.words for sentence in expert}
         kept = cheap.select([i for i, s in enumerate(cheap) if s.words not in own])
@@ -71,7 +78,8 @@ def training_corpus(config: DataConfig, seed: int, bought: Bought | None = None)
         )
         cheap = replace(kept, remarks=(*kept.remarks, remark))
     # Whoever goes on buying has bought every cheap label in the end.
-    _check_number(config, max(len(cheap), bought is not None))
+    left = max(len(cheap), bought is not None)
+    _check_number(config, len(written), len(everything), left)
     by_words = {sentence.words: sentence.tags for sentence in everything}
     if config.combine == "corrector" and not any(s.words in by_words for s in expert):
         raise InputError(
@@ -86,14 +94,32 @@ def training_corpus(config: DataConfig, seed: int, bought: Bought | None = None)
     return Labelled(Corpus.joined(parts), len(expert), len(cheap), too)
 
 
-def _check_number(config: DataConfig, number: int) -> None:
+def _drawn(expert: Corpus, amount: str, seed: int) -> Corpus:
+    places = draw(len(expert), amount, seed, "expert sentences")
+    found = expert.select(places)
+    if len(found) == len(expert):
+        return found
+    remark = f"{len(found)} of {len(expert)} expert sentences are used; --expert 100% uses all"
+    return replace(found, remarks=(*found.remarks, remark))
+
+
+def _check_number(config: DataConfig, written: int, repaired_: int, left: int) -> None:
+    """Raise InputError where too few sentences are left of those with cheap labels."""
     least = {"concat": 0, "replace": 0, "filter": 3}.get(config.combine, 1)
-    if number < least:
-        raise InputError(
-            f"--corpus {config.corpus}: {number} sentences with cheap labels are left to learn "
-            f"from, wanted {least} or more; leave well-formed out of --repair (none repairs "
-            f"nothing), draw fewer experts by --expert, or use them alone: --data gold"
+    if left >= least:
+        return
+    why = [
+        f"{number} {what}"
+        for number, what in (
+            (written - repaired_, "left out by --repair well-formed; leave it out"),
+            (repaired_ - left, "with an expert's label, too; use the experts alone: --data gold"),
         )
+        if number
+    ]
+    raise InputError(
+        f"--corpus {config.corpus}: {left} sentences with cheap labels are left to learn from, "
+        f"wanted {least} or more: of {written}, {', and '.join(why) or 'all are used'}"
+    )
 
 
 def _unlabelled(config: DataConfig, seed: int, text: Corpus, known: Sequence[Corpus]) -> Corpus:

@@ -60,7 +60,7 @@ def audit(capsys, *flags) -> tuple[dict[str, dict[str, list[str]]], str]:
 
 def test_with_experts_the_errors_are_counted(folder, capsys):
     found, text = audit(capsys, "--corpus", folder)
-    assert "3 of these sentences have an expert's label, too" in text
+    assert "3 of these have an expert's label, too" in text
     # Right: Ada, Oslo. Bo has another type, Star is a part of Red Star, won is none, Rome missed.
     assert found["Type"]["all"] == ["5", "0.400", "0.400", "0.400"]
     assert found["Type"]["PER"] == ["2", "1.000", "0.500", "0.667"]
@@ -79,8 +79,8 @@ def test_with_experts_the_errors_are_counted(folder, capsys):
 
 def test_ill_formed_sentences_and_repairs_have_their_rows(folder, capsys):
     found, _ = audit(capsys, "--corpus", folder)
-    assert found[""]["tags that go on with nothing"] == ["1", ""]
-    assert found[""]["sentences with such tags"] == ["1", "25.0 %"]
+    assert found[""]["tags that go on with nothing, as written"] == ["1", ""]
+    assert found[""]["sentences with such tags, as written"] == ["1", "25.0 %"]
     ill = found["Entities by"]["tags that go on with nothing: some"]
     assert ill == ["2", *["0.000"] * 3]
     assert found["Repair"]["none"] == ["5", "0.400", "0.400", "0.400"]
@@ -92,13 +92,24 @@ def test_without_experts_it_says_what_can_be_said(folder, capsys):
     found, text = audit(capsys, "--corpus", folder)
     assert found[""]["words in entities"] == ["6", "60.0 %"] and "Type" not in found
     assert "no sentence has an expert's label, too" in text
+    message = refused(cheap_labels, capsys, "audit", "--corpus", folder, "--expert", "1")
+    assert "has no train.txt" in message
+
+
+def test_sentences_that_stand_there_twice_are_said(folder, capsys):
+    (folder / "llm.txt").write_text(f"{CHEAP}\n{CHEAP}")
+    gold = (folder / "train.txt").read_text()
+    (folder / "train.txt").write_text(f"{gold}\n{gold.replace('B-LOC', 'B-ORG', 1)}")
+    _, text = audit(capsys, "--corpus", folder)
+    assert "6 of these have an expert's label, too (3 different)" in text
+    assert "1 expert sentences stand there again with other tags: the last ones count" in text
 
 
 def test_an_amount_of_experts_is_drawn(folder, capsys):
     for seed in range(5):  # in some, no repair leaves a sentence
         flags = ["--corpus", folder, "--expert", "1", "--seed", seed]
         found, text = audit(capsys, *flags)
-        assert "1 of these sentences have an expert's label, too" in text
+        assert "1 of these have an expert's label, too" in text
         assert list(found["Repair"])[-1] == "inventory well-formed form"
     message = refused(cheap_labels, capsys, "audit", "--corpus", folder, "--expert", "4")
     assert "there are only 3 sentences with an expert's and a cheap label" in message
@@ -124,7 +135,7 @@ def test_sources_are_told_apart(folder, capsys):
 def test_where_i_begins_entities_such_tags_are_no_error(folder, capsys):
     (folder / "llm.txt").write_text(GOLD.replace("B-", "I-"))
     found, _ = audit(capsys, "--corpus", folder)
-    assert found[""]["sentences with such tags"] == ["0", "0.0 %"]
+    assert found[""]["sentences with such tags, as written"] == ["0", "0.0 %"]
     assert found["Type"]["all"][1:] == found["Repair"]["well-formed"][1:] == ["1.000"] * 3
 
 
@@ -151,4 +162,4 @@ def test_the_audit_of_conll2003_is_that_of_another_count(conll2003, capsys):
         "0.316",
         "0.047",
     ]
-    assert found[""]["tags that go on with nothing"][0] == "590"
+    assert found[""]["tags that go on with nothing, as written"][0] == "590"

@@ -45,6 +45,16 @@ def test_sentences_that_no_expert_labelled_keep_the_llm_label(three):
         assert expert.tags == ("B-PER",) and [s.words for s in cheap] == wanted
 
 
+def test_what_is_not_used_and_what_only_cheap_labels_know_is_said(three):
+    found = corpus(DataConfig(data="mixed", expert="2", corpus=three, combine="concat"))
+    assert "2 of 3 expert sentences are used; --expert 100% uses all" in found.corpus.remarks
+    assert any("(LOC, ORG); --repair inventory" in remark for remark in found.corpus.remarks)
+    flags = {"combine": "concat", "repair": ("inventory",)}
+    found = corpus(DataConfig(data="mixed", expert="3", corpus=three, **flags))
+    assert not any("are used" in remark for remark in found.corpus.remarks)
+    assert not any("--repair inventory leaves" in remark for remark in found.corpus.remarks)
+
+
 def test_the_experts_are_drawn_by_seed_and_by_share(folder):
     def draw(expert, seed, labels="gold"):
         config = DataConfig(data=labels, expert=expert, corpus=str(folder))
@@ -152,8 +162,8 @@ def test_every_source_is_in_a_scheme_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"data": "llm"}, "0 sentences with cheap labels are left to learn from, wanted 1"),
-        ({"combine": "selftrain", "expert": "100%"}, "are left to learn from, wanted 1 or more"),
+        ({"data": "llm"}, "0 sentences .* wanted 1 or more: of 2, 2 left out by --repair well-f"),
+        ({"combine": "selftrain", "expert": "100%"}, "1 or more: of 2, 2 with an expert's label"),
         ({"combine": "filter", "expert": "1", "repair": ("none",)}, "wanted 3 or more"),
         ({"combine": "corrector", "expert": "1"}, "none of the drawn expert sentences has a cheap"),
     ],

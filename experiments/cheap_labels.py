@@ -32,8 +32,8 @@ MIXED = "--data mixed --recipe strong"
 GOLD = "--data gold --recipe strong"
 
 
-# What selftrain is, but for what follows a stage.
-STAGES = {"teacher 1": "selftrain, one teacher alone"}
+STEPS = ("without", "with")  # groups of selftrain with one step changed
+ALONE = "selftrain, one teacher alone"  # what one of its stages gives
 
 
 class Run(NamedTuple):
@@ -55,7 +55,8 @@ def runs() -> Iterator[Run]:
     for pool in ("whole", "llm"):
         yield Run("240", "experts alone", pool, f"{GOLD} --expert 240", 9)
         yield Run("240", "selftrain", pool, f"{MIXED} --expert 240", 9)
-    yield Run("0", "as they are", "whole", f"{LLM} --repair none --epochs 4", 9)
+    as_they_are = f"{LLM} --repair none --epochs 4"
+    yield Run("0", "as they are, in 4 epochs", "whole", as_they_are, 9)
     yield Run("0", "repaired", "whole", LLM, 9)
     for number in ("702", "1404"):
         yield Run(number, "experts alone", "whole", f"{GOLD} --expert {number}", 9)
@@ -65,7 +66,7 @@ def runs() -> Iterator[Run]:
     paper = "--data mixed --recipe paper --expert 240"
     yield Run("240", "concat, recipe paper", "whole", paper, 1)
     for corpus in ("sample:8000", "sample:8000:missing"):
-        yield Run("sample 0", "as they are", corpus, f"{LLM} --repair none --epochs 4", 9)
+        yield Run("sample 0", "as they are, in 4 epochs", corpus, as_they_are, 9)
         yield Run("sample 0", "repaired", corpus, LLM, 9)
         yield Run("sample 240", "experts alone", corpus, f"{GOLD} --expert 240", 9)
         yield Run("sample 240", "selftrain", corpus, f"{MIXED} --expert 240", 9)
@@ -77,11 +78,11 @@ def runs() -> Iterator[Run]:
     repair = "--repair well-formed form"
     yield Run("with", "repair", "whole", f"{ablated} {repair}", 1)
     for name, flags in (
-        ("repair form", "--repair form"),
-        ("repair well-formed", "--repair well-formed"),
-        ("4 epochs", "--epochs 4"),
+        ("by form alone", "--repair form"),
+        ("by well-formed alone", "--repair well-formed"),
+        ("in 4 epochs", "--epochs 4"),
     ):
-        yield Run("0", f"{name} alone", "whole", f"{LLM} {flags}", 1)
+        yield Run("0", f"repaired {name}", "whole", f"{LLM} {flags}", 1)
 
 
 def main() -> None:
@@ -224,14 +225,26 @@ def tables() -> str:
     found = scores()
     rows = [["", "expert sentences", "seeds", "test F1", "of full gold"]]
     for (group, name, pool), own in found.items():
-        if pool in ("whole", "llm"):
-            number = "240" if group in ("without", "with") else group
-            said = f"selftrain {group} {name}" if group in ("without", "with") else name
-            number += ", LLM-labelled too" if pool == "llm" else ""
+        if pool in ("whole", "llm") and group not in STEPS:
+            number = group + (", LLM-labelled too" if pool == "llm" else "")
             share = f"{100 * statistics.mean(own) / whole:.1f} %"
-            rows.append([said, number, str(len(own)), spread(own), share])
+            rows.append([name, number, str(len(own)), spread(own), share])
     rows.append(["full gold", "14,041", str(len(full)), spread(full), "100 %"])
     tables = [markdown(rows)]
+    rows = [["selftrain, 240 expert sentences", "seeds", "test F1", "difference, same seeds"]]
+    by_seed = {tuple(x["key"]): 100 * x["test"]["f1"] for x in lines(RESULTS)}
+    for (group, name, pool), own in found.items():
+        if group in STEPS:
+            gains = [
+                f1 - by_seed["240", "selftrain", pool, key[3]]
+                for key, f1 in by_seed.items()
+                if key[:3] == (group, name, pool)
+            ]
+            error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None
+            said = f"{statistics.mean(gains):+.2f}" + (f" ± {error:.2f}" if error else "")
+            rows.append([f"{group} {name}", str(len(own)), spread(own), said])
+    if len(rows) > 1:
+        tables.append(markdown(rows))
     rows = [["sample", "cheap labels", "expert sentences", "seeds", "test F1"]]
     for (group, name, pool), own in found.items():
         if pool not in ("whole", "llm"):
@@ -253,21 +266,20 @@ def scores() -> dict[tuple[str, str, str], list[float]]:
     order: dict[tuple, list[float]] = {}
     for run in sorted(runs(), key=lambda run: (run.pool, _number(run.group))):
         order[run.group, run.name, run.pool] = []
-        if run.name == "selftrain" and not run.pool.startswith("sample"):
-            for name in STAGES.values():
-                order[run.group, name, run.pool] = []
+        if run.name == "selftrain":
+            order[run.group, ALONE, run.pool] = []
     for line in lines(RESULTS):
         group, name, pool, _ = line["key"]
         order[group, name, pool].append(line["test"]["f1"])
         for stage in line["stages"] if name == "selftrain" else ():
-            if (group, STAGES.get(stage["name"]), pool) in order:
-                order[group, STAGES[stage["name"]], pool].append(stage["test_f1"])
+            if stage["name"] == "teacher 1":
+                order[group, ALONE, pool].append(stage["test_f1"])
     return {key: own for key, own in order.items() if own}
 
 
 def _number(group: str) -> float:
     """Where the rows of a group stand."""
-    return {"without": 240.5, "with": 240.6}.get(group) or float(group.split()[-1])
+    return 240 if group in STEPS else float(group.split()[-1])
 
 
 def spread(values: list[float]) -> str:

@@ -276,8 +276,9 @@ class TrainConfig:
     )
     keep: str = option(
         "best",
-        "best: the epoch with the highest validation F1; last: the last one, for runs in which "
-        "validation labels must choose nothing",
+        "best: the epoch with the highest validation F1, of those that were judged (every one, but "
+        "for few sentences, where reports would take longer than training); last: the last one, "
+        "for runs in which validation labels must choose nothing",
         ("best", "last"),
     )
     micro_batch_words: int = option(

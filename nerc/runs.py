@@ -44,7 +44,7 @@ from nerc.launch import Session, from_main
 from nerc.metrics import Report
 from nerc.prediction import Judged, judge
 from nerc.revisions import Store
-from nerc.training import Training
+from nerc.training import Training, epochs_between_reports
 
 # Flags that change no result; the corpus is known by what is in it, not by where it lies.
 _CHANGE_NOTHING = ("num_threads", "micro_batch_words", "corpus")
@@ -334,12 +334,15 @@ def finish(training: Training, start: Start, bench: Bench, session: Session) -> 
         return judged.report
 
     has_validation = "validation" in start.corpora
+    own = training.train.num_words(training.sentences).sum()
+    others = start.corpora["validation"].num_words if has_validation else 0
     for epoch in training.run(
         judge_epoch if has_validation else None,
         session.stop,
         session.status,
         bench.checkpoints,
         bench.interval,
+        epochs_between_reports(own, others),
     ):
         session.say(reports.epoch_line(epoch))
     with session.stop.at_once(lambda: training.save(bench.checkpoints)):

@@ -29,6 +29,7 @@ from nerc.launch import Status, Stop, from_main, tensors_from_main
 from nerc.metrics import Report
 from nerc.model import NERSmall
 
+_TIMES_AS_FAST = 4  # prediction reads words, beside training, about
 LOG_EVERY = 10  # updates; reading a loss more often would make a GPU wait for the host
 
 
@@ -133,10 +134,12 @@ class Training:
         status: Status,
         checkpoints: Checkpoints | None = None,
         interval: tuple[int, float] = (sys.maxsize, math.inf),
+        judge_every: int = 1,
     ) -> Iterator[Epoch]:
         """Train, one Epoch at a time, from wherever it stands.
 
-        judge reports on validation, where there is one. The main process writes checkpoints every
+        judge reports on validation, where there is one, after every so many epochs (judge_every)
+        and the last; --keep best chooses among these. The main process writes checkpoints every
         so many updates or seconds (interval), and when stop asks for the end, which raises
         Interrupted. Exhausted, it leaves the weights of the epoch that --keep asks for in model.
         """
@@ -172,7 +175,9 @@ class Training:
                         raise Interrupted(number)
                 with stop.at_once(lambda: self.save(checkpoints)):
                     started = time.perf_counter()
-                    report = judge() if judge else None
+                    number = len(self.epochs) + 1
+                    due = number % judge_every == 0 or number == self.config.epochs
+                    report = judge() if judge and due else None
                 self._end_epoch(report, time.perf_counter() - started)
                 status.write("running", update=self.update)
                 yield self.epochs[-1]
@@ -245,8 +250,8 @@ class Training:
                 self.log(f"validation/{name}", value, self.update)
         kept = number == self.config.epochs
         if keep == "best":
-            before = [epoch.validation["f1"] for epoch in self.epochs if epoch.kept and validation]
-            kept = not before or validation["f1"] >= before[-1]
+            before = [epoch.validation["f1"] for epoch in self.epochs if epoch.kept]
+            kept = validation is not None and (not before or validation["f1"] >= before[-1])
             if kept:
                 state = self.model.state_dict()
                 self.best = {name: t.detach().cpu().clone() for name, t in state.items()}
@@ -292,6 +297,11 @@ class Training:
         self.started -= progress["seconds"]
         self.epochs = [Epoch(**epoch) for epoch in progress["epochs"]]
         self.curve.restore(progress["curve"])
+
+
+def epochs_between_reports(training: int, validation: int) -> int:
+    """So many that reports on so many words of validation take no longer than their training."""
+    return max(1, math.ceil(validation / (training * _TIMES_AS_FAST)))
 
 
 def micro_batches(share: np.ndarray, train: Encoded, num_words: int) -> list[np.ndarray]:

@@ -186,6 +186,19 @@ def test_the_epoch_that_keep_names_is_kept(model, encoded, keep, kept):
     assert all(w.equal(chosen[name]) for name, w in weights(model).items())
 
 
+@pytest.mark.parametrize("f1, kept", [((0.3, 0.2, 0.1), 3), ((0.1, 0.2, 0.3), 7)])
+def test_reports_take_no_longer_than_training(model, encoded, f1, kept):
+    scores = iter([Score(x) for x in f1])
+    trained = start(model, encoded, config(epochs=7), lambda *_: None)
+    stop, status = Stop(trained.accelerator), Status(None)
+    epochs = list(trained.run(lambda: next(scores), stop, status, judge_every=3))
+    assert [epoch.number for epoch in epochs if epoch.validation] == [3, 6, 7]
+    assert [epoch.number for epoch in epochs if epoch.kept][-1] == kept
+    assert next(scores, None) is None
+    # A word of prediction is taken to cost a quarter of one of training.
+    assert [training.epochs_between_reports(100, n) for n in (0, 400, 401, 2000)] == [1, 1, 2, 5]
+
+
 def test_the_curves_are_logged(model, encoded):
     found = []
     fit(model, encoded, config(epochs=2), [Score(0.5), Score(0.6)], lambda *row: found.append(row))

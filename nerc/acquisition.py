@@ -24,6 +24,7 @@ Rows = Sequence[np.ndarray]  # of each sentence, log-probabilities (words, tags)
 TOP = 3  # words that entropy-top looks at
 PASSES = 20  # thinned taggers that bald asks
 FADE = 0.5  # what is left of a word's uncertainty each time that it is bought
+READING = 4  # mean sentences whose words cost what reading a sentence does
 NEAR = 0.8  # share of neighbouring pairs of words that near-duplicates have in common
 MENTIONS = 2  # sentences of one purchase that may have the same entity
 
@@ -226,9 +227,9 @@ def covering(rows: Rows, candidates: Candidates, seed: int) -> Iterator[tuple[in
 
     A word counts by its entropy, times FADE for each time that it stands in what was taken before:
     coverage, which is submodular, so that greedy choice is near the best (Nemhauser et al. 1978;
-    Wei et al. 2015). A sentence counts by its words' sum over their number and the pool's mean
-    together: between entropy-sum, which buys long sentences, and entropy-mean, which buys short
-    ones.
+    Wei et al. 2015). A sentence counts by its words' sum over its cost, which is its words and
+    READING mean sentences: between entropy-sum, which buys long sentences, and entropy-mean, which
+    buys short ones.
     """
     entropies = [_entropies(r) for r in rows]
     small = [[word.lower() for word in words] for words in candidates.words]
@@ -242,7 +243,7 @@ def covering(rows: Rows, candidates: Candidates, seed: int) -> Iterator[tuple[in
         for word, entropy in zip(small[place], entropies[place], strict=True):
             total += entropy * FADE ** (times[word] + own[word])
             own[word] += 1
-        return total / (len(small[place]) + mean)
+        return total / (len(small[place]) + READING * mean)
 
     heap = [(-gain(place), lot[place], place) for place in range(len(small))]
     heapq.heapify(heap)

@@ -169,7 +169,7 @@ def test_coverage_is_the_greedy_choice():
         for word, row in zip(pool.words[place], np.exp(rows[place]), strict=True):
             total += -(row * np.log(row)).sum() * 0.5 ** here.get(word, 0)
             here[word] = here.get(word, 0) + 1
-        return total / (len(pool.words[place]) + mean)
+        return total / (len(pool.words[place]) + 4 * mean)
 
     wanted, left = [], list(range(30))
     while left:

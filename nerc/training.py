@@ -29,7 +29,7 @@ from nerc.launch import Status, Stop, from_main, tensors_from_main
 from nerc.metrics import Report
 from nerc.model import NERSmall
 
-_TIMES_AS_FAST = 4  # prediction reads words, beside training, about
+_TIMES_AS_FAST = 4  # as training, prediction reads words, about
 LOG_EVERY = 10  # updates; reading a loss more often would make a GPU wait for the host
 
 
@@ -175,9 +175,9 @@ class Training:
                         raise Interrupted(number)
                 with stop.at_once(lambda: self.save(checkpoints)):
                     started = time.perf_counter()
-                    number = len(self.epochs) + 1
-                    due = number % judge_every == 0 or number == self.config.epochs
-                    report = judge() if judge and due else None
+                    epoch = len(self.epochs) + 1
+                    is_judged = epoch % judge_every == 0 or epoch == self.config.epochs
+                    report = judge() if judge and is_judged else None
                 self._end_epoch(report, time.perf_counter() - started)
                 status.write("running", update=self.update)
                 yield self.epochs[-1]

@@ -158,30 +158,34 @@ def read(group: str) -> list:
 
 
 def tables() -> str:
-    """Areas, labels needed, and F1 by round."""
-    from_curves = read("curves")
-    found = []
-    from nerc import curves, records, reports
+    """F1 by round, areas under the curves, and labels needed; then the other groups."""
+    own = read("curves")
+    from nerc import curves, reports
 
-    whole = statistics.mean(full_gold())
-    if from_curves:
-        found.append(reports.markdown(curves.areas(from_curves, "test")))
-        found.append(reports.markdown(curves.shares(from_curves, whole, "test")))
-    for group in ("best", "at 240"):
-        rows = [["Strategy", "sentences", "words", "seeds", "test F1", "of full gold"]]
-        for strategy, own in curves.by_strategy(read(group)).items():
-            for number in range(len(own[0].points)):
-                points = [curve.points[number] for curve in own]
-                f1 = [100 * point.f1["test"] for point in points]
-                bought = (
-                    f"{statistics.mean(p.bought[unit] for p in points):,.0f}"
-                    for unit in ("sentences", "words")
-                )
-                share = f"{statistics.mean(f1) / whole:.1f} %"
-                rows.append([strategy, *bought, str(len(f1)), records.spread(f1), share])
-        if len(rows) > 1:
-            found.append(reports.markdown(rows))
-    return "\n\n".join(found)
+    found = [by_round(own)]
+    found.append(curves.areas(own, "test"))
+    found.append(curves.shares(own, statistics.mean(full_gold()), "test"))
+    found += [by_round(read(group)) for group in ("best", "at 240")]
+    return "\n\n".join(reports.markdown(rows) for rows in found if len(rows) > 1)
+
+
+def by_round(found: list) -> list[list[str]]:
+    """Test F1 in percent after each round, means over seeds; the first is of all strategies."""
+    from nerc import curves, records
+
+    rows = [["Strategy", "sentences", "words", "seeds", "test F1", "of full gold"]]
+    for strategy, own in curves.by_strategy(found).items():
+        for number in range(len(rows) > 1, len(own[0].points)):
+            points = [curve.points[number] for curve in own]
+            f1 = [100 * point.f1["test"] for point in points]
+            bought = (
+                f"{statistics.mean(p.bought[unit] for p in points):,.0f}"
+                for unit in ("sentences", "words")
+            )
+            share = f"{statistics.mean(f1) / statistics.mean(full_gold()):.1f} %"
+            name = strategy if number else "the start"
+            rows.append([name, *bought, str(len(f1)), records.spread(f1), share])
+    return rows
 
 
 def plot() -> None:

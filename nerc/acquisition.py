@@ -24,7 +24,6 @@ Rows = Sequence[np.ndarray]  # of each sentence, log-probabilities (words, tags)
 TOP = 3  # words that entropy-top looks at
 PASSES = 20  # thinned taggers that bald asks
 FADE = 0.5  # what is left of a word's uncertainty each time that it is bought
-READING = 4  # mean sentences whose words cost what reading a sentence does
 NEAR = 0.8  # share of neighbouring pairs of words that near-duplicates have in common
 MENTIONS = 2  # sentences of one purchase that may have the same entity
 
@@ -223,18 +222,19 @@ def neighbours(words: tuple[str, ...]) -> frozenset[tuple[str, str]]:
 
 
 def covering(rows: Rows, candidates: Candidates, seed: int) -> Iterator[tuple[int, float]]:
-    """The order in which each sentence adds most uncertainty about words not yet asked about.
+    """Sentences drawn by lot, the more likely the more uncertainty about new words they add.
 
     A word counts by its entropy, times FADE for each time that it stands in what was taken before:
     coverage, which is submodular, so that greedy choice is near the best (Nemhauser et al. 1978;
-    Wei et al. 2015). A sentence counts by its words' sum over its cost, which is its words and
-    READING mean sentences: between entropy-sum, which buys long sentences, and entropy-mean, which
-    buys short ones.
+    Wei et al. 2015). A sentence counts by its words' sum over their number and the pool's mean
+    together: between entropy-sum, which buys long sentences, and entropy-mean, which buys short
+    ones. Its chance is in proportion to that, since the most uncertain sentences alone are no
+    picture of the text (Kirsch et al. 2021); a factor by lot does it (Gumbel-top-k, Vieira 2014).
     """
     entropies = [_entropies(r) for r in rows]
     small = [[word.lower() for word in words] for words in candidates.words]
     mean = sum(map(len, small)) / max(1, len(small))
-    lot = np.random.default_rng([seed, 9]).permutation(len(small)).tolist()
+    factor = lots(len(small), seed)
     times: Counter[str] = Counter()
 
     def gain(place: int) -> float:
@@ -243,19 +243,24 @@ def covering(rows: Rows, candidates: Candidates, seed: int) -> Iterator[tuple[in
         for word, entropy in zip(small[place], entropies[place], strict=True):
             total += entropy * FADE ** (times[word] + own[word])
             own[word] += 1
-        return total / (len(small[place]) + READING * mean)
+        return factor[place] * total / (len(small[place]) + mean)
 
-    heap = [(-gain(place), lot[place], place) for place in range(len(small))]
+    heap = [(-gain(place), place) for place in range(len(small))]
     heapq.heapify(heap)
     while heap:
-        place = heap[0][2]
-        now = (-gain(place), lot[place], place)  # gains only fall: the first that stays is the best
+        place = heap[0][1]
+        now = (-gain(place), place)  # gains only fall: the first that stays is the best
         if now > heap[0]:
             heapq.heapreplace(heap, now)
             continue
         heapq.heappop(heap)
-        yield place, -now[0]
+        yield place, -now[0] / factor[place]
         times.update(small[place])
+
+
+def lots(number: int, seed: int) -> list[float]:
+    """Factors by which the first of some numbers is any of them, in proportion to it."""
+    return np.exp(np.random.default_rng([seed, 9]).gumbel(size=number)).tolist()
 
 
 SCORES: dict[str, Callable[[Rows], np.ndarray]] = {

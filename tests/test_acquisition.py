@@ -156,7 +156,7 @@ def test_near_duplicates_and_repeated_entities_come_last():
 
 
 def test_coverage_is_the_greedy_choice():
-    """Against a choice that looks at every candidate in every step."""
+    """Against a choice that looks at every candidate in every step, with the same lots."""
     rng = np.random.default_rng(5)
     sentences = [" ".join(rng.choice(list("abcdefghijkl"), rng.integers(1, 9))) for _ in range(30)]
     pool = candidates(*sentences)
@@ -169,13 +169,20 @@ def test_coverage_is_the_greedy_choice():
         for word, row in zip(pool.words[place], np.exp(rows[place]), strict=True):
             total += -(row * np.log(row)).sum() * 0.5 ** here.get(word, 0)
             here[word] = here.get(word, 0) + 1
-        return total / (len(pool.words[place]) + 4 * mean)
+        return total / (len(pool.words[place]) + mean)
 
     wanted, left = [], list(range(30))
+    lots = acquisition.lots(30, seed=0)
     while left:
-        best = max(left, key=gain)
+        best = max(left, key=lambda place: lots[place] * gain(place))
         wanted.append((best, pytest.approx(gain(best))))
         left.remove(best)
         for word in pool.words[best]:
             times[word] = times.get(word, 0) + 1
     assert list(acquisition.covering(rows, pool, seed=0)) == wanted
+
+
+def test_the_chance_of_a_sentence_is_in_proportion_to_its_gain():
+    gains = np.array([4.0, 2.0, 1.0, 1.0])
+    first = [int(np.argmax(gains * acquisition.lots(4, seed))) for seed in range(2000)]
+    assert np.bincount(first, minlength=4) / 2000 == pytest.approx(gains / 8, abs=0.03)

@@ -139,7 +139,6 @@ def of_run(run: Run, seed: int, place: Path) -> Iterator[dict[str, Any]]:
 
 def read(group: str) -> list:
     """The learning curves of a group, as nerc.curves has them."""
-    sys.path.insert(0, str(ROOT))
     from nerc.curves import UNITS, Curve, Point
 
     own = [line for line in lines(RESULTS) if line["group"] == group]
@@ -159,18 +158,24 @@ def read(group: str) -> list:
 
 def tables() -> str:
     """F1 by round, areas under the curves, and labels needed; then the other groups."""
-    own = read("curves")
     from nerc import curves, reports
 
-    found = [by_round(own)]
-    found.append(curves.areas(own, "test"))
-    found.append(curves.shares(own, statistics.mean(full_gold()), "test"))
-    found += [by_round(read(group)) for group in ("best", "at 240")]
+    own = read("curves")
+    whole = statistics.mean(full_gold())
+    found = [
+        by_round(own, whole),
+        curves.areas(own, "test"),
+        curves.shares(own, whole, "test"),
+        *(by_round(read(group), whole) for group in ("best", "at 240")),
+    ]
     return "\n\n".join(reports.markdown(rows) for rows in found if len(rows) > 1)
 
 
-def by_round(found: list) -> list[list[str]]:
-    """Test F1 in percent after each round, means over seeds; the first is of all strategies."""
+def by_round(found: list, whole: float) -> list[list[str]]:
+    """Test F1 in percent after each round, means over seeds; the first is of all strategies.
+
+    whole: F1 of full gold.
+    """
     from nerc import curves, records
 
     rows = [["Strategy", "sentences", "words", "seeds", "test F1", "of full gold"]]
@@ -182,7 +187,7 @@ def by_round(found: list) -> list[list[str]]:
                 f"{statistics.mean(p.bought[unit] for p in points):,.0f}"
                 for unit in ("sentences", "words")
             )
-            share = f"{statistics.mean(f1) / statistics.mean(full_gold()):.1f} %"
+            share = f"{statistics.mean(f1) / whole:.1f} %"
             name = strategy if number else "the start"
             rows.append([name, *bought, str(len(f1)), records.spread(f1), share])
     return rows
@@ -190,10 +195,9 @@ def by_round(found: list) -> list[list[str]]:
 
 def plot() -> None:
     """The curves beside what all experts' labels, few, and the cheap ones alone give."""
-    own = read("curves")
     from nerc import curves
 
-    others = scores()
+    own, others = read("curves"), scores()
     levels = {
         "all expert labels": statistics.mean(full_gold()),
         "702 drawn at random alone": statistics.mean(others["702", "experts alone", "whole"]),

@@ -25,6 +25,7 @@ from filelock import FileLock
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
 RESULTS = HERE / "cheap_labels.jsonl"
 FULL_GOLD = "results/strong_gold_seed*/metrics.json"  # what all shares are shares of
 LLM = "--data llm --recipe strong"
@@ -154,7 +155,6 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
 
 def one(constants: dict[str, Any], flags: list[str]) -> None:
     """train.py, which also judges on the test split what every stage gives."""
-    sys.path.insert(0, str(ROOT))
     import train
     from nerc import combining, prediction, runs
 
@@ -231,18 +231,7 @@ def tables() -> str:
             rows.append([name, number, str(len(own)), spread(own), share])
     rows.append(["full gold", "14,041", str(len(full)), spread(full), "100 %"])
     tables = [markdown(rows)]
-    rows = [["selftrain, 240 expert sentences", "seeds", "test F1", "difference, same seeds"]]
-    by_seed = {tuple(x["key"]): 100 * x["test"]["f1"] for x in lines(RESULTS)}
-    for (group, name, pool), own in found.items():
-        if group in STEPS:
-            gains = [
-                f1 - by_seed["240", "selftrain", pool, key[3]]
-                for key, f1 in by_seed.items()
-                if key[:3] == (group, name, pool)
-            ]
-            error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None
-            said = f"{statistics.mean(gains):+.2f}" + (f" ± {error:.2f}" if error else "")
-            rows.append([f"{group} {name}", str(len(own)), spread(own), said])
+    rows = steps()
     if len(rows) > 1:
         tables.append(markdown(rows))
     rows = [["sample", "cheap labels", "expert sentences", "seeds", "test F1"]]
@@ -253,6 +242,23 @@ def tables() -> str:
     if len(rows) > 1:
         tables.append(markdown(rows))
     return "\n\n".join(tables)
+
+
+def steps() -> list[list[str]]:
+    """selftrain with one step changed, beside itself with the same seeds."""
+    own: dict[tuple, dict[int, float]] = {}
+    for line in lines(RESULTS):
+        *which, seed = line["key"]
+        own.setdefault(tuple(which), {})[seed] = line["test"]["f1"]
+    rows = [["selftrain, 240 expert sentences", "seeds", "test F1", "difference, same seeds"]]
+    for group, name, pool in (key for key in scores() if key[0] in STEPS):
+        changed, itself = own[group, name, pool], own["240", "selftrain", pool]
+        gains = [100 * (f1 - itself[seed]) for seed, f1 in changed.items()]
+        said = f"{statistics.mean(gains):+.2f}"
+        if len(gains) > 1:
+            said += f" ± {statistics.stdev(gains) / len(gains) ** 0.5:.2f}"
+        rows.append([f"{group} {name}", str(len(gains)), spread([*changed.values()]), said])
+    return rows
 
 
 def full_gold() -> list[float]:
@@ -284,12 +290,12 @@ def _number(group: str) -> float:
 
 def spread(values: list[float]) -> str:
     """Mean and standard deviation in percent."""
-    sd = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.2f}{sd}"
+    from nerc import records
+
+    return records.spread([100 * value for value in values])
 
 
 def markdown(rows: list[list[str]]) -> str:
-    sys.path.insert(0, str(ROOT))
     from nerc import reports
 
     return reports.markdown(rows)

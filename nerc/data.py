@@ -425,9 +425,9 @@ def load(corpus: str, split: str) -> Corpus:
     """One split (train, validation, test or llm) of --corpus; InputError where there is none."""
     if corpus.partition(":")[0] == "sample":
         return _load_sample(corpus, split)
-    if corpus != "conll2003" and Path(corpus).is_dir():
-        return _load_folder(Path(corpus), split)
     if corpus != "conll2003":
+        if Path(corpus).is_dir():
+            return _load_folder(Path(corpus), split)
         if Path(corpus).exists():
             raise InputError(f"--corpus {corpus}: is a file, wanted a folder with {FILES['train']}")
         if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", corpus):
@@ -437,9 +437,7 @@ def load(corpus: str, split: str) -> Corpus:
             f"--corpus {corpus}: is no folder, and only folders have {_OF_FOLDERS[split]}; give "
             f"one with {FILES[split]}, or --corpus sample"
         )
-    if corpus == "conll2003":
-        return read_hub(CONLL2003_ON_THE_HUB, split)
-    return read_hub(corpus, split)
+    return read_hub(CONLL2003_ON_THE_HUB if corpus == "conll2003" else corpus, split)
 
 
 def load_as_written(corpus: str) -> Corpus:

@@ -144,6 +144,7 @@ class Asked(NamedTuple):
     watched: list[list[str]]
     seconds: float = 0.0  # that asking took
     scoring: float = 0.0  # of these, the model's
+    skipped: bool = False  # people skipped all of it
 
 
 class Kept(NamedTuple):
@@ -248,12 +249,13 @@ def _first(plan: Plan, arm: Arm, store: Store, session: Session) -> Kept:
 
         def choose() -> Asked:
             budget = plan.budget(0)
+            free = plan.free(plan.known)
             if plan.data.expert is not None:
-                total = len(plan.pool.sentences)
-                budget = Budget(labels.num_drawn(total, plan.data.expert, "sentences"))
+                budget = Budget(labels.num_drawn(plan.pool.total, plan.data.expert, "sentences"))
             elif plan.known:
                 budget = Budget(0)
-            places = drawn(plan, plan.free(plan.known), budget, [arm.seed, 0])
+            _say_if_short(0, free, budget, session)
+            places = drawn(plan, free, budget, [arm.seed, 0])
             return Asked([_query(plan, 0, "random", place, None) for place in places], [])
 
         asked = _kept_or_new(folder, 0, choose, session)
@@ -268,6 +270,11 @@ def _first(plan: Plan, arm: Arm, store: Store, session: Session) -> Kept:
 def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) -> None:
     """The rounds of an arm that are left; last: what it starts from."""
     done = _on_main(session, lambda: kept_rounds(plan, arm, store))
+    if max(done, default=0) >= plan.active.rounds:
+        session.say(
+            f"all {max(done)} rounds of {arm.strategy}, seed {arm.seed}, are there; to go on, give "
+            f"more --rounds"
+        )
     model = None  # that of last, loaded when it is needed
     watched: list[list[list[str]]] = []
     with _working(plan, arm, store, session) as folder:
@@ -294,9 +301,13 @@ def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) ->
             if rules.get(plan.active.stop, (False, ""))[0]:
                 session.say(f"--stop {plan.active.stop} ends it before round {number}")
                 break
-            new = _answers(plan, number, asked.queries, session)
+            new = asked.queries
+            if not asked.skipped:
+                new = _answers(plan, number, asked.queries, session)
             known = [*last.queries, *new]
             if not queries.answered(new):
+                if folder:
+                    _write(folder, number, asked._replace(skipped=True))
                 session.say(f"round {number}: all {len(new)} were skipped, and nothing is learnt")
                 last = last._replace(queries=known)
                 continue
@@ -304,7 +315,7 @@ def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) ->
             done[number] = last
             session.say(
                 f"round {number}: {_bought(new)}, by {arm.strategy}, chosen in {asked.seconds:.0f} "
-                f"s, {asked.scoring:.0f} of them the model's; {_score(last)}; {last.name}"
+                f"s (the model took {asked.scoring:.0f} s); {_score(last)}; {last.name}"
             )
 
 
@@ -316,7 +327,9 @@ def _bought(new: list[Query]) -> str:
 
 
 def _score(kept: Kept) -> str:
-    return "no validation" if kept.validation is None else f"validation F1 {kept.validation:.4f}"
+    if kept.validation is None:
+        return "no validation"
+    return f"validation F1 {100 * kept.validation:.2f}"
 
 
 def stopping(
@@ -376,10 +389,17 @@ def kept_rounds(plan: Plan, arm: Arm, store: Store) -> dict[int, Kept]:
                     f"{about['seed']}); give another --repo"
                 )
             continue
+        was = about["plan"]
+        if was.get("start") != plan.start:
+            began = f"--start {was['start']}" if was.get("start") else "no --start"
+            copy = f", with a copy of {plan.start} in it" if plan.start else ""
+            raise InputError(f"{folder} is of a run with {began}; give another --repo{copy}")
         changes = [
-            f"{key.replace('_', '-')} was {about['plan'].get(key)}, is {value}"
+            "the corpus had other sentences"
+            if key == "pool"
+            else f"{key.replace('_', '-')} was {was.get(key)}, is {value}"
             for key, value in plan.description.items()
-            if about["plan"].get(key) != value
+            if was.get(key) != value
         ]
         if changes:
             raise InputError(
@@ -447,7 +467,7 @@ def _kept_or_new(
     folder: Path | None, number: int, choose: Callable[[], Asked] | None, session: Session
 ) -> Asked | None:
     """What the round asks: what it asked when it was stopped, or what choose() gives, kept."""
-    path = folder and folder / f"round_{number}.json"
+    path = folder and _path(folder, number)
     text = _on_main(session, lambda: path.read_text("utf-8") if path.exists() else None)
     if text is not None:
         values = json.loads(text)
@@ -458,9 +478,18 @@ def _kept_or_new(
     asked = choose()
     # What processes find may differ in the last digit, and what they buy must not.
     asked = Asked(*_on_main(session, lambda: list(asked)))
-    if path:
-        write_json(path, asked._asdict() | {"queries": queries.to_text(asked.queries)})
+    if folder:
+        _write(folder, number, asked)
     return asked
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"round_{number}.json"
+
+
+def _write(folder: Path, number: int, asked: Asked) -> None:
+    values = asked._asdict() | {"queries": queries.to_text(asked.queries)}
+    write_json(_path(folder, number), values)
 
 
 # ------------------------------------------------------------ a round
@@ -499,6 +528,7 @@ def ask(
     how = {"bf16": plan.precision == "bf16", "accelerator": session.accelerator}
     seed = int(np.random.SeedSequence([arm.seed, number]).generate_state(1)[0])
     free = plan.free(before)
+    _say_if_short(number, free, budget, session)
 
     def found(places: list[int]) -> dict[int, np.ndarray]:
         nonlocal scoring
@@ -532,6 +562,12 @@ def ask(
         asked = [q._replace(proposed=tuple(p)) for q, p in zip(asked, proposed, strict=True)]
     watched = decode([rows[place] for place in plan.watched], word_tags)
     return Asked(asked, watched, time.perf_counter() - started, scoring)
+
+
+def _say_if_short(number: int, free: list[int], budget: Budget, session: Session) -> None:
+    """Say where fewer sentences are left than the round may buy."""
+    if not budget.of_words and 0 < len(free) < budget.number:
+        session.say(f"round {number}: only {len(free)} sentences are left, of {budget.number}")
 
 
 def drawn(plan: Plan, free: list[int], budget: Budget, seed: list[int]) -> list[int]:

@@ -118,13 +118,16 @@ def by_form(cheap, num: int = 12) -> list[list[str]]:
     from nerc import labels
 
     rates = labels.form_rates(list(cheap))
-    counts = Counter(labels.form(word) for sentence in cheap for word in sentence.words)
-    rows = [["Form of word", "words", "in entities", "likely"]]
-    rows.append(["all", f"{counts.total():,}", f"{100 * rates[None]:.1f} %", ""])
+    counts, inside = Counter(), Counter()
+    for sentence in cheap:
+        for word, tag in zip(sentence.words, sentence.tags, strict=True):
+            counts[labels.form(word)] += 1
+            inside[labels.form(word)] += tag[1:2] == "-"
+    rows = [["Form of word", "words", "in entities", "likely (--repair form keeps it)"]]
+    rows.append(["all", f"{counts.total():,}", _percent(inside.total(), counts.total()), ""])
     for form, n in counts.most_common(num):
         likely = "yes" if labels.is_likely(form, rates) else "no"
-        shown = form.replace("|", "\\|")
-        rows.append([shown, f"{n:,}", f"{100 * rates.get(form, rates[None]):.1f} %", likely])
+        rows.append([form.replace("|", "\\|"), f"{n:,}", _percent(inside[form], n), likely])
     return rows
 
 
@@ -149,7 +152,10 @@ def experts(config: AuditConfig, written) -> dict[tuple[str, ...], tuple[str, ..
             changed += found.get(sentence.words, sentence.tags) != sentence.tags
             found[sentence.words] = sentence.tags
     if changed:
-        print(f"{changed} expert sentences stand there again with other tags: the last ones count")
+        print(
+            f"{config.corpus}: {changed} expert sentences stand there again with other tags: the "
+            f"last ones count"
+        )
     if config.expert is None:
         return found
     what = "sentences with an expert's and a cheap label"

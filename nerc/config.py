@@ -188,8 +188,6 @@ class DataConfig:
 
 
 def _check_repairs(repairs: Sequence[str]) -> None:
-    wrong = [name for name in repairs if name not in REPAIRS]
-    _check(not wrong, "repair", f"some of {', '.join(REPAIRS)}", " ".join(wrong))
     alone = len(repairs) == 1 or "none" not in repairs
     _check(alone, "repair", "none, or others without it", " ".join(repairs))
 
@@ -215,7 +213,10 @@ class ModelConfig:
         "from the training text). Default: bert-base-cased, and tiny for --corpus sample",
     )
     start: str | None = option(
-        None, "go on from the weights of this revision instead of an encoder's (fine-tuning)"
+        None,
+        "go on from the weights of this revision in --repo instead of an encoder's (fine-tuning); "
+        "in active_learn.py it asks first, what its experts labelled is known, and rounds begin "
+        "with the encoder that it began with",
     )
     tokenizer: str | None = option(
         None,
@@ -427,14 +428,15 @@ class ActiveConfig:
     add: tuple[str, ...] = option(
         (),
         "how much is asked for in a round: a number of sentences (50), a share of all training "
-        "sentences (2%%) or a number of words (500w). Of several, each is for a round, and the "
-        "last for all that follow. Default: 50",
+        "sentences (2%%), or whole sentences until there are so many words or more (500w). Of "
+        "several, each is for a round, and the last for all that follow. Default: 50",
     )
     strategy: tuple[str, ...] = option(
         (),
         "how sentences are chosen, one or several, each a run of its own from the same first "
-        "sentences. default: those that add most uncertainty about words not yet asked about. "
-        "random. random-words: at random, as many words as the first of the strategies. "
+        "sentences. default: by lot, the more likely the more uncertainty a sentence adds about "
+        "words not yet asked about. random. random-words: at random, as many words as the first "
+        "of the strategies. "
         "least-confidence, mnlp, margin, entropy-mean, entropy-sum, entropy-top, bald: the most "
         "uncertain ones by that measure. label-error: where the model doubts the cheap label",
         STRATEGIES,
@@ -442,7 +444,8 @@ class ActiveConfig:
     oracle: str = option(
         "gold",
         "who labels: gold, the labels of the training split, which simulates it; or a folder, in "
-        "which people find the sentences of a round and leave their answers",
+        "which people find the sentences of a round (round_1.jsonl, round_1.conll) and leave their "
+        "answers (round_1.answers.jsonl or .conll), which --resume reads",
     )
     seeds: tuple[str, ...] = option((), "seeds, each a run of its own. Default: that of --seed")
     types: tuple[str, ...] = option(
@@ -461,7 +464,7 @@ class ActiveConfig:
         ("budget", "kappa", "plateau"),
     )
     price: float = option(
-        0.0, "what an expert's label of a word costs, for the table and the plots"
+        0.0, "what an answer costs for each of its words, in any currency, for the table and plots"
     )
 
     def __post_init__(self) -> None:
@@ -469,6 +472,8 @@ class ActiveConfig:
         _check(0 <= self.price < math.inf, "price", "0 or more", self.price)
         for number in range(1, len(self.add) + 1):
             self.amount(number)
+        wanted = f"one amount, or up to {self.rounds}, one for each of --rounds"
+        _check(len(self.add) <= max(1, self.rounds), "add", wanted, " ".join(self.add))
         seeds = " ".join(self.seeds)
         ok = all(re.fullmatch("[0-9]{1,9}", s) for s in self.seeds)
         _check(ok and len(set(self.seeds)) == len(self.seeds), "seeds", "different numbers", seeds)
@@ -509,7 +514,8 @@ class ActiveDataConfig(DataConfig):
     expert: str | None = option(
         None,
         "the first sentences, drawn at random by --seed, before any strategy chooses: a share of "
-        "all (2%%) or a number (60). Default: as many as --add; with --start, none",
+        "all training sentences (2%%) or a number (60). Default: as many as --add; with --start, "
+        "none",
     )
 
     @property
@@ -525,8 +531,9 @@ class ActiveStoreConfig:
     repo: str = option("models", StoreConfig.__dataclass_fields__["repo"].metadata["help"])
     resume: bool = option(
         False,
-        "go on where an interrupted run of these strategies came to, or with more --rounds, or "
-        "with the answers that people gave",
+        "go on where an interrupted run of these strategies came to, or with the answers that "
+        "people gave, or with more --rounds, strategies or seeds; nothing else may change what is "
+        "bought or learnt",
     )
     checkpoint_every: str = option(
         "15m", StoreConfig.__dataclass_fields__["checkpoint_every"].metadata["help"]
@@ -638,10 +645,10 @@ class CurvesConfig:
     split: str = option("test", "whose F1: test or validation", ("test", "validation"))
     full: tuple[str, ...] = option(
         (),
-        "revisions of all expert labels, whose mean F1 is 100 %%. Default: those of --data gold in "
-        "the folder that left out none",
+        "revisions of all expert labels, no rounds, whose mean F1 is 100 %%. Default: those of "
+        "--data gold in the folder that left out none",
     )
-    price: float = option(0.0, "what an expert's label of a word costs")
+    price: float = option(0.0, "what an answer costs for each of its words, in any currency")
     output: str | None = option(
         None,
         "write pictures (PNG), curves.csv and TensorBoard's events to this folder, which is made "
@@ -657,7 +664,9 @@ class AuditConfig:
     """Whose cheap labels are looked at, and beside which expert ones."""
 
     corpus: str = option(
-        "sample", "folder with llm.txt (and llm.NAME.txt) and, for experts, train.txt; or sample"
+        "sample",
+        "folder with llm.txt (and llm.NAME.txt) and, for experts, train.txt; or sample, "
+        "sample:SENTENCES",
     )
     expert: str | None = option(
         None,
@@ -875,18 +884,19 @@ def _add_flag(group: argparse._ArgumentGroup, f: Any, recipes: dict[str, dict]) 
     if f.type is bool:
         group.add_argument(flag, dest=f.name, action="store_true", help=help_text)
         return
+    choices = f.metadata["choices"]
     if f.type == tuple[str, ...]:
-        how = {"nargs": "+", "action": "extend", "default": []}
-        group.add_argument(flag, dest=f.name, help=help_text, **how)
+        how = {"nargs": "+", "action": "extend", "default": [], "choices": choices}
+        group.add_argument(flag, dest=f.name, metavar=f.name.upper(), help=help_text, **how)
         return
     kind = f.type if isinstance(f.type, type) else get_args(f.type)[0]
-    metavar = None if f.metadata["choices"] else f.name.upper()
+    metavar = None if choices else f.name.upper()
     group.add_argument(
         flag,
         dest=f.name,
         type=kind,
         default=default,
-        choices=f.metadata["choices"],
+        choices=choices,
         metavar=metavar,
         help=help_text,
     )

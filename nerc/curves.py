@@ -28,6 +28,7 @@ PROGRAM = "python -m nerc.curves"
 UNITS = ("sentences", "words", "entities")  # what is bought
 SHARES = (0.90, 0.95, 0.98, 0.99)  # of full gold
 _STEPS = 1000  # at which a mean curve is looked at
+_EVERYTHING = (None, "100%")  # of --expert, with --data gold
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def read(store: Store) -> list[Curve]:
     if not rounds:
         raise InputError(
             f"--repo {store.folder}: holds no round of active learning (there: "
-            f"{', '.join(runs) or 'nothing'}); make some with: python active_learn.py --repo "
-            f"{store.folder}"
+            f"{', '.join(runs) or ('nothing' if store.folder.is_dir() else 'no such folder')}); "
+            f"make some with: python active_learn.py --repo {store.folder}"
         )
     plans: dict[str, dict[str, Any]] = {}
     for about in rounds.values():
@@ -121,6 +122,8 @@ def levels(store: Store, full: Sequence[str], split: str) -> dict[str, float]:
 
     full: the revisions of all experts' labels; else those of the store that are.
     """
+    for name in full:
+        _check_full(name, store.local(name), split)
     found: dict[str, list[float]] = {}
     for name in store.names():
         run = records.read_run(store.folder / name)
@@ -128,14 +131,26 @@ def levels(store: Store, full: Sequence[str], split: str) -> dict[str, float]:
         config = run.get("config", {})
         if split not in metrics or "active" in run:
             continue
-        everything = config.get("data") == "gold" and config.get("expert") is None
+        everything = config.get("data") == "gold" and config.get("expert") in _EVERYTHING
         if name in full or (not full and everything):
             found.setdefault("all expert labels", []).append(metrics[split]["f1"])
         elif config.get("data") == "llm":
             found.setdefault("cheap labels alone", []).append(metrics[split]["f1"])
-    for name in full:
-        store.local(name)
     return {what: statistics.mean(values) for what, values in found.items()}
+
+
+def _check_full(name: str, folder: Path, split: str) -> None:
+    """Raise InputError where a revision of --full is known to be of less than all labels."""
+    run, judged = records.read_run(folder), records.read_metrics(folder)
+    config = run.get("config", {})
+    others = config.get("data", "gold") != "gold" or config.get("expert") not in _EVERYTHING
+    if "active" in run or others:
+        raise InputError(
+            f"--full {name}: did not learn from all expert labels; make one that does with: "
+            f"python train.py --data gold --recipe strong --repo {folder.parent} --revision NAME"
+        )
+    if split not in judged:
+        raise InputError(f"--full {name}: was not judged on {split}, wanted one that was")
 
 
 # ------------------------------------------------------------ figures

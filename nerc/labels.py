@@ -73,8 +73,8 @@ def training_corpus(config: DataConfig, seed: int, bought: Bought | None = None)
         own = {sentence.words for sentence in expert}
         kept = cheap.select([i for i, s in enumerate(cheap) if s.words not in own])
         remark = (
-            f"{len(expert)} expert sentences, {len(kept)} with cheap labels; of "
-            f"{len(cheap) - len(kept)} more the expert's label takes the place of the cheap one"
+            f"{len(expert)} expert sentences and {len(kept)} others with cheap labels; "
+            f"{len(cheap) - len(kept)} of the experts' have cheap labels, too: the experts' count"
         )
         cheap = replace(kept, remarks=(*kept.remarks, remark))
     # Whoever goes on buying has bought every cheap label in the end.

@@ -196,22 +196,27 @@ def _of_json(path: Path, faults: list[str], *, unanswered: bool = False) -> Iter
 def _wrong(row: Any) -> str | None:
     """What is wrong with a line's object, but for its entities' places."""
     if not isinstance(row, dict):
-        return f"wanted an object, found {row!r:.40}"
+        return f"wanted an object, found {_found(row)}"
     if missing := [key for key in ("words", "entities", "answer") if key not in row]:
         return f"has no {missing[0]!r}"
     words, entities = row["words"], row["entities"]
     if not (isinstance(words, list) and words and all(isinstance(word, str) for word in words)):
-        return "its words are no list of words"
+        return f"its words are {_found(words)}, wanted a list of words"
     if row.get("text", " ".join(words)) != " ".join(words):
-        return f"its text, {row['text']!r:.60}, is not that of its words"
+        return f"its text, {_found(row['text'])}, is not that of its words"
     keys = ("start", "end", "type")
     if not isinstance(entities, list) or not all(
         isinstance(e, dict) and all(key in e for key in keys) for e in entities
     ):
-        return "its entities are no list of objects with start, end and type"
+        return f"its entities are {_found(entities)}, wanted objects with start, end and type"
     if row["answer"] not in (None, "accept", "skip"):
         return f'its answer is {row["answer"]!r}, wanted "accept", "skip" or null'
     return None
+
+
+def _found(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]} ..."
 
 
 def _labels(

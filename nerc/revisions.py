@@ -243,8 +243,8 @@ class Store:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"--revision {name!r}: wanted up to 100 letters, digits and _ - . (the last two not "
-            f"first)"
+            f"{name!r} is no name of a revision in --repo: wanted up to 100 letters, digits and "
+            f"_ - . (the last two not first)"
         )
 
 

@@ -126,7 +126,7 @@ def test_mnlp_buys_what_mnlp_scores_highest(store, folder):
     assert passed_over <= 6
 
 
-def test_copies_of_a_sentence_are_bought_once(encoder, folder, tmp_path):
+def test_copies_of_a_sentence_are_bought_once(encoder, folder, tmp_path, capsys):
     corpus = shutil.copytree(folder, tmp_path / "corpus")
     text = (corpus / "train.txt").read_text()
     (corpus / "train.txt").write_text(text + "\n" + text)
@@ -140,6 +140,7 @@ def test_copies_of_a_sentence_are_bought_once(encoder, folder, tmp_path):
         words = [q.words for q in asked(repo, name)]
         assert len(words) == len({*words}) == different
     assert len(rounds(repo)) == 3  # nothing is left for another round
+    assert f"round 1: only {different - 60} sentences are left, of 30" in capsys.readouterr().out
 
 
 def test_resume_goes_on_with_more_rounds(store, folder, encoder, tmp_path, capsys):
@@ -153,9 +154,18 @@ def test_resume_goes_on_with_more_rounds(store, folder, encoder, tmp_path, capsy
         active_learn, capsys, *flags(folder, encoder, tmp_path / "m", *line, "--rounds", 3)
     )
     assert "is there already; give --resume" in message
+    capsys.readouterr()
+    active_learn.main(flags(folder, encoder, tmp_path / "m", *line, "--rounds", 1, "--resume"))
+    said = capsys.readouterr().out
+    assert "all 2 rounds of mnlp, seed 0, are there; to go on, give more --rounds" in said
     other = [*line[:2], "--add", 7, *line[4:], "--resume"]
     message = refused(active_learn, capsys, *flags(folder, encoder, tmp_path / "m", *other))
     assert "is of another run: add was 6, is 7" in message
+    other = flags(folder, encoder, tmp_path / "m", *line, "--resume")
+    other[other.index(str(folder))] = "sample:60"
+    assert "is of another run: the corpus had other sentences" in refused(
+        active_learn, capsys, *other
+    )
 
 
 def killed_at(moments, folder, encoder, repo) -> int:
@@ -228,7 +238,7 @@ def test_two_processes_buy_what_one_buys(store, folder, encoder, tmp_path):
 # ------------------------------------------------------------ where it starts, what it refuses
 
 
-def test_a_start_asks_first_and_its_experts_are_known(folder, encoder, tmp_path):
+def test_a_start_asks_first_and_its_experts_are_known(folder, encoder, tmp_path, capsys):
     repo = tmp_path / "models"
     train.main([*small(folder, encoder), "--repo", str(repo), "--data", "mixed", "--expert", "9",
                 "--combine", "replace"])  # fmt: skip
@@ -251,6 +261,11 @@ def test_a_start_asks_first_and_its_experts_are_known(folder, encoder, tmp_path)
     run = json.loads((repo / name / "run.json").read_text())
     assert run["config"]["start"] == "model_mixed_9_sentences"
     assert run["config"]["encoder"] is None and run["config"]["lstm_hidden_size"] == 16
+    shutil.copytree(repo / "model_mixed_9_sentences", repo / "other")
+    line[line.index("--start") + 1] = "other"
+    message = refused(active_learn, capsys, *line, "--resume")
+    assert "is of a run with --start model_mixed_9_sentences; give another --repo" in message
+    assert "another --repo, with a copy of other in it" in message
 
 
 @pytest.mark.parametrize(
@@ -262,6 +277,8 @@ def test_a_start_asks_first_and_its_experts_are_known(folder, encoder, tmp_path)
         ("--add 0w", "--add must be above 0, not '0w'"),
         ("--add 5x", "--add must be a number (50), a percentage (2%) or words (500w)"),
         ("--strategy mnlp mnlp", "--strategy must be different names"),
+        ("--strategy random defualt", "--strategy: invalid choice: 'defualt' (choose from"),
+        ("--add 1 2 3 --rounds 2", "--add must be one amount, or up to 2, one for each of"),
         ("--seeds 1 2 --seed 3", "--seed must be left out with --seeds"),
         ("--seeds 1 1", "--seeds must be different numbers"),
         ("--types PER", "--types must be left out with --oracle gold"),
@@ -436,6 +453,25 @@ def test_a_careless_annotator_loses_nothing(unlabelled, encoder, tmp_path, capsy
     assert [about["round"] for about in rounds(repo).values()] == [0, 1, 2]
     proposed = [q for q in asked(repo, [*rounds(repo)][-1]) if q.round]
     assert all(q.tags == q.proposed for q in proposed)
+
+
+def test_a_round_that_was_skipped_is_not_asked_again(unlabelled, encoder, tmp_path, capsys):
+    repo, labels = tmp_path / "models", tmp_path / "labels"
+    more = ("--expert", 6, "--add", 2, "--rounds", 2, "--oracle", labels)
+    line = flags(unlabelled, encoder, repo, *more, "--resume")
+    active_learn.main(line)
+    for number, what in enumerate(("accept", "skip")):
+        answer(labels, number, lambda row, i, what=what: row | {"answer": what})
+        active_learn.main(line)
+    assert "round 1: all 2 were skipped" in capsys.readouterr().out
+    skipped = [tuple(row["words"]) for row in questions(labels, 1)]
+    for path in labels.glob("round_1*"):
+        path.unlink()
+    answer(labels, 2, lambda row, i: row | {"answer": "accept"})
+    active_learn.main(line)
+    assert [about["round"] for about in rounds(repo).values()] == [0, 2]
+    own = asked(repo, [*rounds(repo)][-1])
+    assert [q.words for q in own if q.tags is None] == skipped
 
 
 def test_without_any_label_the_first_answers_say_which_types_there_are(encoder, tmp_path, capsys):

@@ -91,6 +91,9 @@ def test_without_experts_it_says_what_can_be_said(folder, capsys):
     (folder / "train.txt").unlink()
     found, text = audit(capsys, "--corpus", folder)
     assert found[""]["words in entities"] == ["6", "60.0 %"] and "Type" not in found
+    # Ada, Bo, Oslo and Star of six words with a capital, won and unknown of four without.
+    assert found["Form of word"]["Xx"] == ["6", "66.7 %", "yes"]
+    assert found["Form of word"]["x"] == ["4", "50.0 %", "yes"]
     assert "no sentence has an expert's label, too" in text
     message = refused(cheap_labels, capsys, "audit", "--corpus", folder, "--expert", "1")
     assert "has no train.txt" in message
@@ -102,7 +105,8 @@ def test_sentences_that_stand_there_twice_are_said(folder, capsys):
     (folder / "train.txt").write_text(f"{gold}\n{gold.replace('B-LOC', 'B-ORG', 1)}")
     _, text = audit(capsys, "--corpus", folder)
     assert "6 of these have an expert's label, too (3 different)" in text
-    assert "1 expert sentences stand there again with other tags: the last ones count" in text
+    wanted = "1 expert sentences stand there again with other tags: the last ones count"
+    assert f"{folder}: {wanted}" in text
 
 
 def test_an_amount_of_experts_is_drawn(folder, capsys):

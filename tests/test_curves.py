@@ -7,6 +7,7 @@ import pytest
 from conftest import refused
 
 from nerc import curves, queries
+from nerc.config import InputError
 from nerc.queries import Query
 from nerc.revisions import Store
 
@@ -83,7 +84,11 @@ def test_what_is_needed_for_a_share_of_full_gold(repo):
     store = Store(str(repo))
     found = curves.read(store)
     assert curves.levels(store, (), "test") == {"all expert labels": 0.8, "cheap labels alone": 0.3}
-    assert curves.levels(store, ("another",), "test")["all expert labels"] == 0.1
+    revision(store.folder, "published", 0.1)  # nothing says what it learnt from
+    assert curves.levels(store, ("published",), "test")["all expert labels"] == 0.1
+    for name in ("another", "main", found[0].points[1].name):
+        with pytest.raises(InputError, match=f"--full {name}: did not learn from all"):
+            curves.levels(store, (name,), "test")
     header, default, random = curves.shares(found, 0.8, "test")
     # The mean curve of default goes .3, .6, .75: 90 % of .8 is at .72, 95 % at .76.
     row = dict(zip(header, default, strict=True))
@@ -145,3 +150,5 @@ def test_a_store_without_rounds_is_refused(tmp_path, capsys):
     revision(tmp_path, "main", 0.3, data="llm")
     message = refused(curves, capsys, "show", "--repo", tmp_path)
     assert "holds no round of active learning (there: main)" in message
+    message = refused(curves, capsys, "show", "--repo", tmp_path / "nowhere")
+    assert "holds no round of active learning (there: no such folder)" in message

@@ -165,6 +165,7 @@ def tables() -> str:
     found = [
         by_round(own, whole),
         curves.areas(own, "test"),
+        curves.leads(own, "test"),
         curves.shares(own, whole, "test"),
         *(by_round(read(group), whole) for group in ("best", "at 240")),
     ]

@@ -195,22 +195,29 @@ def needed(curves: Sequence[Curve], level: float, unit: str, split: str) -> floa
 
 
 def areas(curves: Sequence[Curve], split: str) -> reports.Rows:
-    """Area under each strategy's curve, and its lead over chance, seed by seed."""
+    """Area under each strategy's curve."""
     rows = [["Strategy", "seeds", "sentences", "F1 at the start", "at the end"]]
     rows[0] += [f"area by {unit}" for unit in UNITS[:2]]
-    groups = by_strategy(curves)
-    chance = [name for name in ("random", "random-words") if name in groups]
-    rows[0] += [f"over {name}, by {unit}" for name in chance for unit in UNITS[:2]]
-    for name, own in groups.items():
+    for name, own in by_strategy(curves).items():
         ends = ([100 * c.points[i].f1[split] for c in own] for i in (0, -1))
         last = statistics.mean(curve.points[-1].bought["sentences"] for curve in own)
         row = [name, str(len(own)), f"{last:,.0f}", *map(records.spread, ends)]
         for unit in UNITS[:2]:
             span = common(curves, unit)
             row.append(records.spread([100 * area(c, span, unit, split) for c in own]))
-        for other in chance:
-            row += [_lead(own, groups[other], unit, split, curves) for unit in UNITS[:2]]
         rows.append(row)
+    return rows
+
+
+def leads(curves: Sequence[Curve], split: str) -> reports.Rows:
+    """What each strategy's area is above that of chance, mean over seeds ± standard error."""
+    rows = [["Strategy", "area above that of", *(f"by {unit}" for unit in UNITS[:2])]]
+    groups = by_strategy(curves)
+    for name, own in groups.items():
+        for other in ("random", "random-words"):
+            if other in groups and other != name:
+                found = [_lead(own, groups[other], unit, split, curves) for unit in UNITS[:2]]
+                rows.append([name, other, *found])
     return rows
 
 
@@ -225,7 +232,7 @@ def _lead(
         for curve in own
         if curve.seed in by_seed
     ]
-    if own[0].strategy == others[0].strategy or not leads:
+    if not leads:
         return "-"
     error = f" ± {statistics.stdev(leads) / len(leads) ** 0.5:.2f}" if len(leads) > 1 else ""
     return f"{statistics.mean(leads):+.2f}{error}"
@@ -233,9 +240,7 @@ def _lead(
 
 def shares(curves: Sequence[Curve], full: float, split: str) -> reports.Rows:
     """Sentences and words until shares of full gold's F1 are reached."""
-    rows = [
-        ["Strategy", *(f"{share:.0%} of all, {unit}" for share in SHARES for unit in UNITS[:2])]
-    ]
+    rows = [["Strategy", *(f"{share:.0%}, {unit}" for share in SHARES for unit in UNITS[:2])]]
     for name, own in by_strategy(curves).items():
         found = [needed(own, share * full, unit, split) for share in SHARES for unit in UNITS[:2]]
         rows.append([name, *("not reached" if n is None else f"{n:,.0f}" for n in found)])
@@ -316,6 +321,8 @@ def show(config: CurvesConfig) -> None:
     at_levels = levels(store, config.full, split)
     print(f"F1 on {split}, in percent; areas are mean heights of curves where all go\n")
     print(reports.markdown(areas(curves, split)))
+    if len(over_chance := leads(curves, split)) > 1:
+        print(f"\n{reports.markdown(over_chance)}")
     if "all expert labels" in at_levels:
         full = at_levels["all expert labels"]
         print(f"\nall expert labels: {100 * full:.2f}; bought until a share of it is reached:\n")

@@ -137,6 +137,7 @@ def test_the_readmes_commands_have_the_flags_that_they_use():
         "-m nerc.reports table --repo experiments/results",
         "experiments/raw_text.py",
         "experiments/cheap_labels.py table",
+        "experiments/active_learning.py table",
     ],
 )
 def test_the_readmes_tables_are_those_of_the_records(command):

@@ -94,7 +94,7 @@ def test_half_an_answer_waits_for_the_rest_and_does_not_say_copy(asked, tmp_path
         ({"entities": [{"start": 0, "end": 4}]}, "its entities are [{'start': 0, 'end': 4}], wa"),
         ({"entities": None}, "its entities are None, wanted objects with start, end and type"),
         ({"text": "Kiwi grows"}, "its text, 'Kiwi grows', is not that of its words"),
-        ({"words": []}, "its words are no list of words"),
+        ({"words": []}, "its words are [], wanted a list of words"),
         ({"words": ["Kea"], "text": "Kea", "entities": []}, "was not asked for in round 3: Kea"),
         ({"answer": "yes"}, "its answer is 'yes', wanted"),
         ("[1, 2]", "wanted an object, found [1, 2]"),

@@ -168,7 +168,7 @@ def test_files_are_written_where_files_are(tmp_path):
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "-flag", "", "a b"])
 def test_names_that_are_no_folder_names_are_refused(tmp_path, name):
-    with pytest.raises(InputError, match="--revision"):
+    with pytest.raises(InputError, match="no name of a revision"):
         Store(str(tmp_path)).check_free(name, overwrite=True)
 
 

@@ -91,7 +91,10 @@ def by_one(tmp_path_factory):
     "command",
     [
         [*TORCHRUN, "3", "train.py"],
-        [sys.executable, "train.py", "--micro-batch-words", "60"],
+        # test_micro_batches_change_no_result has the same in one process.
+        pytest.param(
+            [sys.executable, "train.py", "--micro-batch-words", "60"], marks=pytest.mark.slow
+        ),
     ],
     ids=["three processes", "four micro-batches"],
 )

@@ -246,6 +246,8 @@ def tables() -> str:
 
 def steps() -> list[list[str]]:
     """selftrain with one step changed, beside itself with the same seeds."""
+    from nerc import records
+
     own: dict[tuple, dict[int, float]] = {}
     for line in lines(RESULTS):
         *which, seed = line["key"]
@@ -254,10 +256,8 @@ def steps() -> list[list[str]]:
     for group, name, pool in (key for key in scores() if key[0] in STEPS):
         changed, itself = own[group, name, pool], own["240", "selftrain", pool]
         gains = [100 * (f1 - itself[seed]) for seed, f1 in changed.items()]
-        said = f"{statistics.mean(gains):+.2f}"
-        if len(gains) > 1:
-            said += f" ± {statistics.stdev(gains) / len(gains) ** 0.5:.2f}"
-        rows.append([f"{group} {name}", str(len(gains)), spread([*changed.values()]), said])
+        own_spread = spread([*changed.values()])
+        rows.append([f"{group} {name}", str(len(gains)), own_spread, records.gain(gains)])
     return rows
 
 

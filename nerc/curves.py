@@ -227,15 +227,12 @@ def _lead(
     """Mean difference of areas of the same seeds, and its standard error."""
     span = common(curves, unit)
     by_seed = {curve.seed: area(curve, span, unit, split) for curve in others}
-    leads = [
+    differences = [
         100 * (area(curve, span, unit, split) - by_seed[curve.seed])
         for curve in own
         if curve.seed in by_seed
     ]
-    if not leads:
-        return "-"
-    error = f" ± {statistics.stdev(leads) / len(leads) ** 0.5:.2f}" if len(leads) > 1 else ""
-    return f"{statistics.mean(leads):+.2f}{error}"
+    return records.gain(differences) if differences else "-"
 
 
 def shares(curves: Sequence[Curve], full: float, split: str) -> reports.Rows:

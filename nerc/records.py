@@ -75,3 +75,11 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     """Mean and, where there are several values, the standard deviation of the sample."""
     text = f"{statistics.mean(values):.{digits}f}"
     return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
+
+
+def gain(differences: Sequence[float]) -> str:
+    """Mean difference and its standard error, of values in percent."""
+    error = ""
+    if len(differences) > 1:
+        error = f" ± {statistics.stdev(differences) / len(differences) ** 0.5:.2f}"
+    return f"{statistics.mean(differences):+.2f}{error}"

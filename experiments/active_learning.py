@@ -99,7 +99,8 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     with FileLock(work / "lock"):
         corpus.mkdir(exist_ok=True)
         for name in ("train.txt", "test.txt", "llm.txt"):
-            shutil.copy(Path(given.corpus) / name, corpus / name)
+            if not (corpus / name).exists():  # another run may be reading it
+                (corpus / name).symlink_to(Path(given.corpus, name).absolute())
     flags = [*run.flags.split(), "--strategy", *run.strategies.split(), "--seed", str(seed)]
     flags += ["--keep", "last", "--corpus", str(corpus), "--encoder", given.encoder, "--resume"]
     flags += ["--repo", str(place), "--num-threads", given.num_threads]

@@ -65,7 +65,8 @@ def main() -> None:
     parser.add_argument("--corpus", help="folder with CoNLL-2003 and llm.txt")
     parser.add_argument("--encoder", help="folder of the pretrained encoder")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--only", nargs="*", help="groups: curves, best, at 240")
+    groups = [run.group for run in RUNS]
+    parser.add_argument("--only", nargs="+", choices=groups, default=groups, help="groups of runs")
     parser.add_argument("--work", default="models/active", help="where models lie meanwhile")
     parser.add_argument("--num-threads", default="0", help="as of active_learn.py")
     given = parser.parse_args()
@@ -79,7 +80,7 @@ def main() -> None:
         parser.error("run needs --corpus and --encoder")
     for seed in given.seeds:
         for run in RUNS:
-            if seed < run.seeds and run.group in (given.only or [run.group]):
+            if seed < run.seeds and run.group in given.only:
                 do(run, seed, given)
 
 
@@ -99,8 +100,11 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     with FileLock(work / "lock"):
         corpus.mkdir(exist_ok=True)
         for name in ("train.txt", "test.txt", "llm.txt"):
-            if not (corpus / name).exists():  # another run may be reading it
-                (corpus / name).symlink_to(Path(given.corpus, name).absolute())
+            link, wanted = corpus / name, Path(given.corpus, name).resolve()
+            if not link.exists():
+                link.symlink_to(wanted)
+            elif link.resolve() != wanted:
+                sys.exit(f"{link} is of another --corpus: give another --work")
     flags = [*run.flags.split(), "--strategy", *run.strategies.split(), "--seed", str(seed)]
     flags += ["--keep", "last", "--corpus", str(corpus), "--encoder", given.encoder, "--resume"]
     flags += ["--repo", str(place), "--num-threads", given.num_threads]

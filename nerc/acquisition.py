@@ -174,12 +174,13 @@ def ranked(scores: np.ndarray, seed: int) -> Order:
 def taken(order: Order, candidates: Candidates, budget: Budget) -> list[tuple[int, float]]:
     """The first of order that the budget pays for.
 
-    The last one may go over a budget of words by less than half of itself.
+    The last one may go over a budget of words by less than half of itself, and the first by more,
+    so that a small budget of words buys something.
     """
     found, left = [], budget.number
     for place, score in order:
         cost = budget.cost(candidates.words[place])
-        if cost / 2 >= left:
+        if left <= 0 or (found and cost / 2 >= left):
             break
         found.append((place, score))
         left -= cost
@@ -224,12 +225,13 @@ def neighbours(words: tuple[str, ...]) -> frozenset[tuple[str, str]]:
 def covering(rows: Rows, candidates: Candidates, seed: int) -> Iterator[tuple[int, float]]:
     """Sentences drawn by lot, the more likely the more uncertainty about new words they add.
 
-    A word counts by its entropy, times FADE for each time that it stands in what was taken before:
-    coverage, which is submodular, so that greedy choice is near the best (Nemhauser et al. 1978;
-    Wei et al. 2015). A sentence counts by its words' sum over their number and the pool's mean
-    together: between entropy-sum, which buys long sentences, and entropy-mean, which buys short
-    ones. Its chance is in proportion to that, since the most uncertain sentences alone are no
-    picture of the text (Kirsch et al. 2021); a factor by lot does it (Gumbel-top-k, Vieira 2014).
+    A word counts by its entropy, times FADE for each time that it stands in what came before, also
+    in what varied() puts off: coverage, which is submodular, so that greedy choice is near the best
+    (Nemhauser et al. 1978; Wei et al. 2015). A sentence counts by its words' sum over their number
+    and the pool's mean together: between entropy-sum, which buys long sentences, and entropy-mean,
+    which buys short ones. Its chance is in proportion to that, since the most uncertain sentences
+    alone are no picture of the text (Kirsch et al. 2021); a factor by lot does it (Gumbel-top-k,
+    Vieira 2014).
     """
     entropies = [_entropies(r) for r in rows]
     small = [[word.lower() for word in words] for words in candidates.words]

@@ -189,7 +189,10 @@ def prepare(
                 f"--start {start}: no run.json names the encoder that it began with, wanted a "
                 f"revision that train.py or active_learn.py made from one"
             )
-        network = ModelConfig(**{f: settings[f] for f in _SHAPE})
+        if network.tokenizer is not None:
+            raise InputError("--tokenizer must be left out: rounds have that of the encoder")
+        given = {} if network.dropout is None else {"dropout": network.dropout}
+        network = ModelConfig(**{f: settings[f] for f in _SHAPE} | given)
         known = [_known(sentence) for sentence in runs.expert_sentences(run, folder)]
         say(f"{start}: {len(known)} expert sentences are known from it")
     runs.held_out(data, config, lambda _: None)  # before anybody has labelled for nothing
@@ -210,8 +213,10 @@ def _known(sentence: Sentence) -> Query:
 
 def check_new(plan: Plan, store: Store) -> None:
     """Raise InputError where rounds of the plan, or of another, are in the store already."""
-    for before, arms in plan.arms():
-        for arm in (before, *arms):
+    groups = [(before, *arms) for before, arms in plan.arms()]
+    all_own = {_folder(plan, arm, store) for group in groups for arm in group}
+    for group in groups:
+        for arm in group:
             found = kept_rounds(plan, arm, store)
             if found and not plan.keep.resume:
                 name = found[min(found)].name
@@ -219,12 +224,18 @@ def check_new(plan: Plan, store: Store) -> None:
                     f"{store.folder / name} is there already; give --resume to go on after it, or "
                     f"another --repo"
                 )
-            folder = _folder(plan, arm, store)
-            if folder.exists() and not plan.keep.resume:
+            own = _folder(plan, arm, store)
+            if own.exists() and not plan.keep.resume:
                 raise InputError(
-                    f"an unfinished run of these rounds is in {folder}; give --resume to go on "
+                    f"an unfinished run of these rounds is in {own}; give --resume to go on "
                     f"with it, or another --repo"
                 )
+            for folder in own.parent.glob(own.name.rpartition("-")[0] + "-????????"):
+                if folder not in all_own:
+                    raise InputError(
+                        f"an unfinished run with other flags is in {folder}; give those that it "
+                        f"had, and --resume, to end it first, or give another --repo"
+                    )
 
 
 def learn(plan: Plan, store: Store, session: Session) -> None:
@@ -264,6 +275,7 @@ def _first(plan: Plan, arm: Arm, store: Store, session: Session) -> Kept:
             raise InputError("every sentence of round 0 was skipped, and nothing is left to learn")
         found, _ = _train(plan, arm, 0, [*plan.known, *new], None, store, session, asked)
         session.say(f"round 0: {_bought(new)}, at random; {_score(found)}; {found.name}")
+        _forget(folder)
     return found
 
 
@@ -276,7 +288,8 @@ def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) ->
             f"more --rounds"
         )
     model = None  # that of last, loaded when it is needed
-    watched: list[list[list[str]]] = []
+    watched: dict[str, list[list[str]] | None] = {}  # by the model that found them
+    skipped = _skipped(done)
     with _working(plan, arm, store, session) as folder:
         for number in range(1, plan.active.rounds + 1):
 
@@ -287,22 +300,20 @@ def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) ->
 
             if number in done:
                 asked = _kept_or_new(folder, number, None, session)
-                watched += [asked.watched] if asked else []
+                watched[last.name] = asked and asked.watched
                 last, model = done[number], None
                 continue
+            if number in skipped:  # as the rounds that are done after it know
+                continue
             asked = _kept_or_new(folder, number, choose, session)
-            watched.append(asked.watched)
+            watched[last.name] = asked.watched
             if not asked.queries:
                 session.say(f"round {number}: nothing is left to ask for")
                 break
-            rules = stopping(watched, [done[n].validation for n in sorted(done)])
-            if met := [f"{rule}: {what}" for rule, (is_met, what) in rules.items() if is_met]:
-                session.say(f"round {number}: {'; '.join(met)}")
-            if rules.get(plan.active.stop, (False, ""))[0]:
-                session.say(f"--stop {plan.active.stop} ends it before round {number}")
-                break
             new = asked.queries
             if not asked.skipped:
+                if _is_over(plan, number, watched, done, store, session):
+                    break
                 new = _answers(plan, number, asked.queries, session)
             known = [*last.queries, *new]
             if not queries.answered(new):
@@ -310,6 +321,7 @@ def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) ->
                     _write(folder, number, asked._replace(skipped=True))
                 session.say(f"round {number}: all {len(new)} were skipped, and nothing is learnt")
                 last = last._replace(queries=known)
+                skipped.add(number)
                 continue
             last, model = _train(plan, arm, number, known, last, store, session, asked)
             done[number] = last
@@ -317,6 +329,47 @@ def _rounds(plan: Plan, arm: Arm, last: Kept, store: Store, session: Session) ->
                 f"round {number}: {_bought(new)}, by {arm.strategy}, chosen in {asked.seconds:.0f} "
                 f"s (the model took {asked.scoring:.0f} s); {_score(last)}; {last.name}"
             )
+        if max(skipped, default=0) < max(done, default=1):  # else no revision knows the last
+            _forget(folder)
+
+
+def _skipped(done: dict[int, Kept]) -> set[int]:
+    """Rounds that people skipped as a whole, as those after them know."""
+    asked = {query.round for kept in done.values() for query in kept.queries}
+    return asked - {q.round for kept in done.values() for q in queries.answered(kept.queries)}
+
+
+def _is_over(
+    plan: Plan,
+    number: int,
+    watched: dict[str, list[list[str]] | None],
+    done: dict[int, Kept],
+    store: Store,
+    session: Session,
+) -> bool:
+    """Whether --stop ends the run before a round; says what its rules would do."""
+    last = [*watched][-PATIENCE - 1 :]
+    for name in last:
+        if watched[name] is None:  # it was found in a run that has ended
+            watched[name] = _watched_by(plan, name, store, session)
+    scores = [done[n].validation for n in sorted(done)]
+    rules = stopping([watched[name] for name in last], scores)
+    if met := [f"{rule}: {what}" for rule, (is_met, what) in rules.items() if is_met]:
+        session.say(f"round {number}: {'; '.join(met)}")
+    if is_over := rules.get(plan.active.stop, (False, ""))[0]:
+        session.say(f"--stop {plan.active.stop} ends it before round {number}")
+    return is_over
+
+
+def _watched_by(plan: Plan, name: str, store: Store, session: Session) -> list[list[str]]:
+    """The tags that a revision finds in the watched sentences."""
+    model, tokenizer = revisions.load_revision(store.path(name))
+    model.to(session.accelerator.device)
+    with session.stop.at_once(lambda: None):
+        encoded = encode_for(model, tokenizer, plan.corpus)
+        how = {"bf16": plan.precision == "bf16", "accelerator": session.accelerator}
+        rows = predict(model, encoded, np.array(plan.watched), **how)
+    return decode(rows, model.config.word_tags)
 
 
 def _bought(new: list[Query]) -> str:
@@ -394,6 +447,12 @@ def kept_rounds(plan: Plan, arm: Arm, store: Store) -> dict[int, Kept]:
             began = f"--start {was['start']}" if was.get("start") else "no --start"
             copy = f", with a copy of {plan.start} in it" if plan.start else ""
             raise InputError(f"{folder} is of a run with {began}; give another --repo{copy}")
+        had, has = about.get("words_of"), _words_of(plan, arm)
+        if had != has:
+            raise InputError(
+                f"{folder} bought as many words as {had or 'nobody else'}, and is to buy as many "
+                f"as {has or 'nobody else'}; give the --strategy that it had, or another --repo"
+            )
         changes = [
             "the corpus had other sentences"
             if key == "pool"
@@ -454,13 +513,18 @@ def _working(plan: Plan, arm: Arm, store: Store, session: Session) -> Iterator[P
         ) from None
     try:
         yield folder
-        shutil.rmtree(folder)
     finally:
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)
         for empty in (folder, folder.parent):
             with suppress(OSError):
                 empty.rmdir()
+
+
+def _forget(folder: Path | None) -> None:
+    """Remove what rounds asked, which their revisions know now."""
+    if folder:
+        shutil.rmtree(folder)
 
 
 def _kept_or_new(
@@ -497,18 +561,22 @@ def _write(folder: Path, number: int, asked: Asked) -> None:
 
 def _budget(plan: Plan, arm: Arm, number: int, store: Store) -> Budget:
     """What a round may buy; random-words has what the first strategy had for its words."""
-    if arm.strategy != "random-words":
-        return plan.budget(number)
-    for _, arms in plan.arms():
-        if arm in arms and arms[0] != arm:
-            kept = kept_rounds(plan, arms[0], store).get(number)
-            own = [q for q in kept.queries if q.round == number] if kept else []
-            return Budget(queries.sizes(own)["words"], of_words=True)
+    if _words_of(plan, arm):
+        first = next(arms[0] for _, arms in plan.arms() if arm in arms)
+        kept = kept_rounds(plan, first, store).get(number)
+        own = [q for q in kept.queries if q.round == number] if kept else []
+        return Budget(queries.sizes(own)["words"], of_words=True)
     budget = plan.budget(number)
-    if budget.of_words:
+    if arm.strategy != "random-words" or budget.of_words:
         return budget
     words = sum(len(sentence.words) for sentence in plan.pool.sentences)
     return Budget(round(budget.number * words / len(plan.pool.sentences)), of_words=True)
+
+
+def _words_of(plan: Plan, arm: Arm) -> str | None:
+    """The strategy that an arm of random-words buys as many words as, where it is not alone."""
+    first = (plan.active.strategy or ("default",))[0]
+    return first if arm.strategy == "random-words" != first else None
 
 
 def ask(
@@ -664,7 +732,9 @@ def _train(
     percent = f"{100 * number_known / plan.pool.total:.2f}".rstrip("0").rstrip(".")
     name = f"active_iter_{number}_added_{percent}{arm.suffix}"
     goes_on = plan.active.from_last and last is not None
-    network = ModelConfig(start=last.name) if goes_on else plan.network
+    network = plan.network
+    if goes_on:
+        network = ModelConfig(start=last.name, dropout=network.dropout)
     config = replace(plan.config, seed=arm.seed)
     set_seed(config.seed)  # new weights are drawn from it
     say = plan.once(session)
@@ -681,6 +751,7 @@ def _train(
         **own,
         "skipped": len(known) - number_known,
         "start": None if last is None else last.name,
+        "words_of": _words_of(plan, arm),
         "asking": {"seconds": round(asked.seconds, 2), "scoring": round(asked.scoring, 2)},
         "plan": plan.description,
     }

@@ -384,7 +384,8 @@ def one_sense(encoded: Encoded, sentences: np.ndarray, found: np.ndarray) -> np.
     words = encoded.words_of(sentences)
     bounds = zip(encoded.word_offsets[words], encoded.word_offsets[words + 1], strict=True)
     ids: dict[bytes, int] = {}
-    which = np.array([ids.setdefault(encoded.pieces[a:b].tobytes(), len(ids)) for a, b in bounds])
+    every = [ids.setdefault(encoded.pieces[a:b].tobytes(), len(ids)) for a, b in bounds]
+    which = np.array(every, dtype=np.int64)
     number = np.bincount(which, minlength=len(ids))[which, None]
     total = np.zeros((len(ids), found.shape[1]))
     np.add.at(total, which, found)

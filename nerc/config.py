@@ -428,7 +428,7 @@ class ActiveConfig:
     add: tuple[str, ...] = option(
         (),
         "how much is asked for in a round: a number of sentences (50), a share of all training "
-        "sentences (2%%), or whole sentences until there are so many words or more (500w). Of "
+        "sentences (2%%), or whole sentences of about so many words together (500w). Of "
         "several, each is for a round, and the last for all that follow. Default: 50",
     )
     strategy: tuple[str, ...] = option(

@@ -165,11 +165,16 @@ def by_strategy(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
 
 
 def common(curves: Sequence[Curve], unit: str) -> tuple[float, float]:
-    """From where to where all curves go."""
-    return (
-        max(curve.points[0].bought[unit] for curve in curves),
-        min(curve.points[-1].bought[unit] for curve in curves),
-    )
+    """From where to where all curves go; InputError where one ends before another begins."""
+    latest = max(curves, key=lambda curve: curve.points[0].bought[unit])
+    first = min(curves, key=lambda curve: curve.points[-1].bought[unit])
+    low, high = latest.points[0].bought[unit], first.points[-1].bought[unit]
+    if low > high:
+        raise InputError(
+            f"{first.folder} ends at {high:,} {unit}, before the rounds of {latest.folder} begin, "
+            f"at {low:,}; do more of its rounds first"
+        )
+    return low, high
 
 
 def area(curve: Curve, span: tuple[float, float], unit: str, split: str) -> float:
@@ -291,6 +296,8 @@ def rounds(curves: Sequence[Curve], price: float) -> reports.Rows:
 def summary(store: Store, price: float) -> str:
     """What rounds came to, and the best of them by validation."""
     curves = read(store)
+    if not curves:
+        return f"round 0 alone is in {store.folder}"
     text = reports.markdown(rounds(curves, price))
     judged = {p.name: p.f1["validation"] for c in curves for p in c.points if "validation" in p.f1}
     if judged:
@@ -308,6 +315,8 @@ def show(config: CurvesConfig) -> None:
     """Print tables of the curves of a store; write pictures, a CSV file and events if asked to."""
     store = Store(config.repo)
     curves = read(store)
+    if not curves:
+        raise InputError(f"--repo {store.folder}: holds round 0 alone, and no curve without more")
     everywhere = set.intersection(*(set(p.f1) for c in curves for p in c.points))
     split = config.split
     if split not in everywhere:
@@ -403,9 +412,9 @@ def _write_events(folder: Path, curves: Sequence[Curve]) -> None:
 
     from torch.utils.tensorboard import SummaryWriter
 
-    shutil.rmtree(folder, ignore_errors=True)
     for curve in curves:
         name = f"{curve.strategy}_seed{curve.seed}".replace(" ", "_").replace("/", "_")
+        shutil.rmtree(folder / name, ignore_errors=True)
         with SummaryWriter(str(folder / name)) as writer:
             for point in curve.points:
                 for split, f1 in point.f1.items():

@@ -59,7 +59,8 @@ def questions(queries: Sequence[Query], folder: Path, number: int) -> None:
         }
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         pairs = zip(query.words, proposed, strict=True)
-        blocks.append("".join(f"{word} {tag}\n" for word, tag in pairs))
+        between = "\t" if any(" " in word for word in query.words) else " "
+        blocks.append("".join(f"{word}{between}{tag}\n" for word, tag in pairs))
     files.write_text(folder / f"round_{number}.conll", "\n".join(blocks))
     files.write_text(folder / f"round_{number}.jsonl", "".join(lines))
 
@@ -138,7 +139,7 @@ Answer = tuple[str, tuple[str, ...], tuple[str, ...] | None]  # its place, words
 
 def _lines(path: Path, faults: list[str]) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").split("\n")
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         faults.append(f"{path}: is not UTF-8: {error}")
         return []
@@ -148,14 +149,15 @@ def _of_conll(path: Path, faults: list[str]) -> Iterator[Answer]:
     """Answers in a CoNLL file: the sentences that are there are done."""
     words: list[str] = []
     labels: list[str] = []
-    first, number_of_faults = 0, 0
+    first = number_of_faults = 0
     for number, line in enumerate([*_lines(path, faults), ""], start=1):
         columns = text_columns(line)
         if columns and columns[0] != DOCSTART:
+            if not words:
+                first, number_of_faults = number, len(faults)
             tag = columns[-1]
             if len(columns) < 2 or not (tags.is_tag(tag) or tag == SKIPPED):
                 faults.append(f"{path}:{number}: found {line!r}, wanted a word and its tag")
-            first = first if words else number
             words.append(columns[0])
             labels.append(tag)
         elif words:
@@ -166,7 +168,7 @@ def _of_conll(path: Path, faults: list[str]) -> Iterator[Answer]:
                 faults.append(f"{origin}: has {SKIPPED} at some words, wanted it at all, to skip")
             elif len(faults) == number_of_faults:
                 yield origin, tuple(words), tuple(tags.to_iob2(labels))
-            words, labels, number_of_faults = [], [], len(faults)
+            words, labels = [], []
 
 
 def _of_json(path: Path, faults: list[str], *, unanswered: bool = False) -> Iterator[Answer]:

@@ -35,7 +35,8 @@ class Pool:
     sentences: Sequence[Sentence]
     text: Corpus  # all sentences, whoever labelled them, copies too
     known: Sequence[Sentence]  # what experts labelled before anything was asked
-    types: frozenset[str]  # entity types of all labels there are
+    types: frozenset[str]  # entity types that answers may have; none: any
+    expert_types: frozenset[str]  # of these, those that experts are known to use
     cheap: frozenset[tuple[str, ...]]  # the sentences with cheap labels
 
     @property
@@ -46,7 +47,9 @@ class Pool:
     def bought(self, queries: Iterable[Query]) -> Bought:
         """What a round learns from."""
         sentences = (Sentence(q.words, q.tags, q.origin, 0) for q in answered(queries))
-        return Bought(Corpus(Corpus.of(sentences).table, (), self.types), self.text)
+        corpus = Corpus.of(sentences)
+        types = self.expert_types | corpus.entity_types()
+        return Bought(Corpus(corpus.table, (), types), self.text)
 
 
 def answered(queries: Iterable[Query]) -> list[Query]:
@@ -77,8 +80,8 @@ def open_pool(corpus: str, oracle: str, *, with_cheap: bool, types: Sequence[str
     cheap = frozenset(sentence.words for sentence in written)
     if oracle == "gold":
         train = data.load(corpus, "train")
-        types = train.entity_types() | written.entity_types()
-        return Pool(list(_distinct(train).values()), train, (), types, cheap)
+        own = train.entity_types()
+        return Pool(list(_distinct(train).values()), train, (), own, own, cheap)
     expert, unlabelled = Corpus.of(()), Corpus.of(())
     with suppress(MissingSplit):
         expert = data.load(corpus, "train")
@@ -93,8 +96,9 @@ def open_pool(corpus: str, oracle: str, *, with_cheap: bool, types: Sequence[str
             f"{data.FILES['unlabelled']} or {data.FILES['llm']}"
         )
     new = [sentence._replace(tags=None) for sentence in new.values()]
-    types = frozenset(types) | expert.entity_types() | written.entity_types()
-    return Pool(new, Corpus.of((*known.values(), *new)), list(known.values()), types, cheap)
+    own = (frozenset(types) | expert.entity_types()) or written.entity_types()
+    text = Corpus.of((*known.values(), *new))
+    return Pool(new, text, list(known.values()), own | written.entity_types(), own, cheap)
 
 
 def _distinct(corpus: Corpus) -> dict[tuple[str, ...], Sentence]:
@@ -113,7 +117,9 @@ def to_text(queries: Iterable[Query]) -> str:
 def of_text(text: str, path: Path) -> list[Query]:
     """What to_text() made; InputError names the path where it did not."""
     found = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line:
+            continue
         try:
             row = json.loads(line)
             lists = {k: v if v is None else tuple(v) for k, v in row.items() if k in _LISTS}

@@ -125,7 +125,14 @@ def test_a_budget_of_sentences_and_one_of_words():
     pool = candidates("a b c", "d", "e f g h i j", "k")
     order = [(i, 0.0) for i in range(4)]
     assert [i for i, _ in acquisition.taken(order, pool, Budget(2))] == [0, 1]
-    for words, wanted in ((4, [0, 1]), (6, [0, 1]), (8, [0, 1, 2]), (11, [0, 1, 2, 3]), (1, [])):
+    for words, wanted in (
+        (4, [0, 1]),
+        (6, [0, 1]),
+        (8, [0, 1, 2]),
+        (11, [0, 1, 2, 3]),
+        (1, [0]),
+        (0, []),
+    ):
         taken = acquisition.taken(order, pool, Budget(words, of_words=True))
         assert [i for i, _ in taken] == wanted, words
 

@@ -158,6 +158,9 @@ def test_resume_goes_on_with_more_rounds(store, folder, encoder, tmp_path, capsy
     active_learn.main(flags(folder, encoder, tmp_path / "m", *line, "--rounds", 1, "--resume"))
     said = capsys.readouterr().out
     assert "all 2 rounds of mnlp, seed 0, are there; to go on, give more --rounds" in said
+    other = [*line[:4], "--strategy", "random", "random-words", "mnlp", "--resume"]
+    message = refused(active_learn, capsys, *flags(folder, encoder, tmp_path / "m", *other))
+    assert "bought as many words as mnlp, and is to buy as many as random; give the" in message
     other = [*line[:2], "--add", 7, *line[4:], "--resume"]
     message = refused(active_learn, capsys, *flags(folder, encoder, tmp_path / "m", *other))
     assert "is of another run: add was 6, is 7" in message
@@ -261,6 +264,9 @@ def test_a_start_asks_first_and_its_experts_are_known(folder, encoder, tmp_path,
     run = json.loads((repo / name / "run.json").read_text())
     assert run["config"]["start"] == "model_mixed_9_sentences"
     assert run["config"]["encoder"] is None and run["config"]["lstm_hidden_size"] == 16
+    assert run["config"]["dropout"] == 0  # as given; that of the start is another
+    message = refused(active_learn, capsys, *line, "--tokenizer", "x")
+    assert "--tokenizer must be left out" in message
     shutil.copytree(repo / "model_mixed_9_sentences", repo / "other")
     line[line.index("--start") + 1] = "other"
     message = refused(active_learn, capsys, *line, "--resume")
@@ -348,6 +354,51 @@ def test_stop_ends_a_run_before_its_rounds(folder, encoder, tmp_path, capsys, mo
     assert "--stop plateau ends it before round 5" in capsys.readouterr().out
     found = [about["sentences"] for about in rounds(tmp_path).values()]
     assert found == [8, 12, 14, 16, 18]
+
+
+def test_a_run_that_was_stopped_stays_stopped(folder, encoder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(active, "STABLE", -1.0)  # any predictions are stable
+    line = ("--expert", 8, "--add", 4, "--rounds", 9, "--strategy", "random", "--epochs", 1)
+    line = flags(folder, encoder, tmp_path, *line, "--stop", "kappa")
+    active_learn.main(line)
+    before = rounds(tmp_path)
+    assert [about["round"] for about in before.values()] == [0, 1, 2, 3]
+    capsys.readouterr()
+    active_learn.main([*line, "--resume"])
+    assert "--stop kappa ends it before round 4" in capsys.readouterr().out
+    assert rounds(tmp_path) == before
+
+
+def test_experts_may_label_all_there_is(folder, encoder, tmp_path):
+    everything = ("--expert", 70, "--rounds", 1, "--epochs", 1, "--combine", "selftrain")
+    active_learn.main(flags(folder, encoder, tmp_path, *everything))
+    (about,) = rounds(tmp_path).values()
+    assert about["sentences"] == 70
+
+
+def test_types_that_only_cheap_labels_have_are_not_the_experts(tmp_path):
+    write_conll(tmp_path / "train.txt", [(("Tui", "sings"), ("B-PER", "O"), 0)])
+    write_conll(tmp_path / "llm.txt", [(("Kiwi", "grows"), ("B-FRUIT", "O"), 0)])
+    asked = Query(1, "mnlp", 0.5, "here:1", ("Kiwi", "grows"), ("B-LOC", "O"))
+    for oracle, answered, wanted in (
+        ("gold", [], {"PER"}),
+        (str(tmp_path / "labels"), [], {"PER"}),
+        (str(tmp_path / "labels"), [asked], {"PER", "LOC"}),
+    ):
+        pool = queries.open_pool(str(tmp_path), oracle, with_cheap=True)
+        assert pool.bought(answered).expert.entity_types() == wanted
+    assert pool.types == {"PER", "FRUIT"}  # which answers may have
+
+
+def test_queries_of_any_words_can_be_read_again(tmp_path):
+    words = ("a\u2028b", "c\x85d", "\x1c", '"', "\\")
+    own = [
+        Query(1, "mnlp", 0.5, "here:1", words, ("O",) * 5),
+        Query(1, "mnlp", None, "", words, None),
+    ]
+    (tmp_path / "q").write_text(queries.to_text(own), encoding="utf-8")
+    assert queries.read(tmp_path / "q") == own
+    assert queries.of_text(queries.to_text([]), tmp_path) == []
 
 
 # ------------------------------------------------------------ people
@@ -473,6 +524,24 @@ def test_a_round_that_was_skipped_is_not_asked_again(unlabelled, encoder, tmp_pa
     own = asked(repo, [*rounds(repo)][-1])
     assert [q.words for q in own if q.tags is None] == skipped
 
+    # Nor after the run has ended, be it the last round of all.
+    line[line.index("--rounds") + 1] = "3"
+    active_learn.main(line)
+    assert "round 3 waits for labels" in capsys.readouterr().out
+    skipped += [tuple(row["words"]) for row in questions(labels, 3)]
+    answer(labels, 3, lambda row, i: row | {"answer": "skip"})
+    active_learn.main(line)
+    shutil.rmtree(labels)
+    line[line.index("--rounds") + 1] = "4"
+    active_learn.main(line)
+    assert "round 4 waits for labels" in capsys.readouterr().out
+    answer(labels, 4, lambda row, i: row | {"answer": "accept"})
+    active_learn.main(line)
+    assert [about["round"] for about in rounds(repo).values()] == [0, 2, 4]
+    own = asked(repo, [*rounds(repo)][-1])
+    assert [q.words for q in own if q.tags is None] == skipped
+    assert not (repo / ".checkpoints").exists()
+
 
 def test_without_any_label_the_first_answers_say_which_types_there_are(encoder, tmp_path, capsys):
     corpus, labels = tmp_path / "corpus", tmp_path / "labels"
@@ -493,7 +562,7 @@ def test_without_any_label_the_first_answers_say_which_types_there_are(encoder, 
     line = [str(f) for f in line]
     assert "--resume to go on with it" in refused(active_learn, capsys, *line)
     other = [*line, "--resume", "--expert", "2"]
-    assert "does not ask what this run asks" in refused(active_learn, capsys, *other)
+    assert "an unfinished run with other flags is in " in refused(active_learn, capsys, *other)
     active_learn.main([*line, "--resume"])
     assert "round 1 waits for labels of 1 sentences" in capsys.readouterr().out
     (name,) = rounds(tmp_path / "m")

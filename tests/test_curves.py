@@ -137,13 +137,38 @@ def test_one_command_makes_everything_from_the_store(repo, tmp_path, capsys):
         (150, pytest.approx(0.6)),
         (250, pytest.approx(0.8)),
     ]
+    other = out / "tensorboard/another/events"
+    other.parent.mkdir()
+    other.touch()
     curves.main(line)  # and again, over what is there
+    assert other.exists()
 
 
 def test_runs_of_other_plans_are_told_apart(repo):
     rounds(repo, "mnlp", 7, [0.1, 0.2], 5, plan=PLAN | {"data": "gold"})
     names = {curve.strategy for curve in curves.read(Store(str(repo)))}
     assert names == {"default, data mixed", "random, data mixed", "mnlp, data gold"}
+
+
+def test_curves_that_have_nothing_in_common_are_refused(repo, capsys):
+    rounds(repo, "mnlp", 5, [0.1, 0.2], 5)
+    first = repo / "active_iter_0_seed5/run.json"
+    run = json.loads(first.read_text())
+    run["active"]["words"] = 900
+    first.write_text(json.dumps(run))
+    last = repo / "active_iter_1_mnlp_seed5/run.json"
+    run = json.loads(last.read_text())
+    run["active"]["words"] = 950
+    last.write_text(json.dumps(run))
+    message = refused(curves, capsys, "show", "--repo", repo)
+    assert "_random_seed0 ends at 150 words, before the rounds of " in message
+    assert "active_iter_1_mnlp_seed5 begin, at 900" in message
+
+
+def test_the_first_round_alone_is_no_curve(tmp_path, capsys):
+    rounds(tmp_path, "mnlp", 5, [0.1], 5)
+    assert "holds round 0 alone" in refused(curves, capsys, "show", "--repo", tmp_path)
+    assert curves.summary(Store(str(tmp_path)), 0.0).startswith("round 0 alone is in ")
 
 
 def test_a_store_without_rounds_is_refused(tmp_path, capsys):

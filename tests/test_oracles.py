@@ -119,6 +119,21 @@ def test_every_fault_of_a_conll_file_is_named(asked, tmp_path):
     assert "wanted a word and its tag" in found[0] and "has X at some words" in found[2]
 
 
+def test_a_fault_of_one_file_hides_none_of_the_other(asked, tmp_path):
+    put(tmp_path, "{")
+    (tmp_path / "round_3.answers.conll").write_text("Kiwi B-FRUIT\ngrows O\n")
+    assert [line.partition(": ")[0] for line in faults(asked, tmp_path)] == ["jsonl:1", "conll:1"]
+
+
+def test_words_with_spaces_can_be_answered_by_copying(tmp_path):
+    words = ("New York", "wins")
+    asked = [Query(3, "mnlp", 0.5, "here:1", words, None, proposed=("B-LOC", "O"))]
+    oracles.questions(asked, tmp_path, 3)
+    text = (tmp_path / "round_3.conll").read_text()
+    (tmp_path / "round_3.answers.conll").write_text(f"\ufeff{text}")  # as some editors begin files
+    assert [q.tags for q in read(asked, tmp_path)] == [("B-LOC", "O")]
+
+
 def test_answers_that_differ_are_named_with_both_places(asked, tmp_path):
     put(tmp_path, *[{"answer": "accept"}] * 4)
     write_conll(tmp_path / "round_3.answers.conll", [(WORDS[1], ("B-PER", "O"), 0)])

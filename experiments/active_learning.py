@@ -165,14 +165,16 @@ def tables() -> str:
     """F1 by round, areas under the curves, and labels needed; then the other groups."""
     from nerc import curves, reports
 
-    own = read("curves")
+    own, best = read("curves"), read("best")
     whole = statistics.mean(full_gold())
     found = [
         by_round(own, whole),
         curves.areas(own, "test"),
         curves.leads(own, "test"),
         curves.shares(own, whole, "test"),
-        *(by_round(read(group), whole) for group in ("best", "at 240")),
+        by_round(best, whole),
+        curves.shares(best, whole, "test"),
+        by_round(read("at 240"), whole),
     ]
     return "\n\n".join(reports.markdown(rows) for rows in found if len(rows) > 1)
 

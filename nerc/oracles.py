@@ -179,6 +179,7 @@ def _of_json(path: Path, faults: list[str], *, unanswered: bool = False) -> Iter
         origin = f"{path}:{number}"
         try:
             row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no character
         except (ValueError, RecursionError) as error:
             faults.append(f"{origin}: wanted an object of JSON on a line of its own: {error}")
             continue

@@ -100,6 +100,7 @@ def test_half_an_answer_waits_for_the_rest_and_does_not_say_copy(asked, tmp_path
         ("[1, 2]", "wanted an object, found [1, 2]"),
         ('{"words": ["Kiwi"]}', "has no 'entities'"),
         ("{", "wanted an object of JSON on a line of its own"),
+        ({"words": ["\ud800"]}, "wanted an object of JSON on a line of its own: 'utf-8' codec"),
     ],
 )  # fmt: skip
 def test_a_fault_is_named_where_it_stands(asked, tmp_path, change, fault):

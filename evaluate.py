@@ -115,12 +115,12 @@ def judge(name: str, folder: Path, run: dict, config: EvaluateConfig, accelerato
         if config.corpus is not None:
             raise
         raise InputError(f"{name} was trained on {source}: {error}; give --corpus") from None
-    corpus = corpus.renamed(dict(pair.split("=") for pair in config.map))
-    for remark in corpus.remarks:
-        launch.say(accelerator, remark)
     known = run.get("data", {}).get(config.split)
     if config.corpus is None and known and known["sha256"] != corpus.fingerprint():
         say(f"the {config.split} sentences of {source} have changed since training")
+    corpus = corpus.renamed(dict(pair.split("=") for pair in config.map))
+    for remark in corpus.remarks:
+        launch.say(accelerator, remark)
     model, tokenizer = revisions.load_revision(folder, tokenizer=config.tokenizer, say=say)
     model.to(accelerator.device)
     check_tags(corpus, model.config.inventory, f"revision {name}")

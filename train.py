@@ -45,7 +45,8 @@ def run(
     if network.start is not None:
         store.path(network.start)
     if keep.push:
-        store.check_push(name, overwrite=keep.overwrite or keep.resume)
+        done = keep.resume and (store.folder / name).exists()
+        store.check_push(name, overwrite=keep.overwrite or done)
     if keep.status is not None:
         files.check_file(Path(keep.status), "--status")
 
@@ -77,8 +78,8 @@ def run(
             if config.recipe == "paper":
                 say("this was the published recipe; --recipe strong gives the best F1 we know")
         if keep.push and session.is_main:
-            with session.stop.at_once(lambda: None):
-                say(store.push(name, overwrite=keep.overwrite))
+            stretch = session.stop.at_once(lambda: None)
+            say(store.push(name, overwrite=keep.overwrite, stretch=stretch))
 
 
 if __name__ == "__main__":

@@ -89,12 +89,12 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     work = Path(given.work).absolute()
     work.mkdir(parents=True, exist_ok=True)
     place = work / f"{run.group.replace(' ', '_')}_seed{seed}"
-    if any([line["group"], line["seed"]] == [run.group, seed] for line in lines(RESULTS)):
-        return
     lock = FileLock(f"{place}.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
+        return
+    if any([line["group"], line["seed"]] == [run.group, seed] for line in lines(RESULTS)):
         return
     corpus = work / "corpus"
     with FileLock(work / "lock"):

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -117,24 +117,24 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     work = Path(given.work)
     work.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w-]+", "_", "-".join(map(str, run.key(seed))))
-    with FileLock(work / "lock"):
-        begun = work / f"{name}.begun"
-        if run.key(seed) in [line["key"] for line in lines(RESULTS)] or begun.exists():
-            return
-        corpus = run.pool
-        if run.pool in ("whole", "llm"):
-            corpus = str(make_corpus(work / run.pool, Path(given.corpus), run.pool))
-        begun.touch()
+    lock = FileLock(work / f"{name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return
+    if run.key(seed) in [line["key"] for line in lines(RESULTS)]:
+        return
+    corpus = run.pool
+    if run.pool in ("whole", "llm"):
+        with FileLock(work / "lock"):
+            corpus = str(make_corpus(work / run.pool, Path(given.corpus).resolve(), run.pool))
     flags = [*run.flags.split(), "--keep", "last", "--seed", str(seed), "--revision", name]
     flags += ["--corpus", corpus, "--repo", str(work)]
     flags += ["--encoder", "tiny" if run.group == "sample 240" else given.encoder]
     flags += ["--num-threads", given.num_threads, "--resume"]
     print(f"{name}: {shlex.join(flags)}", flush=True)
-    try:
-        one = [sys.executable, __file__, "one", json.dumps(run.constants), *flags]
-        subprocess.run(one, check=True, cwd=ROOT)
-    finally:
-        begun.unlink()
+    one = [sys.executable, __file__, "one", json.dumps(run.constants), *flags]
+    subprocess.run(one, check=True, cwd=ROOT)
     metrics = json.loads((work / name / "metrics.json").read_text(encoding="utf-8"))["test"]
     record = json.loads((work / name / "run.json").read_text(encoding="utf-8"))
     line = {
@@ -151,6 +151,7 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     with FileLock(work / "lock"), RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
     shutil.rmtree(work / name)
+    lock.release()
 
 
 def one(constants: dict[str, Any], flags: list[str]) -> None:
@@ -183,7 +184,10 @@ def make_corpus(folder: Path, corpus: Path, pool: str) -> Path:
 
     There, the words of the others are unlabelled text.
     """
+    made_from = folder / "made_from"
     if folder.exists():
+        if made_from.read_text(encoding="utf-8") != str(corpus):
+            sys.exit(f"{folder} was made from another --corpus: give another --work")
         return folder
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
@@ -195,6 +199,7 @@ def make_corpus(folder: Path, corpus: Path, pool: str) -> Path:
         cheap = {words(block) for block in blocks(corpus / "llm.txt")}
         kept = {words(b): b for b in blocks(corpus / "train.txt") if words(b) in cheap}
         (new / "train.txt").write_text("\n\n".join(kept.values()) + "\n", encoding="utf-8")
+    (new / made_from.name).write_text(str(corpus), encoding="utf-8")
     new.rename(folder)
     return folder
 

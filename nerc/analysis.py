@@ -159,6 +159,8 @@ def _letters(words: Sequence[str], entity: Entity) -> str:
     text = "".join(_surface(words, entity))
     if not any(letter.isalpha() for letter in text):
         return "none"
+    if text.upper() == text.lower():
+        return "without capitals and small ones"
     if all(word.upper() == word for word in words):
         return "sentence in capitals"
     return "capitals" if text.upper() == text else "small" if text.lower() == text else "mixed"

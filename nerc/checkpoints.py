@@ -32,10 +32,10 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder, self.logs = folder, folder / "logs"
         self._writer = None
-        for half in folder.glob(".update_*"):  # what a killed run was writing
-            half.unlink()
 
     def __enter__(self) -> "Checkpoints":
+        for half in self.folder.glob(".update_*"):  # what a killed run was writing
+            half.unlink()
         return self
 
     def __exit__(self, *_) -> None:

@@ -5,6 +5,7 @@ an error that says where it stands, or is counted in Corpus.remarks, which the s
 """
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -163,8 +164,10 @@ class Corpus:
         return Counter({row["values"]: row["counts"] for row in counts})
 
     def fingerprint(self) -> str:
-        """SHA-256 of all words and tags: equal for equal sentences, wherever they were read."""
+        """SHA-256 of words, tags and probabilities: equal for equal sentences, read anywhere."""
         digest = hashlib.sha256()
+        for origin in self.table["origin"].to_pylist() if self.soft else ():
+            digest.update(json.dumps(self.soft.get(origin)).encode())
         for column in ("words", "tags"):
             for chunk in self.table[column].chunks:
                 lines = pc.binary_join(chunk, "\t").to_pylist()
@@ -193,7 +196,9 @@ def read_conll(path: str | Path, *, cheap: bool = False, as_written: bool = Fals
     corpus = Corpus.of(audit.to_iob2(_conll_sentences(path, soft)))
     if not len(corpus):
         raise InputError(f"{path}: no sentence in it, wanted lines 'word ... tag'")
-    return Corpus(corpus.table, audit.remarks(), soft=soft or {})
+    words = (word for of_words in (soft or {}).values() for word in of_words if word)
+    types = tags.types_of(tag for probabilities in words for tag in probabilities)
+    return Corpus(corpus.table, audit.remarks(), types, soft or {})
 
 
 def read_words(path: Path) -> Corpus:
@@ -389,9 +394,16 @@ def from_dataset(rows: "datasets.Dataset", source: str) -> Corpus:  # noqa: F821
         for row_number, row in enumerate(rows):
             words, labels = row[word_column], row[tag_column]
             origin = f"{source}:{row_number}"
-            if len(words) != len(labels):
-                raise InputError(f"{origin}: {len(words)} words but {len(labels)} tags")
+            if words is None or labels is None or len(words) != len(labels):
+                raise InputError(f"{origin}: {len(words or ())} words but {len(labels or ())} tags")
+            if not all(isinstance(word, str) for word in words):
+                raise InputError(f"{origin}: not all of {words!r} are words")
             if names is not None:
+                if wrong := [n for n in labels if n is None or not 0 <= n < len(names)]:
+                    raise InputError(
+                        f"{origin}: the label {wrong[0]} is none of the {len(names)} that the data "
+                        f"set names; leave words without a label out of it"
+                    )
                 labels = [names[label] for label in labels]
             if wrong := [label for label in labels if not tags.is_tag(str(label))]:
                 raise InputError(f"{origin}: {wrong[0]!r} is no tag, wanted O, B-TYPE or I-TYPE")

@@ -412,7 +412,8 @@ def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
     try:
         if (folder / "tokenizer.json").exists():
             json.loads((folder / "tokenizer.json").read_bytes())["model"]["type"]
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        # Without a word on it, transformers asks at the terminal whether to run programs of theirs.
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{name}: its tokenizer cannot be loaded: {error!r}") from None
     wanted = ("cls_token", "sep_token", "unk_token")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,6 +97,16 @@ def unfinished(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink()
         raise
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy what is in a folder; raises the system's own errors, which shutil.copytree gathers."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.is_dir():
+            copy_files(path, target / path.name)
+        else:
+            shutil.copyfile(path, target / path.name)
 
 
 @contextmanager

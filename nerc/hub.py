@@ -20,7 +20,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from nerc.config import InputError, is_disk_full
 
 # Files that could run code when they are loaded are not even fetched.
-_PICKLES = ["*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.h5", "*.joblib"]
+_PROGRAMS = ["*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.h5", "*.joblib", "*.py"]
 _OF_THE_HUB = ".gitattributes"  # which every repository has, and is no part of a revision
 _TRIES = 3
 _SAYS = {
@@ -59,7 +59,7 @@ class Repository:
 
     def fetch(self, revision: str) -> Path:
         """The folder in the cache that holds a revision as it is now, or, offline, as it was."""
-        return self._snapshot(revision, ignore_patterns=[*_PICKLES, _OF_THE_HUB])
+        return self._snapshot(revision, ignore_patterns=[*_PROGRAMS, _OF_THE_HUB])
 
     def fetch_records(self, revision: str) -> Path:
         """A folder in the cache with what a revision says of itself, but for its weights."""
@@ -209,11 +209,11 @@ def _files_of(folder: Path) -> dict[str, Path]:
     names = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
     if not is_whole(folder):
         raise InputError(f"{folder}: is no whole revision, lacks config.json or model.safetensors")
-    odd = [n for n in names if f"/{n}".find("/.") >= 0 or any(fnmatch(n, p) for p in _PICKLES)]
+    odd = [n for n in names if f"/{n}".find("/.") >= 0 or any(fnmatch(n, p) for p in _PROGRAMS)]
     if odd:
         raise InputError(
-            f"{folder}: hidden files and pickles are no part of a revision, and not sent; move "
-            f"away {', '.join(odd)}"
+            f"{folder}: hidden files, pickles and programs are no part of a revision, and not "
+            f"sent; move away {', '.join(odd)}"
         )
     return names
 

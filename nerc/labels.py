@@ -61,7 +61,8 @@ def training_corpus(config: DataConfig, seed: int, bought: Bought | None = None)
     if config.data == "gold":
         return Labelled(expert, len(expert), 0)
     written = data.load_as_written(config.corpus)
-    known_types = expert.entity_types()
+    # A draw does not know the types of all that it was drawn from.
+    known_types = expert.types if bought else tags.types_of(expert.tag_counts())
     cheap = everything = repaired(written, config.repair, known_types)
     if new := sorted(cheap.entity_types() - known_types):
         remark = (

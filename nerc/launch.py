@@ -33,7 +33,8 @@ def start() -> Accelerator:
     asked = _num_processes_asked(os.environ)
     no_gpu = not torch.accelerator.is_available()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else Accelerate warns; set_threads decides
-    accelerator = Accelerator(cpu=asked > 1 and no_gpu)
+    # --precision alone decides, whatever the user's configuration of Accelerate says.
+    accelerator = Accelerator(cpu=asked > 1 and no_gpu, mixed_precision="no")
     if accelerator.num_processes != asked:
         raise InputError(
             f"{asked} processes were launched, and this one would run as one of "

@@ -55,8 +55,19 @@ def by_configuration(runs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """
     groups: dict[str, list[str]] = {}
     for name, run in runs.items():
-        groups.setdefault(json.dumps(settings(run)) if run else name, []).append(name)
+        key = json.dumps([settings(run), _read_by(run)]) if run else name
+        groups.setdefault(key, []).append(name)
     return list(groups.values())
+
+
+def _read_by(run: Mapping[str, Any]) -> dict[str, str | None]:
+    """Which sentences a run read, by their SHA-256, but for those that its seed drew."""
+    config, about = run["config"], run.get("active")
+    is_drawn = about or config.get("data") == "mixed" or config.get("expert") is not None
+    splits = ("validation", "test") if is_drawn else ("train", "validation", "test")
+    data = run.get("data", {})
+    found = {split: data.get(split, {}).get("sha256") for split in splits}
+    return found | {"pool": about["plan"].get("pool")} if about else found
 
 
 def settings(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ from nerc.config import (
     parse_amount,
     run_action,
 )
-from nerc.files import make_readable, system_errors, write_json
+from nerc.files import copy_files, make_readable, system_errors, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -139,15 +139,19 @@ class Store:
             )
         return folder
 
-    def push(self, name: str, *, overwrite: bool) -> str:
-        """Send a revision of this folder to the Hub's repository of its name; what was done."""
+    def push(self, name: str, *, overwrite: bool, stretch: AbstractContextManager) -> str:
+        """Send a revision of this folder to the Hub's repository of its name; what was done.
+
+        stretch: a context in which a signal may break it off.
+        """
         assert self.hub is not None, "checked by check_push"
         again = (
             f"it is kept in {self.folder / name}, and sent by: {PROGRAM} push --repo "
             f"{self.folder} --revision {name}{' --overwrite' if overwrite else ''}"
         )
         try:
-            return self.hub.push(self.folder / name, name, overwrite=overwrite)
+            with stretch:
+                return self.hub.push(self.folder / name, name, overwrite=overwrite)
         except InputError as error:
             raise InputError(f"{error}; {again}") from None
         except Interrupted as interrupted:
@@ -198,10 +202,11 @@ class Store:
             yield folder
         finally:
             if not any(folder.glob("update_*")):
-                shutil.rmtree(folder)
-            lock.release()
+                for each in folder.iterdir():
+                    shutil.rmtree(each) if each.is_dir() else each.unlink()
+            lock.release()  # until then NFS keeps a file that is open, and its folder
             places = [folder.parent] if was_there else [folder.parent, self.folder]
-            for empty in places if not folder.exists() else []:
+            for empty in [folder, *places]:
                 with suppress(OSError):  # another run may be using it
                     empty.rmdir()
 
@@ -394,7 +399,7 @@ def pull(config: PullConfig) -> None:
             return f"is in {store.folder} already"
         store.check_free(name, overwrite=config.overwrite)
         with store.writing(name, overwrite=config.overwrite) as new:
-            shutil.copytree(there, new, dirs_exist_ok=True)
+            copy_files(there, new)
         return f"is in {here}, {repository.origin(name, there)}"
 
     _each(config.revision or repository.names(), take)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +38,7 @@ from nerc.config import (
 )
 from nerc.data import Corpus, MissingSplit, check_tags, load
 from nerc.encoding import Encoded
-from nerc.files import write_json
+from nerc.files import copy_files, write_json
 from nerc.launch import Session, from_main
 from nerc.metrics import Report
 from nerc.prediction import Judged, judge
@@ -106,7 +105,8 @@ def prepare(
         encoded["train"],
         *labelled.places(),
         len(tagger.config.inventory),
-        np.array([ids[tag] for tag in labelled.cheap_too or ()], dtype=np.int64),
+        # A type that the model has not is no label that it can read.
+        np.array([ids.get(t, encoding.NO_LABEL) for t in labelled.cheap_too or ()], dtype=np.int64),
     )
     last = configure(len(arm.sentences(material)), arm.epochs)
     description = {
@@ -291,7 +291,7 @@ def train(
             with store.publishing(folder, name, overwrite=keep.overwrite) as new:
                 checkpoints.flush()
                 if checkpoints.logs.exists():  # a disk may have lost them
-                    shutil.copytree(checkpoints.logs, new / "logs")
+                    copy_files(checkpoints.logs, new / "logs")
                 for file, text in (beside or {}).items():
                     (new / file).write_text(text, encoding="utf-8")
                 revisions.save(new, name, start.model, start.tokenizer, final, run)

@@ -33,6 +33,7 @@ _WORD = regex.compile(
   | ['’]{_CLITIC}(?!{_LETTER})
   | {_LETTER}+(?:(?:[-/.,:&@]|['’](?!{_CLITIC}(?!{_LETTER}))){_LETTER}+)*
   | ([-.*=_/!?])\1+                                       # -- ...
+  | \p{{GCB=Prepend}}                                     # to which \X would join even a blank
   | (?![\s\x1c-\x1f])\X                                  # one character, as readers see it
     """,
     regex.VERBOSE,

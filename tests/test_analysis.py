@@ -90,6 +90,8 @@ def test_scores_of_parts_by_hand():
     assert found["words of the entity", "1"][2:] == (2, 0.5, 1.0, pytest.approx(2 / 3))
     assert found["words of the entity", "2"].support == 1
     assert found["letters", "sentence in capitals"][2:] == (0, 0.0, 0.0, 0.0)
+    (other,) = analysis.slices(corpus(("東京 is", "B-LOC O")), [["B-LOC", "O"]], None)[-1:]
+    assert (other.family, other.name) == ("letters", "without capitals and small ones")
     assert ("entity in training", "yes") not in {
         (s.family, s.name) for s in analysis.slices(test, predicted, None)
     }

@@ -130,6 +130,16 @@ def test_hub_tags_go_by_their_names():
     assert corpus.remarks == ("user/set/train: 1 rows hold no word",)
 
 
+@pytest.mark.parametrize("label", [-100, -1, None])
+def test_hub_labels_that_are_no_class_are_refused(label):
+    of_words = datasets.Sequence(datasets.ClassLabel(names=["O", "B-PER"]))
+    features = datasets.Features({"tokens": datasets.Sequence(datasets.Value("string"))})
+    features = datasets.Features(features | {"tags": of_words})
+    rows = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "tags": [[0, label]]}, features)
+    with pytest.raises(InputError, match=f"s:0: the label {label} is none of the 2"):
+        data.from_dataset(rows, "s")
+
+
 def test_hub_tags_may_be_strings():
     rows = datasets.Dataset.from_dict({"words": [["a"]], "tags": [["I-x"]]})
     assert data.from_dataset(rows, "s")[0].tags == ("B-x",)
@@ -142,6 +152,8 @@ def test_hub_tags_may_be_strings():
         ({"tokens": [["a"]]}, "has no column ner_tags or tags or labels or ner"),
         ({"tokens": [["a"]], "tags": [["O", "O"]]}, "s:0: 1 words but 2 tags"),
         ({"tokens": [["a"]], "tags": [["who"]]}, "s:0: 'who' is no tag"),
+        ({"tokens": [["a"]], "tags": [None]}, "s:0: 1 words but 0 tags"),
+        ({"tokens": [["a", None]], "tags": [["O", "O"]]}, "s:0: not all of .* are words"),
         ({"tokens": [[]], "tags": [[]]}, "no sentence"),
     ],
 )

@@ -1,6 +1,7 @@
 """Words, pieces and windows: nothing is lost, nothing is read from the wrong place."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +153,19 @@ print(json.dumps(vocabulary, sort_keys=True))
     assert runs[0].stdout == runs[1].stdout
     vocabulary = json.loads(runs[0].stdout)
     assert len(vocabulary) == 2000 and sorted(vocabulary.values()) == list(range(2000))
+
+
+def test_no_program_beside_a_tokenizer_is_run(encoder, tmp_path):
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoder, folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config |= {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}, "tokenizer_class": "Evil"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    own = json.loads((folder / "config.json").read_text()) | {"model_type": "nerc"}
+    (folder / "config.json").write_text(json.dumps(own))  # as in a revision
+    (folder / "evil.py").write_text("print('it ran')\nclass Evil:\n    pass\n")
+    code = "import sys; from nerc import encoding; encoding.load_tokenizer(sys.argv[1], 10**6)"
+    line = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(line, input="y\n", capture_output=True, text=True, cwd=ROOT)
+    assert not done.stdout  # neither run, nor asked about
+    assert "its tokenizer cannot be loaded" in done.stderr

@@ -349,7 +349,8 @@ def test_train_does_not_start_what_it_could_not_push(hub, tmp_path):
     assert "no token here; log in" in run(tmp_path, *train, "tester/ner", code=2, HF_TOKEN="")
     write(tmp_path / "models/model_primary")
     revisions(tmp_path, *PUSH)
-    assert "holds something else" in run(tmp_path, *train, "tester/ner", code=2)
+    for again in ((), ("--resume",)):  # as in every job
+        assert "holds something else" in run(tmp_path, *train, "tester/ner", *again, code=2)
     assert not (tmp_path / "tester").exists()
 
 
@@ -372,17 +373,18 @@ def test_offline_the_cache_answers_at_once(hub, tmp_path):
 def test_pickles_and_hidden_files_are_neither_sent_nor_fetched(hub, tmp_path):
     write(tmp_path / "models/mine")
     revisions(tmp_path, *PUSH)
-    for name in ("pytorch_model.bin", ".env"):
+    for name in ("pytorch_model.bin", ".env", "tokenization.py"):
         write(tmp_path / "odd/mine", **{name: "os.system"})
         said = revisions(tmp_path, *PUSH, "--repo", "odd", "--overwrite", code=2)
         assert "are no part of a revision" in said and name in said
         (tmp_path / "odd/mine" / name).unlink()
     repo = hub.repos["tester/ner"]
     files = repo.commits[repo.branches["mine"]].files
-    repo.commit("mine", files | {"pytorch_model.bin": hub_server.File(b"os.system")}, "theirs")
+    theirs = dict.fromkeys(("pytorch_model.bin", "evil.py"), hub_server.File(b"os.system"))
+    repo.commit("mine", files | theirs, "theirs")
     revisions(tmp_path, "pull", "--hub", "tester/ner", "--repo", "copy")
     assert same_files(tmp_path / "copy", tmp_path / "models")
-    assert not any("pytorch_model.bin" in request for request in hub.log)
+    assert not any(name in request for request in hub.log for name in theirs)
 
 
 def test_half_a_revision_is_neither_sent_nor_taken(hub, tmp_path):

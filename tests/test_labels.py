@@ -55,6 +55,18 @@ def test_what_is_not_used_and_what_only_cheap_labels_know_is_said(three):
     assert not any("--repair inventory leaves" in remark for remark in found.corpus.remarks)
 
 
+def test_the_types_that_experts_know_are_those_of_the_draw(tmp_path):
+    text = "x B-DATE\n\na B-PER\n"
+    folder = write(tmp_path, train=text, llm="b B-DATE\n\nc B-PER\n")
+    for seed in range(4):
+        flags = {"combine": "replace", "repair": ("inventory",)}
+        expert, *cheap = corpus(
+            DataConfig("mixed", expert="1", corpus=folder, **flags), seed
+        ).corpus
+        known = expert.tags[0]
+        assert [s.tags[0] for s in cheap] == [t if t == known else "X" for t in ("B-DATE", "B-PER")]
+
+
 def test_the_experts_are_drawn_by_seed_and_by_share(folder):
     def draw(expert, seed, labels="gold"):
         config = DataConfig(data=labels, expert=expert, corpus=str(folder))
@@ -214,6 +226,14 @@ def test_probabilities_are_targets_and_the_likeliest_is_the_tag(tmp_path):
     for row, own in zip(rows, wanted, strict=True):
         shown = {inventory[i]: pytest.approx(float(row[i])) for i in row.nonzero()[0]}
         assert own == shown
+
+
+def test_a_type_that_is_nowhere_the_likeliest_counts_too(tmp_path):
+    found = data.load_as_written(write(tmp_path, llm="a O:0.6|B-DATE:0.4\n"))
+    assert found.entity_types() == {"DATE"}
+    assert labels.targets(found, found.inventory()).sum() == pytest.approx(1)
+    other = data.load_as_written(write(tmp_path, llm="a O:0.7|B-DATE:0.3\n"))
+    assert other.fingerprint() != found.fingerprint()
 
 
 def test_a_mended_word_has_its_new_tag_by_the_weight_of_its_probabilities(tmp_path):

@@ -134,6 +134,14 @@ def test_accelerate_that_starts_one_process_for_two_is_refused(folder, encoder, 
     assert "torchrun --nproc_per_node" in err and not (tmp_path / "models").exists()
 
 
+def test_the_precision_is_ours_whatever_accelerate_is_set_to():
+    code = "from nerc import launch; print(launch.start().mixed_precision)"
+    environment = os.environ | {"ACCELERATE_MIXED_PRECISION": "bf16"}
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "no\n"
+
+
 BY_TORCHRUN = {"WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "a"}
 
 

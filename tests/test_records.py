@@ -32,6 +32,21 @@ def test_runs_that_differ_in_the_seed_alone_belong_together():
     assert records.by_configuration(runs) == [["a", "b"], ["c"], ["old"], ["older"], ["d"]]
 
 
+def test_runs_of_other_sentences_stand_apart():
+    def of(train, test, **config):
+        data = {split: {"sha256": sha} for split, sha in (("train", train), ("test", test))}
+        return run(**config) | {"data": data}
+
+    runs = {
+        "a": of("t", "x"),
+        "of another test": of("t", "y", seed=1),
+        "of another train": of("u", "x", seed=1),
+        "drawn": of("v", "x", expert="12%"),
+        "drawn by seed 1": of("w", "x", expert="12%", seed=1),
+    }
+    assert records.by_configuration(runs) == [*([name] for name in [*runs][:3]), [*runs][3:]]
+
+
 def test_spread_by_hand():
     assert records.spread([2.0]) == "2.00"
     assert records.spread([1.0, 2.0, 3.0]) == "2.00 ± 1.00"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nerc import files, records, revisions
-from nerc.config import DataConfig, InputError
+from nerc.config import DataConfig, InputError, is_disk_full
 from nerc.revisions import Store
 
 
@@ -202,3 +202,11 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(TypeError):
         files.write_json(tmp_path / "x.json", {"a": object()})
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_disk_that_fills_up_while_files_are_copied_is_said_as_such(small_disk, tmp_path):
+    (tmp_path / "of/a").mkdir(parents=True)
+    (tmp_path / "of/a/model").write_bytes(bytes(9 * 2**20))
+    with pytest.raises(OSError) as error:
+        files.copy_files(tmp_path / "of", small_disk / "copy")
+    assert is_disk_full(error.value)

@@ -47,6 +47,11 @@ def test_every_character_but_white_space_is_of_one_word(text):
     assert "".join(cut(text)) == "".join(text.split())
 
 
+@pytest.mark.parametrize("text", ["\u0600 foo", "\u0600 12", "\u06dd\u0600 foo"])
+def test_no_sign_takes_a_blank_with_it(text):
+    assert "".join(text[start:end] for start, end in words(text)) == text.replace(" ", "")
+
+
 def test_what_readers_see_as_one_character_is_not_parted():
     family = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
     assert cut(f"Zoe\u0308,{family}!") == ["Zoe\u0308", ",", family, "!"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import TORCHRUN, refused, small
+from conftest import TORCHRUN, refused, small, write_conll
 from safetensors.torch import load_file
 
 import evaluate
@@ -250,3 +251,16 @@ def test_flags_that_would_do_nothing_are_refused(flags, message, tmp_path, capsy
     line = [*flags.split(), "--corpus", "sample:60", "--repo", tmp_path]
     assert message in refused(train, capsys, *line)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cheap_label_that_gave_way_may_be_of_any_type(store, tmp_path):
+    shutil.copytree(store, tmp_path / "models")
+    own = (("Tui", "sings"), ("B-PER", "O"), 0)
+    write_conll(tmp_path / "train.txt", [own])
+    cheap = (("Tui", "sings"), ("B-DATE", "O"), 0)
+    write_conll(tmp_path / "llm.txt", [cheap, (("it", "rains"), ("O", "O"), 0)])
+    line = ["--start", "model_primary", "--repo", tmp_path / "models", "--corpus", tmp_path]
+    line += ["--data", "mixed", "--expert", "100%", "--combine", "replace", "--repair", "none"]
+    train.main([str(f) for f in (*line, "--epochs", 1, "--keep", "last", "--revision", "new")])
+    run = json.loads((tmp_path / "models/new/run.json").read_text())
+    assert run["data"]["train"]["sentences"] == 2

@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cheap_labels import full_gold, lines, scores
-from filelock import FileLock, Timeout
+from cheap_labels import full_gold, lines, scores, taken
+from filelock import FileLock
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -89,12 +89,8 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     work = Path(given.work).absolute()
     work.mkdir(parents=True, exist_ok=True)
     place = work / f"{run.group.replace(' ', '_')}_seed{seed}"
-    lock = FileLock(f"{place}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return
-    if any([line["group"], line["seed"]] == [run.group, seed] for line in lines(RESULTS)):
+    lock = taken(work / f"{place.name}.lock")
+    if lock is None or [run.group, seed] in [[x["group"], x["seed"]] for x in lines(RESULTS)]:
         return
     corpus = work / "corpus"
     with FileLock(work / "lock"):

@@ -117,12 +117,8 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     work = Path(given.work)
     work.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w-]+", "_", "-".join(map(str, run.key(seed))))
-    lock = FileLock(work / f"{name}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return
-    if run.key(seed) in [line["key"] for line in lines(RESULTS)]:
+    lock = taken(work / f"{name}.lock")
+    if lock is None or run.key(seed) in [line["key"] for line in lines(RESULTS)]:
         return
     corpus = run.pool
     if run.pool in ("whole", "llm"):
@@ -152,6 +148,16 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
         file.write(json.dumps(line) + "\n")
     shutil.rmtree(work / name)
     lock.release()
+
+
+def taken(path: Path) -> FileLock | None:
+    """The lock of a run, until it is released or forgotten; None where another process has it."""
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock
 
 
 def one(constants: dict[str, Any], flags: list[str]) -> None:

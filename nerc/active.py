@@ -366,9 +366,9 @@ def _watched_by(plan: Plan, name: str, store: Store, session: Session) -> list[l
     model, tokenizer = revisions.load_revision(store.path(name))
     model.to(session.accelerator.device)
     with session.stop.at_once(lambda: None):
-        encoded = encode_for(model, tokenizer, plan.corpus)
+        encoded = encode_for(model, tokenizer, plan.corpus.select(plan.watched))
         how = {"bf16": plan.precision == "bf16", "accelerator": session.accelerator}
-        rows = predict(model, encoded, np.array(plan.watched), **how)
+        rows = predict(model, encoded, np.arange(len(encoded)), **how)
     return decode(rows, model.config.word_tags)
 
 

@@ -4,33 +4,40 @@ python active_learn.py --corpus sample --rounds 3     the built-in corpus, no ne
 accelerate launch active_learn.py --start main --corpus DIR --add 50 --rounds 5
 python active_learn.py --corpus DIR --strategy default random random-words --seeds 0 1 2
 python active_learn.py --corpus DIR --oracle labels   people label what lies in the folder labels
-python -m nerc.curves show                            the learning curves of what is in ./models
+python -m nerc curves                                 the learning curves of what is in ./models
 
 Chance is the measure of every strategy: --strategy default random random-words runs all three
+import logging
 from the same first sentences. The test split chooses nothing; validation names the best round.
 """
 
-# What takes seconds to import is imported where it is used, as in train.py.
+import logging
 import shlex
 import sys
 from pathlib import Path
 
-from nerc.config import (
+from nerc import files
+from nerc.active_learning.config import (
     ActiveConfig,
     ActiveDataConfig,
     ActiveStoreConfig,
     ActiveTrainConfig,
-    ModelConfig,
-    one_line_errors,
-    parse,
 )
+from nerc.cli import LogConfig, parse, start_logging
+from nerc.config import ModelConfig
+from nerc.errors import one_line_errors
 
 PROGRAM = "active_learn.py"
-CONFIGS = (ActiveConfig, ActiveDataConfig, ModelConfig, ActiveTrainConfig, ActiveStoreConfig)
+CONFIGS = (
+    *(ActiveConfig, ActiveDataConfig, ModelConfig, ActiveTrainConfig, ActiveStoreConfig),
+    LogConfig,
+)
+logger = logging.getLogger("nerc.active_learn")
 
 
 def main(argv: list[str]) -> None:
-    configs = parse(argv, PROGRAM, __doc__, *CONFIGS)
+    *configs, log = parse(argv, PROGRAM, __doc__, *CONFIGS)
+    start_logging(quiet=log.quiet)
     with one_line_errors(PROGRAM):
         run(*configs, command=shlex.join([PROGRAM, *argv]))
 
@@ -45,7 +52,12 @@ def run(
     command: str,
 ) -> None:
     """Do the rounds of all strategies and seeds, and say what they gave."""
-    from nerc import files, revisions
+    from nerc import distributed, hardware
+    from nerc.active_learning import curves, state
+    from nerc.active_learning.plan import prepare
+    from nerc.active_learning.rounds import learn
+    from nerc.annotation import people
+    from nerc.store import revisions
 
     store = revisions.Store(keep.repo)
     if active.oracle != "gold":
@@ -53,28 +65,24 @@ def run(
     if keep.status is not None:
         files.check_file(Path(keep.status), "--status")
 
-    from nerc import active as rounds
-    from nerc import curves, launch, machine, oracles
-
-    with launch.session(keep.status and Path(keep.status)) as session:
-        say = session.say
-        machine.keep_freed_memory()
-        machine.set_threads(config.num_threads)
-        precision = machine.choose_precision(config.precision, session.accelerator.device)
-        plan = rounds.prepare(data, network, config, active, keep, store, precision, command, say)
-        rounds.check_new(plan, store)
+    with distributed.session(keep.status and Path(keep.status)) as session:
+        hardware.keep_freed_memory()
+        hardware.set_threads(config.num_threads)
+        precision = hardware.choose_precision(config.precision, session.accelerator.device)
+        plan = prepare(data, network, config, active, keep, store, precision, command)
+        state.check_new(plan, store)
         pool = plan.pool
-        say(
+        logger.info(
             f"{len(pool.sentences):,} different sentences can be asked for, of {pool.total:,}; "
             f"{len(plan.known):,} are known"
         )
         try:
-            rounds.learn(plan, store, session)
-        except oracles.Waiting as waiting:
-            say(str(waiting))
+            learn(plan, store, session)
+        except people.WaitingForAnswers as waiting:
+            logger.info(str(waiting))
             return
         if session.is_main:
-            say("\n" + curves.summary(store, active.price))
+            logger.info("\n" + curves.summary(store, active.price))
 
 
 if __name__ == "__main__":

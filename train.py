@@ -1,33 +1,31 @@
 """Train a tagger and keep it as a revision.
 
-python train.py --corpus sample --recipe strong       the built-in corpus, no network, minutes
+python train.py --corpus sample                       the built-in corpus, no network, minutes
 accelerate launch train.py --data gold                CoNLL-2003's expert labels, every GPU
 accelerate launch train.py --data llm --corpus DIR    the labels a language model wrote
-accelerate launch train.py --data mixed --recipe strong --expert 240 --corpus DIR
+accelerate launch train.py --data mixed --expert 240 --corpus DIR
 python train.py --start main --data gold --revision main_tuned
 """
 
-# What takes seconds to import is imported where it is used, so that --help and a mistyped flag
-# are answered at once.
+import logging
 import shlex
 import sys
 import time
 from pathlib import Path
 
-from nerc.config import (
-    DataConfig,
-    ModelConfig,
-    StoreConfig,
-    TrainConfig,
-    one_line_errors,
-    parse,
-)
+from nerc import files
+from nerc.cli import LogConfig, parse, start_logging
+from nerc.config import DataConfig, ModelConfig, StoreConfig, TrainConfig
+from nerc.errors import one_line_errors
 
 PROGRAM = "train.py"
+CONFIGS = (DataConfig, ModelConfig, TrainConfig, StoreConfig, LogConfig)
+logger = logging.getLogger("nerc.train")
 
 
 def main(argv: list[str]) -> None:
-    configs = parse(argv, PROGRAM, __doc__, DataConfig, ModelConfig, TrainConfig, StoreConfig)
+    *configs, log = parse(argv, PROGRAM, __doc__, *CONFIGS)
+    start_logging(quiet=log.quiet)
     with one_line_errors(PROGRAM):
         run(*configs, command=shlex.join([PROGRAM, *argv]))
 
@@ -36,8 +34,8 @@ def run(
     data: DataConfig, network: ModelConfig, config: TrainConfig, keep: StoreConfig, *, command: str
 ) -> None:
     """Train and keep one revision."""
-    started = time.perf_counter()
-    from nerc import files, reports, revisions
+    # What needs no model is refused before the libraries load, which takes seconds.
+    from nerc.store import revisions
 
     store = revisions.Store(keep.repo)
     name = keep.revision or revisions.default_name(data)
@@ -52,34 +50,43 @@ def run(
 
     from accelerate.utils import set_seed
 
-    from nerc import launch, machine, runs
+    from nerc import distributed, hardware
+    from nerc.evaluation import tables
+    from nerc.store import model_files
+    from nerc.training import resume, setup
+    from nerc.training.run import train
 
-    with launch.session(keep.status and Path(keep.status)) as session, runs.advised(store, name):
-        accelerator, say = session.accelerator, session.say
-        machine.keep_freed_memory()
-        threads = machine.set_threads(config.num_threads)
-        precision = machine.choose_precision(config.precision, accelerator.device)
+    with (
+        distributed.session(keep.status and Path(keep.status)) as session,
+        resume.resume_advice(store, name),
+    ):
+        accelerator = session.accelerator
+        hardware.keep_freed_memory()
+        threads = hardware.set_threads(config.num_threads)
+        precision = hardware.choose_precision(config.precision, accelerator.device)
         set_seed(config.seed)  # new weights are drawn from it
-        start = runs.prepare(data, network, config, store, precision, say)
-        store.check_room(revisions.num_bytes(start.model))
+        start = setup.prepare(data, network, config, store, precision)
+        store.check_room(model_files.num_bytes(start.model))
         corpus = start.corpora["train"]
-        say(
+        logger.info(
             f"{name}: {len(corpus):,} sentences, {corpus.num_words:,} words; recipe "
             f"{config.recipe}, {precision}, {accelerator.num_processes} process(es) on "
             f"{accelerator.device.type}, {threads} thread(s) each"
         )
-        found = runs.train(start, name, store, keep, session, command)
-        if found is None:
-            say(f"{store.folder / name} is finished: nothing is left to do")
+        reports = train(start, name, store, keep, session, command)
+        if reports is None:
+            logger.info(f"{store.folder / name} is finished: nothing is left to do")
         else:
-            for split, report in found.items():
-                say(f"\n{reports.counted(report, split)}\n{reports.table({name: report}, split)}")
-            say(f"\nkept as {store.folder / name} after {time.perf_counter() - started:.0f} s")
+            for split, report in reports.items():
+                table = tables.report_table({name: report}, split)
+                logger.info(f"\n{tables.count_line(report, split)}\n{table}")
+            seconds = time.perf_counter() - start.started
+            logger.info(f"\nsaved as {store.folder / name} after {seconds:.0f} s")
             if config.recipe == "paper":
-                say("this was the published recipe; --recipe strong gives the best F1 we know")
+                logger.info("this was the published recipe; --recipe strong gives a higher F1")
         if keep.push and session.is_main:
-            stretch = session.stop.at_once(lambda: None)
-            say(store.push(name, overwrite=keep.overwrite, stretch=stretch))
+            stretch = session.stop.interruptible(lambda: None)
+            logger.info(store.push(name, overwrite=keep.overwrite, stretch=stretch))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ sys.path.insert(0, str(ROOT))  # run from anywhere
 
 from train_speed import with_bilstm  # noqa: E402
 
+from nerc.config import TrainConfig
+
 # name -> what was predicted for an H200, in milliseconds an update (bert-base, batches of 32), from
 # counts of kernels and bytes; settings: bf16 or not, CUDA graphs or not
 UPDATES = {
@@ -59,7 +61,10 @@ def main() -> None:
         make_encoder(given, encoder)
         common = ["--corpus", given.corpus, "--encoder", encoder]
         for title, command in (
-            ("Parity with the plain path", ["-m", "pytest", "-q", "-rs", "tests/test_graphs.py"]),
+            (
+                "Parity with the plain path",
+                ["-m", "pytest", "-q", "-rs", "tests/test_cuda_graphs.py"],
+            ),
             ("Training", [here / "train_speed.py", *common, *training]),
             ("Prediction", [here / "predict_speed.py", *common, *size, "--batch-sizes", *batches]),
         ):
@@ -76,11 +81,12 @@ def make_encoder(given: argparse.Namespace, folder: str) -> None:
     import torch
     from transformers import BertConfig, BertModel
 
-    from nerc import data, encoding
+    from nerc.data import sources
+    from nerc.model.tokenizer import learn_tokenizer
 
     torch.manual_seed(0)
     vocab_size = 4_000 if given.on_cpu else 28_996  # bert-base-cased's
-    tokenizer = encoding.learn_tokenizer(data.load(given.corpus, "train"), vocab_size)
+    tokenizer = learn_tokenizer(sources.load(given.corpus, "train"), vocab_size)
     small = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     small |= {"intermediate_size": 256}
     config = BertConfig(vocab_size=len(tokenizer), **(small if given.on_cpu else {}))
@@ -91,22 +97,25 @@ def make_encoder(given: argparse.Namespace, folder: str) -> None:
 def techniques(given: argparse.Namespace, encoder: str):
     """Name, prediction and measurement, one after the other."""
     import torch
+    from cuda_graphs import GraphedTrainer
     from torch.nn.utils.rnn import pack_padded_sequence
 
-    from nerc import data, launch, layers
-    from nerc.config import TrainConfig
+    from nerc import distributed
+    from nerc.data import sources
+    from nerc.model import layers
+    from nerc.training.trainer import Trainer
 
-    accelerator = launch.start()
+    accelerator = distributed.start()
     device = accelerator.device
-    corpus = data.load(given.corpus, "train")
+    corpus = sources.load(given.corpus, "train")
     if given.on_cpu:
         corpus = corpus.select(range(200))
     for name, (predicted, bf16, graphs) in UPDATES.items():
         if device.type != "cuda" and (bf16 or graphs):
             yield name, predicted, "skipped: no GPU"
             continue
-        config = TrainConfig(recipe="paper", cuda_graphs=graphs)
-        trained, updates = with_bilstm(encoder, corpus, config, accelerator, bf16=bf16)
+        config, kind = TrainConfig(recipe="paper"), GraphedTrainer if graphs else Trainer
+        trained, updates = with_bilstm(encoder, corpus, config, accelerator, kind, bf16=bf16)
         tagger, updates = trained.model, iter(updates * 60)
         warm_up = 5 if given.on_cpu else 150  # graphs of most sizes are recorded in it
         one = lambda: trained.step(tagger, next(updates))  # noqa: B023, E731

@@ -38,15 +38,16 @@ def main() -> None:
 
     import torch
 
-    from nerc import data, machine
+    from nerc import hardware
+    from nerc.data import sources
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    corpus = data.load(given.corpus, "test")
+    corpus = sources.load(given.corpus, "test")
     if given.sentences:
         size = min(given.sentences, len(corpus))
         corpus = corpus.select([i * len(corpus) // size for i in range(size)])  # evenly spaced
-    rows = contenders(corpus, given, device, bf16=machine.computes_bf16(device))
+    rows = contenders(corpus, given, device, bf16=hardware.computes_bf16(device))
     seconds: dict[str, list[float]] = {name: [] for name in rows}
     for run in rows.values():
         run(corpus.select(range(min(50, len(corpus)))))
@@ -72,21 +73,25 @@ def contenders(corpus, given: argparse.Namespace, device, *, bf16: bool) -> dict
     import torch
     from transformers import BertForTokenClassification, pipeline
 
-    from nerc import encoding, model, prediction
+    from nerc.model import encoding, inference, loading
+    from nerc.model.tokenizer import load_tokenizer
 
     torch.manual_seed(0)
     inventory = corpus.inventory()
     taggers = {
-        name: model.from_encoder(given.encoder, inventory, lstm_hidden_size=size, dropout=0.1)
-        for name, size in (("nerc without BiLSTM", 0), ("nerc with BiLSTM", model.LSTM_HIDDEN_SIZE))
+        name: loading.from_encoder(given.encoder, inventory, lstm_hidden_size=size, dropout=0.1)
+        for name, size in (
+            ("nerc without BiLSTM", 0),
+            ("nerc with BiLSTM", loading.LSTM_HIDDEN_SIZE),
+        )
     }
     for tagger in taggers.values():
         tagger.to(device)
     plain = taggers["nerc without BiLSTM"]
-    tokenizer = encoding.load_tokenizer(given.encoder, plain.config.vocab_size)
+    tokenizer = load_tokenizer(given.encoder, plain.config.vocab_size)
     with tempfile.TemporaryDirectory() as place:  # a NERSmall without BiLSTM is one of these
         plain.save_pretrained(place)
-        with model.quiet():
+        with loading.quiet():
             peer = BertForTokenClassification.from_pretrained(place, dtype=torch.float32)
     pipe = pipeline("token-classification", model=peer, tokenizer=tokenizer, device=device)
 
@@ -100,8 +105,8 @@ def contenders(corpus, given: argparse.Namespace, device, *, bf16: bool) -> dict
     def by_us(tagger, *, bf16: bool) -> Callable:
         def run(corpus) -> None:
             encoded = encoding.encode_for(tagger, tokenizer, corpus)
-            found = prediction.predict(tagger, encoded, bf16=bf16)
-            prediction.decode(found, tagger.config.word_tags)
+            found = inference.predict(tagger, encoded, bf16=bf16)
+            inference.decode(found, tagger.config.word_tags)
 
         return run
 

@@ -22,6 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nerc.config import DataConfig, ModelConfig, TrainConfig
+from nerc.errors import Interrupted
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # run from anywhere
 WARM_UP = 100  # updates that are not timed
@@ -61,45 +64,45 @@ def train(size: int, num_updates: int) -> dict[str, float]:
     """Microseconds a word of loading a corpus and of training on it."""
     import torch
 
-    from nerc import launch, machine, runs, training
-    from nerc.config import DataConfig, Interrupted, ModelConfig, TrainConfig
+    from nerc import distributed, hardware
+    from nerc.training import setup, trainer
 
-    class After(launch.Stop):
+    class After(distributed.StopSignals):
         """A wish to stop that comes after so many updates, whose times it notes."""
 
-        def agreed(self) -> int:
+        def any_rank_signalled(self) -> int:
             times.append(time.perf_counter())
             return int(len(times) == WARM_UP + num_updates)
 
-    accelerator = launch.start()
-    machine.set_threads(0)
-    machine.keep_freed_memory()
+    accelerator = distributed.start()
+    hardware.set_threads(0)
+    hardware.keep_freed_memory()
     torch.manual_seed(0)
     times: list[float] = []
     started = time.perf_counter()
     config = TrainConfig(recipe="strong", epochs=1 + 32 * (WARM_UP + num_updates) // size)
     data = DataConfig(corpus=f"sample:{size}")
-    start = runs.prepare(data, ModelConfig(), config, None, "float32", lambda _: None)
+    start = setup.prepare(data, ModelConfig(), config, None, "float32", lambda _: None)
     loaded = time.perf_counter() - started
     corpus, config = start.encoded["train"], start.config
-    trained = training.Training(
+    trained = trainer.Trainer(
         start.model,
         corpus,
         config,
         accelerator,
         bf16=False,
         log=lambda *_: None,
-        origin=str,
+        location=str,
         started=started,
     )
     try:
-        list(trained.run(lambda: Unjudged(), After(accelerator), launch.Status(None)))
+        list(trained.run(lambda: Unjudged(), After(accelerator), distributed.Status(None)))
     except Interrupted:
         pass
     updates = [
         update
         for epoch in range(1, config.epochs + 1)
-        for update in training.plan(len(corpus), config.batch_size, config.seed, epoch)
+        for update in trainer.plan(len(corpus), config.batch_size, config.seed, epoch)
     ]
     # The first of the timed ones begins where the last of the others ended.
     timed = np.concatenate(updates[WARM_UP : WARM_UP + num_updates])
@@ -119,21 +122,25 @@ def predict(size: int, _: int) -> dict[str, float]:
     """Microseconds a word of prediction over a stream, from words to tags."""
     import torch
 
-    from nerc import data, encoding, machine, model, prediction, sample
+    from nerc import hardware
+    from nerc.data import sources, synthetic
+    from nerc.data.corpus import Sentence
+    from nerc.model import inference, loading
+    from nerc.model.tokenizer import learn_tokenizer
 
-    machine.set_threads(0)
+    hardware.set_threads(0)
     torch.manual_seed(0)
-    corpus = data.load("sample:1000", "train")
-    tokenizer = encoding.learn_tokenizer(corpus, model.TINY_VOCAB_SIZE)
-    shape = {"lstm_hidden_size": model.TINY_LSTM_HIDDEN_SIZE, "dropout": 0.1}
-    tagger = model.tiny(len(tokenizer), corpus.inventory(), **shape)
+    corpus = sources.load("sample:1000", "train")
+    tokenizer = learn_tokenizer(corpus, loading.TINY_VOCAB_SIZE)
+    shape = {"lstm_hidden_size": loading.TINY_LSTM_HIDDEN_SIZE, "dropout": 0.1}
+    tagger = loading.tiny(len(tokenizer), corpus.inventory(), **shape)
     sentences = (
-        data.Sentence(tuple(words), None, "", document)
-        for words, _, document in sample.generate("test", size)
+        Sentence(tuple(words), None, "", document)
+        for words, _, document in synthetic.generate("test", size)
     )
     num_words, started = 0, time.perf_counter()
-    chunks = iter(lambda: list(islice(sentences, prediction.STREAM_CHUNK)), [])
-    for found in prediction.stream(tagger, tokenizer, chunks):
+    chunks = iter(lambda: list(islice(sentences, inference.STREAM_CHUNK)), [])
+    for found in inference.predict_stream(tagger, tokenizer, chunks):
         num_words += sum(len(tags) for tags, _ in found)
     return {"prediction": 1e6 * (time.perf_counter() - started) / num_words}
 

@@ -23,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from nerc.config import TrainConfig
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # run from anywhere
 PEER = "Trainer"
@@ -91,7 +93,7 @@ def can_run(name: str) -> bool:
     """Whether this machine can run the row; where not, that is said."""
     import torch
 
-    from nerc.machine import computes_bf16
+    from nerc.hardware import computes_bf16
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lacking = []
@@ -167,8 +169,8 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
         set_seed,
     )
 
-    from nerc import data, tags
-    from nerc.metrics import f1_score
+    from nerc.data import sources, tags
+    from nerc.evaluation.metrics import f1_score
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     set_seed(given.seed)
@@ -186,7 +188,7 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
         def on_epoch_end(self, *_, **__) -> None:
             self.seconds = time.perf_counter() - self.started
 
-    train, validation = (data.load(given.corpus, split) for split in ("train", "validation"))
+    train, validation = (sources.load(given.corpus, split) for split in ("train", "validation"))
     clock = Clock()
     with tempfile.TemporaryDirectory() as place:
         arguments = TrainingArguments(
@@ -243,11 +245,11 @@ def peer_rows(corpus, tokenizer, inventory) -> list[dict]:
 
 def table(runs: dict[str, list[dict]], given: argparse.Namespace) -> str:
     """Medians, and how much faster than the first row."""
-    from nerc import data
+    from nerc.data import sources
 
     head = ["words/s", "times", "of peak", "F1", "training", "process", "GiB"]
     rows = [f"| | {' | '.join(head)} |\n|---|{'---:|' * len(head)}"]
-    corpus = data.load(given.corpus, "train")
+    corpus = sources.load(given.corpus, "train")
     # A weight is multiplied and added once forwards and twice backwards.
     work = {lstm: 3 * arithmetic(given.encoder, corpus, lstm) for lstm in (False, True)}
     peaks = {bf16: peak(bf16) for bf16 in (False, True) if any(("bf16" in n) == bf16 for n in runs)}
@@ -269,11 +271,12 @@ def table(runs: dict[str, list[dict]], given: argparse.Namespace) -> str:
 
 def arithmetic(encoder: str, corpus, with_lstm: bool) -> float:
     """Floating-point operations on a word of corpus in products of matrices, forwards."""
-    from nerc import encoding, model
+    from nerc.model import encoding, loading
+    from nerc.model.tokenizer import load_tokenizer
 
-    size = model.LSTM_HIDDEN_SIZE if with_lstm else 0
-    tagger = model.from_encoder(encoder, corpus.inventory(), lstm_hidden_size=size, dropout=0.0)
-    tokenizer = encoding.load_tokenizer(encoder, tagger.config.vocab_size)
+    size = loading.LSTM_HIDDEN_SIZE if with_lstm else 0
+    tagger = loading.from_encoder(encoder, corpus.inventory(), lstm_hidden_size=size, dropout=0.0)
+    tokenizer = load_tokenizer(encoder, tagger.config.vocab_size)
     pieces = encoding.encode_for(tagger, tokenizer, corpus).num_pieces() + 2
     of_pieces = sum(p.numel() for p in tagger.bert.encoder.parameters() if p.ndim > 1)
     head = [*tagger.classifier.parameters(), *(tagger.lstm.parameters() if size else [])]
@@ -311,15 +314,15 @@ def where_the_time_goes(given: argparse.Namespace) -> str:
     """Of up to eight of our updates with BiLSTM, in the best precision, by kind of operation."""
     from torch.profiler import profile
 
-    from nerc import data, launch, machine
-    from nerc.config import TrainConfig
+    from nerc import distributed, hardware
+    from nerc.data import sources
 
-    accelerator = launch.start()
-    machine.set_threads(0)
-    machine.keep_freed_memory()
-    corpus = data.load(given.corpus, "train")
+    accelerator = distributed.start()
+    hardware.set_threads(0)
+    hardware.keep_freed_memory()
+    corpus = sources.load(given.corpus, "train")
     config = TrainConfig(recipe=given.recipe, batch_size=given.batch_size)
-    bf16 = machine.computes_bf16(accelerator.device)
+    bf16 = hardware.computes_bf16(accelerator.device)
     trained, updates = with_bilstm(given.encoder, corpus, config, accelerator, bf16=bf16)
     half = min(16, len(updates)) // 2  # to warm up
     for sentences in updates[:half]:
@@ -342,27 +345,29 @@ def where_the_time_goes(given: argparse.Namespace) -> str:
     return f"\nour updates with BiLSTM: {said}"
 
 
-def with_bilstm(encoder: str, corpus, config, accelerator, *, bf16: bool):
-    """A Training of encoder and a new BiLSTM on corpus, and the updates of its first epoch."""
-    from nerc import encoding, model, training
+def with_bilstm(encoder: str, corpus, config, accelerator, trainer_class=None, *, bf16: bool):
+    """A Trainer of encoder and a new BiLSTM on corpus, and the updates of its first epoch."""
+    from nerc.model import encoding, loading
+    from nerc.model.tokenizer import load_tokenizer
+    from nerc.training.trainer import Trainer, plan
 
-    shape = {"lstm_hidden_size": model.LSTM_HIDDEN_SIZE, "dropout": 0.1}
-    tagger = model.from_encoder(encoder, corpus.inventory(), **shape)
-    tokenizer = encoding.load_tokenizer(encoder, tagger.config.vocab_size)
+    shape = {"lstm_hidden_size": loading.LSTM_HIDDEN_SIZE, "dropout": 0.1}
+    tagger = loading.from_encoder(encoder, corpus.inventory(), **shape)
+    tokenizer = load_tokenizer(encoder, tagger.config.vocab_size)
     encoded = encoding.encode_for(tagger, tokenizer, corpus)
     config = config.resolved(hidden_size=768, num_layers=12)
-    trained = training.Training(
+    trained = (trainer_class or Trainer)(
         tagger,
         encoded,
         config,
         accelerator,
         bf16=bf16,
         log=lambda *_: None,
-        origin=str,
+        location=str,
         started=0.0,
     )
     tagger.train()
-    return trained, training.plan(len(encoded), config.batch_size, config.seed, 1)
+    return trained, plan(len(encoded), config.batch_size, config.seed, 1)
 
 
 if __name__ == "__main__":

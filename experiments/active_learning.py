@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 from cheap_labels import full_gold, lines, scores, taken
 from filelock import FileLock
 
+from nerc.tables import markdown, spread
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 RESULTS, PLOT = HERE / "active_learning.jsonl", HERE / "active_learning.png"
@@ -139,8 +141,8 @@ def of_run(run: Run, seed: int, place: Path) -> Iterator[dict[str, Any]]:
 
 
 def read(group: str) -> list:
-    """The learning curves of a group, as nerc.curves has them."""
-    from nerc.curves import UNITS, Curve, Point
+    """The learning curves of a group, as nerc.active_learning.curves has them."""
+    from nerc.active_learning.curves import UNITS, Curve, Point
 
     own = [line for line in lines(RESULTS) if line["group"] == group]
 
@@ -159,7 +161,7 @@ def read(group: str) -> list:
 
 def tables() -> str:
     """F1 by round, areas under the curves, and labels needed; then the other groups."""
-    from nerc import curves, reports
+    from nerc.active_learning import curves
 
     own, best = read("curves"), read("best")
     whole = statistics.mean(full_gold())
@@ -172,7 +174,7 @@ def tables() -> str:
         curves.shares(best, whole, "test"),
         by_round(read("at 240"), whole),
     ]
-    return "\n\n".join(reports.markdown(rows) for rows in found if len(rows) > 1)
+    return "\n\n".join(markdown(rows) for rows in found if len(rows) > 1)
 
 
 def by_round(found: list, whole: float) -> list[list[str]]:
@@ -180,7 +182,7 @@ def by_round(found: list, whole: float) -> list[list[str]]:
 
     whole: F1 of full gold.
     """
-    from nerc import curves, records
+    from nerc.active_learning import curves
 
     rows = [["Strategy", "sentences", "words", "seeds", "test F1", "of full gold"]]
     for strategy, own in curves.by_strategy(found).items():
@@ -193,13 +195,13 @@ def by_round(found: list, whole: float) -> list[list[str]]:
             )
             share = f"{statistics.mean(f1) / whole:.1f} %"
             name = strategy if number else "the start"
-            rows.append([name, *bought, str(len(f1)), records.spread(f1), share])
+            rows.append([name, *bought, str(len(f1)), spread(f1), share])
     return rows
 
 
 def plot() -> None:
     """The curves beside what all experts' labels, few, and the cheap ones alone give."""
-    from nerc import curves
+    from nerc.active_learning import curves
 
     own, others = read("curves"), scores()
     levels = {
@@ -207,7 +209,7 @@ def plot() -> None:
         "702 drawn at random alone": statistics.mean(others["702", "experts alone", "whole"]),
         "cheap labels alone": statistics.mean(others["0", "repaired", "whole"]),
     }
-    PLOT.write_bytes(curves.picture(own, levels, "test")["light"])
+    PLOT.write_bytes(curves.curve_plot(own, levels, "test"))
 
 
 if __name__ == "__main__":

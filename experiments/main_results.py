@@ -4,7 +4,7 @@
 
 Revisions that are in --repo already are not trained again, so that it can be stopped and run anew.
 Their records, without what belongs to one machine, are kept in results/ beside this file, from
-which `python -m nerc.reports table --repo experiments/results` makes the table.
+which `python -m nerc results --repo experiments/results` makes the table.
 """
 
 import argparse

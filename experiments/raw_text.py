@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nerc.tables import spread
+
 HERE = Path(__file__).parent
 RESULTS, PLOT = HERE / "raw_text.jsonl", HERE / "raw_text.png"
 sys.path.insert(0, str(HERE.parent))
@@ -39,14 +41,17 @@ def main() -> None:
 
 def measure(folder: Path, corpus: str) -> dict:
     """The figures of one revision."""
-    from nerc import calibration, data, encoding, prediction, records, revisions
+    from nerc.data import sources
+    from nerc.evaluation import evaluator
+    from nerc.model import calibration, encoding
+    from nerc.store import model_files, records
 
-    model, tokenizer = revisions.load_revision(folder)
+    model, tokenizer = model_files.load_revision(folder)
     judged = {}
     for split in ("validation", "test"):
-        sentences = data.load(corpus, split)
+        sentences = sources.load(corpus, split)
         encoded = encoding.encode_for(model, tokenizer, sentences)
-        judged[split] = prediction.judge(model, sentences, encoded)
+        judged[split] = evaluator.evaluate(model, sentences, encoded)
     learnt = judged["validation"].fit()
     raw, right = judged["test"].raw, judged["test"].right
     calibrated = calibration.calibrated(raw, learnt)
@@ -59,7 +64,7 @@ def measure(folder: Path, corpus: str) -> dict:
             "mean": float(confidence.mean()),
             "bins": [[float(c.mean()), float(r.mean())] for c, r in bins],
         }
-    chosen = [" ".join(sentence.words) for sentence in data.load(corpus, "test")][:NUM_RAW]
+    chosen = [" ".join(sentence.words) for sentence in sources.load(corpus, "test")][:NUM_RAW]
     return line | {"stock_agreement": agreement(folder, chosen)}
 
 
@@ -67,7 +72,7 @@ def agreement(folder: Path, texts: list[str]) -> float:
     """F1 of the entities of transformers' pipeline, nerc's taken for right."""
     import transformers
 
-    from nerc.pipeline import NERPipeline
+    from nerc.model.pipeline import NERPipeline
 
     task = "token-classification"
     ours = transformers.pipeline(task, str(folder), pipeline_class=NERPipeline)
@@ -103,7 +108,6 @@ def plot(lines: list[dict]) -> None:
 
 def table() -> str:
     """Mean and standard deviation over the seeds, as Markdown."""
-    from nerc.records import spread
 
     lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
     seeds = ", ".join(str(line["seed"]) for line in lines)

@@ -8,14 +8,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError
 
-from nerc.config import InputError
-
-if TYPE_CHECKING:
-    import torch
+from nerc.errors import InputError
 
 
 def make_readable(folder: Path) -> None:
@@ -63,17 +60,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: Any) -> None:
     """Write values readably, whole or not at all; a link stays one."""
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_tensors(path: Path, tensors: dict[str, "torch.Tensor"], metadata: dict[str, str]) -> None:
-    """Write a safetensors file, whole or not at all."""
-    from safetensors.torch import save_file  # torch takes seconds to import
-
-    def write(temporary: Path) -> None:
-        with system_errors(path):
-            save_file(tensors, temporary, metadata)
-
-    _write(path, write)
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:

@@ -17,7 +17,7 @@ import httpx2
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
 
-from nerc.config import InputError, is_disk_full
+from nerc.errors import InputError, is_disk_full
 
 # Files that could run code when they are loaded are not even fetched.
 _PROGRAMS = ["*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.h5", "*.joblib", "*.py"]
@@ -73,7 +73,7 @@ class Repository:
                 )
             )
 
-    def origin(self, revision: str, folder: Path) -> str:
+    def describe_source(self, revision: str, folder: Path) -> str:
         """Which state of a revision folder, which fetch gave, is, and whether the Hub said so."""
         place = f"commit {folder.name[:8]} of {self.name}"
         try:

@@ -1,5 +1,6 @@
 """Toys that the tests share: a corpus in CoNLL files, a random encoder, a trained revision."""
 
+import logging
 import os
 
 # No test may wait for a Hub; those that need one start their own. Set before the libraries load.
@@ -11,13 +12,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from nerc import sample
-from nerc.data import FILES
+from nerc.data import synthetic
+from nerc.data.sources import FILES
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -67,7 +70,7 @@ def folder(tmp_path_factory) -> Path:
     """A small corpus folder with all four files."""
     folder = tmp_path_factory.mktemp("corpus")
     for split, size in {"train": 70, "validation": 23, "test": 19, "llm": 70}.items():
-        write_conll(folder / FILES[split], sample.generate(split, size))
+        write_conll(folder / FILES[split], synthetic.generate(split, size))
     return folder
 
 
@@ -76,10 +79,11 @@ def encoder(tmp_path_factory) -> Path:
     """A small random BERT with a tokenizer, saved as transformers saves them."""
     from transformers import BertConfig, BertModel, set_seed
 
-    from nerc import data, encoding
+    from nerc.data import sources
+    from nerc.model.tokenizer import learn_tokenizer
 
     folder = tmp_path_factory.mktemp("encoder")
-    tokenizer = encoding.learn_tokenizer(data.load("sample:100", "train"), 600)
+    tokenizer = learn_tokenizer(sources.load("sample:100", "train"), 600)
     set_seed(0)
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -106,11 +110,11 @@ def model(encoder):
     """A NERSmall with BiLSTM on the random encoder, in evaluation mode, the same in every test."""
     from transformers import set_seed
 
-    from nerc import tags
-    from nerc.model import from_encoder
+    from nerc.data.tags import CONLL_TYPES, inventory
+    from nerc.model.loading import from_encoder
 
     set_seed(0)
-    inventory = tags.inventory(tags.CONLL_TYPES)
+    inventory = inventory(CONLL_TYPES)
     return from_encoder(str(encoder), inventory, lstm_hidden_size=16, dropout=0.0).eval()
 
 
@@ -157,6 +161,20 @@ def by_two(tmp_path_factory) -> Path:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return repo
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """The messages that nerc logs meanwhile."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger("nerc")
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
 
 
 def same_weights(one: Path, two: Path) -> bool:

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from nerc import calibration, prediction, tags
+from nerc.data import tags
+from nerc.evaluation import evaluator
+from nerc.model import calibration
 
 WORD_TAGS = tags.inventory(tags.CONLL_TYPES)[:9]
 
@@ -87,5 +89,5 @@ def test_an_entity_is_right_where_gold_has_the_very_same():
     row = rows({"B-PER": 0.9}, {"I-PER": 0.9}, {"B-LOC": 0.5})
     raw, right = calibration.judged(gold, predicted, [row, row[:1]], WORD_TAGS)
     assert right.tolist() == [True, False] and len(raw) == 2
-    judged = prediction.Judged(None, predicted, raw, right)
+    judged = evaluator.Evaluation(None, predicted, raw, right)
     assert judged.fit() == calibration.fit(raw, right)

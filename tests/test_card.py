@@ -5,7 +5,7 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
-from nerc import card
+from nerc.store import card
 
 
 def figures(metrics: dict) -> dict[tuple[str, str, str], float]:

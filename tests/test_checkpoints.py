@@ -4,8 +4,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nerc.checkpoints import Checkpoints
-from nerc.config import InputError
+from nerc.errors import InputError
+from nerc.training.checkpoints import Checkpoints
 
 
 def write(checkpoints: Checkpoints, *updates: int) -> None:
@@ -15,9 +15,9 @@ def write(checkpoints: Checkpoints, *updates: int) -> None:
 
 
 def read(folder) -> tuple[int, list[str]]:
-    tensors, progress, remarks = Checkpoints(folder).read()
+    tensors, progress, notes = Checkpoints(folder).read()
     assert tensors["model.a"].eq(progress["update"]).all() and tensors["optimizer.step.a"] == 1
-    return progress["update"], remarks
+    return progress["update"], notes
 
 
 def test_the_newest_two_are_kept(tmp_path):
@@ -47,10 +47,8 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, damage):
     write(Checkpoints(tmp_path), 4, 9)
     newest = tmp_path / "update_0000009.safetensors"
     newest.write_bytes(damage(newest.read_bytes()))
-    update, remarks = read(tmp_path)
-    assert (
-        update == 4 and len(remarks) == 1 and f"{newest}: is damaged and passed over" in remarks[0]
-    )
+    update, notes = read(tmp_path)
+    assert update == 4 and len(notes) == 1 and f"{newest}: is damaged and passed over" in notes[0]
     assert not newest.exists(), "or it would be the newest again"
 
 
@@ -99,5 +97,5 @@ def test_curves_that_a_disk_lost_are_said(tmp_path):
         write(first, 1)
     (log,) = (tmp_path / "logs").iterdir()
     log.write_bytes(cut(log.read_bytes()))
-    update, remarks = read(tmp_path)
-    assert update == 1 and "the curves will have a gap" in remarks[0]
+    update, notes = read(tmp_path)
+    assert update == 1 and "the curves will have a gap" in notes[0]

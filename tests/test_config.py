@@ -5,18 +5,11 @@ import sys
 
 import pytest
 
-from nerc import config
-from nerc.config import (
-    DataConfig,
-    EvaluateConfig,
-    InputError,
-    Interrupted,
-    ModelConfig,
-    StoreConfig,
-    TrainConfig,
-    parse,
-    parse_amount,
-)
+from evaluate import EvaluateConfig
+from nerc import errors
+from nerc.cli import parse
+from nerc.config import DataConfig, ModelConfig, StoreConfig, TrainConfig, parse_amount
+from nerc.errors import InputError, Interrupted
 
 TRAIN = (DataConfig, ModelConfig, TrainConfig, StoreConfig)
 
@@ -145,8 +138,8 @@ def test_only_the_main_process_speaks(capsys, monkeypatch):
 @pytest.mark.parametrize("rank, start", [("0", "train.py: error: no"), ("3", "process 3: no")])
 def test_what_is_wrong_in_one_process_alone_is_said_by_it(capsys, monkeypatch, rank, start):
     monkeypatch.setenv("RANK", rank)
-    monkeypatch.setattr(config, "_WAIT_FOR_MAIN", 0.01)
-    with pytest.raises(SystemExit) as stop, config.one_line_errors("train.py"):
+    monkeypatch.setattr(errors, "_WAIT_FOR_MAIN", 0.01)
+    with pytest.raises(SystemExit) as stop, errors.one_line_errors("train.py"):
         raise InputError("no")
     err = capsys.readouterr().err
     assert stop.value.code == 2 and start in err and err.count("\n") == 1
@@ -168,7 +161,7 @@ def test_checkpoints_come_by_updates_or_by_time(text, interval):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted(2), Interrupted(15)])
 def test_an_interrupted_run_says_so_in_one_line(capsys, error):
-    with pytest.raises(SystemExit) as stop, config.one_line_errors("train.py"):
+    with pytest.raises(SystemExit) as stop, errors.one_line_errors("train.py"):
         raise error
     err = capsys.readouterr().err
     assert stop.value.code == (143 if error.args == (15,) else 130)

@@ -3,15 +3,15 @@
 import datasets
 import pytest
 
-from nerc import data, tags
-from nerc.config import InputError
-from nerc.data import Corpus, Sentence
+from nerc.data import conll, sources, tags
+from nerc.data.corpus import Corpus, Sentence, check_tags
+from nerc.errors import InputError
 
 
 def read(tmp_path, content: bytes | str, **options) -> list[Sentence]:
     path = tmp_path / "train.txt"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return list(data.read_conll(path, **options))
+    return list(conll.read_conll(path, **options))
 
 
 TWO = [
@@ -40,7 +40,7 @@ def test_every_form_of_a_file_is_the_same_corpus(tmp_path, content):
 
 def test_documents_and_lines_are_kept(tmp_path):
     content = "-DOCSTART- -X- O O\n\na O\nb O\n\nc O\n\n-DOCSTART- O\nd O\n"
-    found = [(s.words, s.origin, s.document) for s in read(tmp_path, content)]
+    found = [(s.words, s.location, s.document) for s in read(tmp_path, content)]
     assert found == [
         (("a", "b"), "train.txt:3", 1),
         (("c",), "train.txt:6", 1),
@@ -80,32 +80,32 @@ def test_a_file_that_cannot_be_read_says_where(tmp_path, content, message):
 def test_words_without_a_label_are_read_from_cheap_labels_and_counted(tmp_path):
     path = tmp_path / "llm.txt"
     path.write_text("a [CLS]\nb B-PER\nc I-LOC\n")
-    corpus = data.read_conll(path, cheap=True)
+    corpus = conll.read_conll(path, cheap=True)
     assert corpus[0].tags == ("[CLS]", "B-PER", "B-LOC")
-    assert "1 words with the tag [CLS], [SEP] or X" in corpus.remarks[0]
-    assert "1 tags go on with an entity that is not there" in corpus.remarks[1]
+    assert "1 words with the tag [CLS], [SEP] or X" in corpus.notes[0]
+    assert "1 I- tags do not continue an entity" in corpus.notes[1]
 
 
 def test_iob1_is_not_called_ill_formed(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("a I-PER\nb B-PER\nc O\n")
-    assert data.read_conll(path).remarks == ()
+    assert conll.read_conll(path).notes == ()
 
 
 def test_select_keeps_order_and_the_types_of_the_whole():
     corpus = Corpus.of(Sentence((str(i),), (f"B-T{i}",), f"x:{i}", 0) for i in range(5))
     part = corpus.select([3, 1])
-    assert [s.origin for s in part] == ["x:3", "x:1"]
+    assert [s.location for s in part] == ["x:3", "x:1"]
     assert part.inventory() == corpus.inventory()
     assert len(corpus) == corpus.num_words == 5
 
 
 def test_fingerprint_tells_words_and_tags_but_not_their_place():
-    def corpus(words, labels, origin="a"):
-        return Corpus.of([Sentence(words, labels, origin, 0)]).fingerprint()
+    def corpus(words, labels, location="a"):
+        return Corpus.of([Sentence(words, labels, location, 0)]).fingerprint()
 
     same = corpus(("a", "b"), ("O", "O"))
-    assert same == corpus(("a", "b"), ("O", "O"), origin="b")
+    assert same == corpus(("a", "b"), ("O", "O"), location="b")
     assert len({same, corpus(("a", "c"), ("O", "O")), corpus(("a", "b"), ("O", "B-PER"))}) == 3
 
 
@@ -122,12 +122,12 @@ def test_hub_tags_go_by_their_names():
         tokens=[["-DOCSTART-"], ["New", "York"], [], ["so"]],
         ner_tags=[["O"], ["B-LOC", "I-LOC"], [], ["O"]],
     )
-    corpus = data.from_dataset(rows, "user/set/train")
-    assert [(s.words, s.tags, s.origin, s.document) for s in corpus] == [
+    corpus = sources.from_dataset(rows, "user/set/train")
+    assert [(s.words, s.tags, s.location, s.document) for s in corpus] == [
         (("New", "York"), ("B-LOC", "I-LOC"), "user/set/train:1", 1),
         (("so",), ("O",), "user/set/train:3", 1),
     ]
-    assert corpus.remarks == ("user/set/train: 1 rows hold no word",)
+    assert corpus.notes == ("user/set/train: 1 rows hold no word",)
 
 
 @pytest.mark.parametrize("label", [-100, -1, None])
@@ -137,12 +137,12 @@ def test_hub_labels_that_are_no_class_are_refused(label):
     features = datasets.Features(features | {"tags": of_words})
     rows = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "tags": [[0, label]]}, features)
     with pytest.raises(InputError, match=f"s:0: the label {label} is none of the 2"):
-        data.from_dataset(rows, "s")
+        sources.from_dataset(rows, "s")
 
 
 def test_hub_tags_may_be_strings():
     rows = datasets.Dataset.from_dict({"words": [["a"]], "tags": [["I-x"]]})
-    assert data.from_dataset(rows, "s")[0].tags == ("B-x",)
+    assert sources.from_dataset(rows, "s")[0].tags == ("B-x",)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_hub_tags_may_be_strings():
 )
 def test_a_data_set_that_is_none_for_ner_says_so(columns, message):
     with pytest.raises(InputError, match=message):
-        data.from_dataset(datasets.Dataset.from_dict(columns), "s")
+        sources.from_dataset(datasets.Dataset.from_dict(columns), "s")
 
 
 @pytest.mark.parametrize(
@@ -177,19 +177,19 @@ def test_a_data_set_that_is_none_for_ner_says_so(columns, message):
 )
 def test_a_corpus_that_cannot_be_had_says_what_can(corpus, split, message):
     with pytest.raises(InputError, match=message):
-        data.load(corpus, split)
+        sources.load(corpus, split)
 
 
 def test_a_missing_split_names_those_there(tmp_path):
     (tmp_path / "train.txt").write_text("a O\n")
-    with pytest.raises(data.MissingSplit, match=r"has no valid.txt.*\(there: train.txt\)"):
-        data.load(str(tmp_path), "validation")
+    with pytest.raises(sources.MissingSplit, match=r"has no valid.txt.*\(there: train.txt\)"):
+        sources.load(str(tmp_path), "validation")
 
 
 def test_the_built_in_corpus_has_the_size_asked_for():
-    assert len(data.load("sample:40", "train")) == 40
-    assert len(data.load("sample:40", "test")) == 5
-    assert 0 < len(data.load("sample:400", "llm")) < 200
+    assert len(sources.load("sample:40", "train")) == 40
+    assert len(sources.load("sample:40", "test")) == 5
+    assert 0 < len(sources.load("sample:400", "llm")) < 200
 
 
 def test_a_data_set_is_loaded_by_split(tmp_path):
@@ -198,10 +198,10 @@ def test_a_data_set_is_loaded_by_split(tmp_path):
     rows = hub_rows(tokens=[["New", "York"]], ner_tags=[["B-LOC", "I-LOC"]])
     for split in ("train", "test"):
         rows.to_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet")
-    (sentence,) = data.read_hub(str(tmp_path), "train")
+    (sentence,) = sources.read_hub(str(tmp_path), "train")
     assert (sentence.words, sentence.tags) == (("New", "York"), ("B-LOC", "I-LOC"))
     with pytest.raises(InputError, match="validation"):
-        data.read_hub(str(tmp_path), "validation")
+        sources.read_hub(str(tmp_path), "validation")
 
 
 def write(folder, **files):
@@ -211,17 +211,17 @@ def write(folder, **files):
 
 
 def test_a_tag_outside_the_inventory_says_where(tmp_path):
-    corpus = data.load(write(tmp_path, train="a O\n\nb O\nc B-art\n"), "train")
+    corpus = sources.load(write(tmp_path, train="a O\n\nb O\nc B-art\n"), "train")
     with pytest.raises(
         InputError, match=r"train.txt:3: 'B-art' of the word 'c' .* which are O, B-PER"
     ):
-        data.check_tags(corpus, tags.inventory(["PER"]), "m")
+        check_tags(corpus, tags.inventory(["PER"]), "m")
 
 
 def test_conll2003_is_all_there(conll2003):
     found = {}
     for split in ("train", "validation", "test"):
-        corpus = data.load(str(conll2003), split)
+        corpus = sources.load(str(conll2003), split)
         counts = corpus.tag_counts()
         begins = sum(n for tag, n in counts.items() if tag.startswith("B-"))
         documents = len(set(corpus.table["document"].to_pylist()))
@@ -233,5 +233,5 @@ def test_conll2003_is_all_there(conll2003):
         "validation": (3466 - 216, 51362, 5942, 216),
         "test": (3684 - 231, 46435, 5648, 231),
     }
-    llm = data.load(str(conll2003), "llm")
+    llm = sources.load(str(conll2003), "llm")
     assert len(llm) == 2037 and llm.num_words == 17218

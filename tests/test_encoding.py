@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nerc import encoding, tags
-from nerc.config import InputError
-from nerc.data import Corpus, Sentence
-from nerc.encoding import NO_LABEL
+from nerc.data import tags
+from nerc.data.corpus import Corpus, Sentence
+from nerc.errors import InputError
+from nerc.model import encoding
+from nerc.model.encoding import NO_LABEL
+from nerc.model.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 INVENTORY = tags.inventory(tags.CONLL_TYPES)
@@ -89,10 +91,10 @@ def test_words_that_look_like_special_pieces_are_words(tokenizer):
 
 def test_what_is_read_in_part_is_counted(tokenizer):
     sentence = ["said", "-".join("ab" * 12), "\u2063", "\u2063"]
-    cut, unknown = encoding.encode(corpus(sentence), tokenizer, INVENTORY, 32).remarks
+    cut, unknown = encoding.encode(corpus(sentence), tokenizer, INVENTORY, 32).notes
     assert cut == "1 words are read by their first 7 pieces alone"
     assert unknown.startswith("2 words have no piece")
-    assert encoding.encode(corpus(["said"]), tokenizer, INVENTORY, 32).remarks == ()
+    assert encoding.encode(corpus(["said"]), tokenizer, INVENTORY, 32).notes == ()
 
 
 def test_a_word_longer_than_a_window_is_one_word(tokenizer):
@@ -124,7 +126,7 @@ def test_padding_is_masked(tokenizer):
 
 def test_the_learnt_tokenizer_survives_saving(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
-    again = encoding.load_tokenizer(str(tmp_path), len(tokenizer))
+    again = load_tokenizer(str(tmp_path), len(tokenizer))
     text = ["The", "Prime-Minister", "\u2063", "spoke", "."]
     one, two = (t(text, is_split_into_words=True) for t in (tokenizer, again))
     assert one["input_ids"] == two["input_ids"] and one.word_ids() == two.word_ids()
@@ -133,17 +135,18 @@ def test_the_learnt_tokenizer_survives_saving(tokenizer, tmp_path):
 
 def test_a_tokenizer_that_is_none_is_refused(tmp_path, tokenizer):
     with pytest.raises(InputError, match="holds no tokenizer"):
-        encoding.load_tokenizer(str(tmp_path), 100)
+        load_tokenizer(str(tmp_path), 100)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="does not fit the encoder"):
-        encoding.load_tokenizer(str(tmp_path), len(tokenizer) - 1)
+        load_tokenizer(str(tmp_path), len(tokenizer) - 1)
 
 
 def test_every_process_learns_the_same_vocabulary():
     code = """
 import json
-from nerc import data, encoding
-vocabulary = encoding.learn_tokenizer(data.load("sample:500", "train"), 2000).get_vocab()
+from nerc.data import sources
+from nerc.model.tokenizer import learn_tokenizer
+vocabulary = learn_tokenizer(sources.load("sample:500", "train"), 2000).get_vocab()
 print(json.dumps(vocabulary, sort_keys=True))
 """
     runs = [
@@ -164,7 +167,9 @@ def test_no_program_beside_a_tokenizer_is_run(encoder, tmp_path):
     own = json.loads((folder / "config.json").read_text()) | {"model_type": "nerc"}
     (folder / "config.json").write_text(json.dumps(own))  # as in a revision
     (folder / "evil.py").write_text("print('it ran')\nclass Evil:\n    pass\n")
-    code = "import sys; from nerc import encoding; encoding.load_tokenizer(sys.argv[1], 10**6)"
+    code = (
+        "import sys; from nerc.model import tokenizer; tokenizer.load_tokenizer(sys.argv[1], 10**6)"
+    )
     line = [sys.executable, "-c", code, str(folder)]
     done = subprocess.run(line, input="y\n", capture_output=True, text=True, cwd=ROOT)
     assert not done.stdout  # neither run, nor asked about

@@ -9,86 +9,113 @@ from pathlib import Path
 
 import pytest
 
-from nerc.config import (
+from evaluate import EvaluateConfig
+from nerc.active_learning.config import (
     ActiveConfig,
     ActiveDataConfig,
     ActiveStoreConfig,
     ActiveTrainConfig,
-    AuditConfig,
-    CurvesConfig,
-    DataConfig,
-    EvaluateConfig,
-    ListConfig,
-    ModelConfig,
-    PredictConfig,
-    PullConfig,
-    PushConfig,
-    StoreConfig,
-    TableConfig,
-    TrainConfig,
 )
+from nerc.cli import LogConfig
+from nerc.commands.audit import AuditConfig
+from nerc.commands.curves import CurvesConfig
+from nerc.commands.predict import PredictConfig
+from nerc.commands.results import ResultsConfig
+from nerc.commands.revisions import ListConfig, PullConfig, PushConfig
+from nerc.config import DataConfig, ModelConfig, StoreConfig, TrainConfig
 
 ROOT = Path(__file__).parents[1]
 
-# A module may import those before it.
-ORDER = [
-    *("config", "tags", "text", "sample", "files", "records", "machine", "launch", "layers", "hub"),
-    *("data", "labels", "queries", "oracles", "encoding", "model", "calibration", "metrics"),
-    *("prediction", "pipeline", "acquisition"),
-    *("checkpoints", "graphs", "training", "combining", "comparison", "analysis"),
-    *("reports", "page", "card", "revisions", "runs", "active", "pictures", "findings", "curves"),
-    *("predict", "cheap_labels"),
-]
-MODULES = sorted(path.stem for path in (ROOT / "nerc").glob("*.py") if path.stem != "__init__")
+# A module may import those of the groups before its own, and of its own wing.
+TABLE = """
+errors tables recipes < cli files hub hardware < config < distributed < data < model < store
+< evaluation < training < annotation < active_learning < commands
+"""
+GROUPS = [group.split() for group in TABLE.split("<")]
+WINGS = [name for group in GROUPS for name in group if (ROOT / "nerc" / name).is_dir()]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT / "nerc").with_suffix("").parts)
+    for path in (ROOT / "nerc").rglob("*.py")
+    if path.stem not in ("__init__", "__main__")
+)
 FLAGS = {
-    "train.py": (DataConfig, ModelConfig, TrainConfig, StoreConfig),
-    "evaluate.py": (EvaluateConfig,),
-    "-m nerc.predict": (PredictConfig,),
-    "-m nerc.revisions list": (ListConfig,),
-    "-m nerc.revisions push": (PushConfig,),
-    "-m nerc.revisions pull": (PullConfig,),
-    "-m nerc.reports table": (TableConfig,),
-    "-m nerc.cheap_labels audit": (AuditConfig,),
+    "train.py": (DataConfig, ModelConfig, TrainConfig, StoreConfig, LogConfig),
+    "evaluate.py": (EvaluateConfig, LogConfig),
+    "-m nerc predict": (PredictConfig, LogConfig),
+    "-m nerc revisions list": (ListConfig,),
+    "-m nerc revisions push": (PushConfig,),
+    "-m nerc revisions pull": (PullConfig,),
+    "-m nerc results": (ResultsConfig,),
+    "-m nerc audit": (AuditConfig,),
     "active_learn.py": (
         *(ActiveConfig, ActiveDataConfig, ModelConfig, ActiveTrainConfig, ActiveStoreConfig),
+        LogConfig,
     ),
-    "-m nerc.curves show": (CurvesConfig,),
+    "-m nerc curves": (CurvesConfig,),
 }
 SCRIPTS = ["train.py", "evaluate.py", "active_learn.py"]
-PROGRAMS = ["predict", "revisions", "reports", "cheap_labels", "curves"]  # python -m nerc.NAME
+COMMANDS = sorted(m.removeprefix("commands.") for m in MODULES if m.startswith("commands."))
 
 
-def imports(path: Path) -> set[str]:
-    """Modules of nerc, and scripts, that the file imports."""
+def imported(path: Path) -> set[str]:
+    """Modules of nerc (as "data.tags") and scripts that a file imports, wherever in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
-            parent, _, module = node.module.partition(".")
-            names = [module] if module else [alias.name for alias in node.names]
-            found |= set(names) if parent == "nerc" else {parent}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return found & {*MODULES, *(script.removesuffix(".py") for script in SCRIPTS)}
+    known = {f"nerc.{module}" for module in MODULES} | {"train", "evaluate", "active_learn"}
+    parts = ({name, name.rpartition(".")[0]} & known for name in found)
+    return {name.removeprefix("nerc.") for own in parts for name in own}
+
+
+def group_of(module: str) -> int:
+    return next(i for i, names in enumerate(GROUPS) if module.split(".")[0] in names)
+
+
+def path_of(module: str) -> Path:
+    return ROOT / "nerc" / f"{module.replace('.', '/')}.py"
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_run_in_one_direction(module):
-    before = set(ORDER[: ORDER.index(module)])
-    if module == "model":
-        before |= {"pipeline"}  # by NERSmall.predict alone, when it is called
-    if module == "reports":
-        before |= {"findings"}  # for the names of types
-    assert imports(ROOT / "nerc" / f"{module}.py") <= before
+    for other in imported(path_of(module)):
+        same_wing = module.split(".")[0] == other.split(".")[0] and "." in module
+        assert same_wing or group_of(other) < group_of(module), f"{module} imports {other}"
+
+
+def test_no_imports_run_in_a_circle():
+    imports = {module: imported(path_of(module)) for module in MODULES}
+    assert sum(map(len, imports.values())) > 100
+    left = dict(imports)
+    while free := [module for module, others in left.items() if not others & left.keys()]:
+        for module in free:
+            del left[module]
+    assert not left
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_commands_import_inside_functions(module):
+    tree = ast.parse(path_of(module).read_text(encoding="utf-8"))
+    inner = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
+    if not module.startswith("commands."):
+        assert [n.lineno for n in inner if n not in tree.body] == []
+
+
+def test_the_init_files_of_the_wings_are_empty():
+    assert len(WINGS) == 8
+    assert all((ROOT / "nerc" / wing / "__init__.py").read_text() == "" for wing in WINGS)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_do_not_import_each_other(script):
-    assert imports(ROOT / script) <= set(ORDER)
+    assert imported(ROOT / script) <= set(MODULES)
 
 
-@pytest.mark.parametrize("module", sorted({*MODULES} - {*PROGRAMS}))
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("commands.")])
 def test_the_package_neither_prints_nor_reads_argv(module):
-    tree = ast.parse((ROOT / "nerc" / f"{module}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(path_of(module).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         assert not (isinstance(node, ast.Name) and node.id == "print"), node.lineno
         assert not (isinstance(node, ast.Attribute) and node.attr == "argv"), node.lineno
@@ -100,7 +127,7 @@ def test_importing_nerc_does_no_work():
 
 
 @pytest.mark.parametrize(
-    "script", [s.removesuffix(".py") for s in SCRIPTS] + [f"nerc.{p}" for p in PROGRAMS]
+    "script", [s.removesuffix(".py") for s in SCRIPTS] + [f"nerc.commands.{c}" for c in COMMANDS]
 )
 def test_help_imports_nothing_heavy(script):
     code = f"""
@@ -116,7 +143,7 @@ sys.exit(f"imported {{heavy}}" if heavy else 0)
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert f"python {script}.py" in run.stdout or f"python -m {script} " in run.stdout
+    assert script.replace("nerc.commands.", "python -m nerc ") in run.stdout
 
 
 def test_the_readmes_commands_have_the_flags_that_they_use():
@@ -134,9 +161,9 @@ def test_the_readmes_commands_have_the_flags_that_they_use():
 @pytest.mark.parametrize(
     "command",
     [
-        "-m nerc.reports table --repo experiments/results",
+        "-m nerc results --repo experiments/results",
         "experiments/raw_text.py",
-        "experiments/cheap_labels.py table",
+        "experiments/weak_labels.py table",
         "experiments/active_learning.py table",
     ],
 )

@@ -52,7 +52,7 @@ def run(cwd: Path, *command, code: int = 0, **env: str) -> str:
 
 
 def revisions(cwd: Path, *flags, code: int = 0, **env: str) -> str:
-    return run(cwd, "-m", "nerc.revisions", *flags, code=code, **env)
+    return run(cwd, "-m", "nerc", "revisions", *flags, code=code, **env)
 
 
 def write(folder: Path, **files: str) -> dict[str, bytes]:
@@ -141,7 +141,7 @@ from nerc import NERSmall
 model = NERSmall.from_pretrained("tester/ner", revision="mine")
 one = model.folder
 os.remove("models/mine/tokenizer.json")
-push = [sys.executable, "-m", "nerc.revisions", "push", "--hub", "tester/ner", "--overwrite"]
+push = [sys.executable, "-m", "nerc", "revisions", "push", "--hub", "tester/ner", "--overwrite"]
 subprocess.run(push, check=True)
 assert NERSmall.from_pretrained("tester/ner", revision="mine").folder != one
 assert model.tokenizer.name_or_path == str(one) and len(model.tokenizer) > 100
@@ -157,7 +157,7 @@ def test_a_push_that_failed_is_completed_by_resuming(hub, folder, encoder, tmp_p
     hub.faults.append(["POST .*/commit/", 403, 1])
     said = run(tmp_path, "train.py", *flags, code=2)
     assert "answered 403" in said and "it is kept in tester/ner/model_primary" in said
-    again = re.search(r"python -m (nerc.revisions push .*)$", said)[1]
+    again = re.search(r"python -m (nerc revisions push .*)$", said)[1]
     assert held(hub, "model_primary") == {}
     run(tmp_path, "train.py", *flags, "--resume")
     mine = tmp_path / "tester/ner/model_primary"
@@ -420,7 +420,7 @@ def test_a_damaged_record_hides_no_other(tmp_path):
     for name, metrics in (("bad", "["), ("good", "{}"), ("worse", '{"test": {"f1": "x"}}')):
         write(tmp_path / "models" / name, **{"metrics.json": metrics})
     done = subprocess.run(
-        [sys.executable, "-m", "nerc.revisions", "list"],
+        [sys.executable, "-m", "nerc", "revisions", "list"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

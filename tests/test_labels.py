@@ -2,8 +2,10 @@
 
 import pytest
 
-from nerc import data, labels, tags
-from nerc.config import DataConfig, InputError
+from nerc.config import DataConfig
+from nerc.data import sources, tags
+from nerc.data.labels import repair, soft_targets, training_corpus, word_shape
+from nerc.errors import InputError
 
 
 def write(folder, **files) -> str:
@@ -13,7 +15,7 @@ def write(folder, **files) -> str:
 
 
 def corpus(config: DataConfig, seed: int = 0, recipe: str = "strong"):
-    return labels.training_corpus(config.resolved(recipe), seed)
+    return training_corpus(config.resolved(recipe), seed)
 
 
 @pytest.fixture
@@ -47,12 +49,12 @@ def test_sentences_that_no_expert_labelled_keep_the_llm_label(three):
 
 def test_what_is_not_used_and_what_only_cheap_labels_know_is_said(three):
     found = corpus(DataConfig(data="mixed", expert="2", corpus=three, combine="concat"))
-    assert "2 of 3 expert sentences are used; --expert 100% uses all" in found.corpus.remarks
-    assert any("(LOC, ORG); --repair inventory" in remark for remark in found.corpus.remarks)
+    assert "2 of 3 expert sentences are used; --expert 100% uses all" in found.corpus.notes
+    assert any("(LOC, ORG); --repair inventory" in note for note in found.corpus.notes)
     flags = {"combine": "concat", "repair": ("inventory",)}
     found = corpus(DataConfig(data="mixed", expert="3", corpus=three, **flags))
-    assert not any("are used" in remark for remark in found.corpus.remarks)
-    assert not any("--repair inventory leaves" in remark for remark in found.corpus.remarks)
+    assert not any("are used" in note for note in found.corpus.notes)
+    assert not any("--repair inventory leaves" in note for note in found.corpus.notes)
 
 
 def test_the_types_that_experts_know_are_those_of_the_draw(tmp_path):
@@ -70,7 +72,7 @@ def test_the_types_that_experts_know_are_those_of_the_draw(tmp_path):
 def test_the_experts_are_drawn_by_seed_and_by_share(folder):
     def draw(expert, seed, labels="gold"):
         config = DataConfig(data=labels, expert=expert, corpus=str(folder))
-        return [s.origin for s in corpus(config, seed).corpus]
+        return [s.location for s in corpus(config, seed).corpus]
 
     assert draw("10", 1) == draw("10", 1) != draw("10", 2)
     assert len(set(draw("10", 1))) == 10
@@ -104,7 +106,7 @@ def test_several_sources_are_read_one_after_the_other(tmp_path):
     folder = write(tmp_path, train="a O\n", **{"llm": "a B-PER\n", "llm.b": "a B-LOC\nx O\n"})
     found = corpus(DataConfig(data="llm", corpus=folder, repair=("none",)))
     assert [s.tags for s in found.corpus] == [("B-PER",), ("B-LOC", "O")]
-    assert [s.origin for s in found.corpus] == ["llm.txt:1", "llm.b.txt:1"]
+    assert [s.location for s in found.corpus] == ["llm.txt:1", "llm.b.txt:1"]
 
 
 # ------------------------------------------------------------ repair
@@ -112,7 +114,7 @@ def test_several_sources_are_read_one_after_the_other(tmp_path):
 
 def mended(tmp_path, text: str, *repairs: str, known=frozenset()):
     folder = write(tmp_path, llm=text)
-    return labels.repaired(data.load_as_written(folder), repairs, known)
+    return repair(sources.load_as_written(folder), repairs, known)
 
 
 ILL = "a B-PER\nb I-PER\n\nc O\nd I-LOC\n\ne B-ORG\nf I-LOC\n"
@@ -121,7 +123,7 @@ ILL = "a B-PER\nb I-PER\n\nc O\nd I-LOC\n\ne B-ORG\nf I-LOC\n"
 def test_ill_formed_sentences_are_left_out_and_counted(tmp_path):
     found = mended(tmp_path, ILL, "well-formed")
     assert [s.words for s in found] == [("a", "b")]
-    assert "well-formed: 2 of 3 sentences" in found.remarks[-1]
+    assert "well-formed: 2 of 3 sentences" in found.notes[-1]
     assert found.entity_types() == {"PER", "LOC", "ORG"}  # a model may still have them all
 
 
@@ -140,7 +142,7 @@ def test_types_that_no_expert_knows_lose_their_label(tmp_path):
     found = mended(tmp_path, text, "inventory", known=frozenset({"PER"}))
     (sentence,) = found
     assert sentence.tags == ("B-PER", "X", "X", "O") and found.entity_types() == {"PER"}
-    assert "inventory: 1 of 2 entities" in found.remarks[-1]
+    assert "inventory: 1 of 2 entities" in found.notes[-1]
 
 
 def test_entities_of_an_unlikely_form_are_dropped(tmp_path):
@@ -160,15 +162,15 @@ def test_where_letters_have_no_case_form_drops_nothing(tmp_path, script):
 
 def test_form_is_made_of_runs():
     words = ["McDonald", "U.S.", "1996-08-22", "don't", "東京", "A380", "--"]
-    assert [labels.form(w) for w in words] == ["XxXx", "X.X.", "d-d-d", "x'x", "a", "Xd", "-"]
+    assert [word_shape(w) for w in words] == ["XxXx", "X.X.", "d-d-d", "x'x", "a", "Xd", "-"]
 
 
 def test_every_source_is_in_a_scheme_of_its_own(tmp_path):
     iob1, iob2 = "a I-PER\nb I-PER\n", "a B-PER\nb I-PER\n\nc O\nd I-PER\n"
     folder = write(tmp_path, **{"llm": iob1, "llm.two": iob2})
-    found = labels.repaired(data.load_as_written(folder), ["well-formed"])
+    found = repair(sources.load_as_written(folder), ["well-formed"])
     assert [s.tags for s in found] == [("B-PER", "I-PER")] * 2
-    assert "1 of 3 sentences" in found.remarks[-1]
+    assert "1 of 3 sentences" in found.notes[-1]
 
 
 @pytest.mark.parametrize(
@@ -191,18 +193,18 @@ def test_too_few_cheap_labels_are_refused(tmp_path, values, message):
 def test_lines_of_raw_text_are_no_unlabelled_sentences(tmp_path):
     folder = write(tmp_path, unlabelled="Hello world how are you\n")
     with pytest.raises(InputError, match=r"unlabelled.txt:1: found 5 columns .* a word a line"):
-        data.load(folder, "unlabelled")
+        sources.load(folder, "unlabelled")
 
 
 def test_the_llms_labels_of_conll2003_by_repair(conll2003):
     """Label F1 against gold of the notes: 0.456 as they are, 0.535 of well-formed sentences."""
-    gold = {s.words: s.tags for s in data.load(str(conll2003), "train")}
-    written = data.load_as_written(str(conll2003))
-    assert sum(tags.num_orphans(s.tags) for s in written) == 590
+    gold = {s.words: s.tags for s in sources.load(str(conll2003), "train")}
+    written = sources.load_as_written(str(conll2003))
+    assert sum(tags.num_invalid_inside(s.tags) for s in written) == 590
     f1 = {}
     for repairs in ((), ("well-formed",), ("well-formed", "form")):
         right = found = there = 0
-        for sentence in labels.repaired(written, repairs):
+        for sentence in repair(written, repairs):
             a, b = set(tags.entities(gold[sentence.words])), set(tags.entities(sentence.tags))
             right, found, there = right + len(a & b), found + len(b), there + len(a)
         f1[repairs] = 2 * right / (found + there)
@@ -221,7 +223,7 @@ def test_probabilities_are_targets_and_the_likeliest_is_the_tag(tmp_path):
     found = corpus(DataConfig(data="mixed", expert="1", corpus=folder, combine="replace"))
     assert [s.tags for s in found.corpus][1:] == [("B-PER", "I-PER", "O"), ("O",)]
     inventory = tags.inventory(("PER", "ORG"))
-    rows = labels.targets(found.corpus, inventory)
+    rows = soft_targets(found.corpus, inventory)
     wanted = [{"B-ORG": 1}, {"B-PER": 0.7, "B-ORG": 0.2}, {"I-PER": 0.5}, {"O": 1}, {"O": 1}]
     for row, own in zip(rows, wanted, strict=True):
         shown = {inventory[i]: pytest.approx(float(row[i])) for i in row.nonzero()[0]}
@@ -229,21 +231,21 @@ def test_probabilities_are_targets_and_the_likeliest_is_the_tag(tmp_path):
 
 
 def test_a_type_that_is_nowhere_the_likeliest_counts_too(tmp_path):
-    found = data.load_as_written(write(tmp_path, llm="a O:0.6|B-DATE:0.4\n"))
+    found = sources.load_as_written(write(tmp_path, llm="a O:0.6|B-DATE:0.4\n"))
     assert found.entity_types() == {"DATE"}
-    assert labels.targets(found, found.inventory()).sum() == pytest.approx(1)
-    other = data.load_as_written(write(tmp_path, llm="a O:0.7|B-DATE:0.3\n"))
+    assert soft_targets(found, found.inventory()).sum() == pytest.approx(1)
+    other = sources.load_as_written(write(tmp_path, llm="a O:0.7|B-DATE:0.3\n"))
     assert other.fingerprint() != found.fingerprint()
 
 
 def test_a_mended_word_has_its_new_tag_by_the_weight_of_its_probabilities(tmp_path):
     found = mended(tmp_path, SOFT, "inventory", known=frozenset({"ORG"}))
-    rows = labels.targets(found, tags.inventory(("ORG",)))
+    rows = soft_targets(found, tags.inventory(("ORG",)))
     assert rows.sum(axis=1).tolist() == [0, 0, 1, 1]
 
 
 def test_without_probabilities_there_are_no_targets(tmp_path):
-    assert labels.targets(mended(tmp_path, ILL), tags.inventory(("PER",))) is None
+    assert soft_targets(mended(tmp_path, ILL), tags.inventory(("PER",))) is None
 
 
 @pytest.mark.parametrize(
@@ -255,11 +257,11 @@ def test_without_probabilities_there_are_no_targets(tmp_path):
 )
 def test_bad_probabilities_say_where(tmp_path, cell):
     with pytest.raises(InputError, match=r"llm.txt:2: .*wanted IOB2 tags, each once"):
-        data.load_as_written(write(tmp_path, llm=f"a O\nb {cell}\n"))
+        sources.load_as_written(write(tmp_path, llm=f"a O\nb {cell}\n"))
 
 
 def test_a_type_with_a_colon_is_a_type(tmp_path):
-    found = data.load_as_written(write(tmp_path, llm="a B-ns:thing\nb B-v:2x\n"))
+    found = sources.load_as_written(write(tmp_path, llm="a B-ns:thing\nb B-v:2x\n"))
     assert found.tag_counts().keys() == {"B-ns:thing", "B-v:2x"}
 
 
@@ -267,5 +269,5 @@ def test_a_dropped_entity_is_none_by_the_weight_of_its_probabilities(tmp_path):
     text = "".join(f"Name{i} B-PER\nOslo I-PER\nsaid O\n17 O\n\n" for i in range(20))
     found = mended(tmp_path, text + "17 B-LOC:0.4|O:0.2\n", "form")
     inventory = tags.inventory(("PER", "LOC"))
-    last = labels.targets(found, inventory)[-1]
+    last = soft_targets(found, inventory)[-1]
     assert last[inventory.index("O")] == pytest.approx(0.6) == pytest.approx(float(last.sum()))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from nerc.layers import Dropout, bilstm, grid_cells, replace_dropout
+from nerc.model.layers import Dropout, bilstm, grid_cells, replace_dropout
 
 
 def torchs(lstm, words, num_words):

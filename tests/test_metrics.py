@@ -8,10 +8,11 @@ import pytest
 from seqeval.metrics import classification_report, f1_score
 from seqeval.scheme import IOB2
 
-from nerc import metrics, tags
-from nerc.config import InputError
-from nerc.data import Corpus, Sentence
-from nerc.metrics import Report
+from nerc.data import tags
+from nerc.data.corpus import Corpus, Sentence
+from nerc.errors import InputError
+from nerc.evaluation import metrics
+from nerc.evaluation.metrics import Report
 
 WORD_TAGS = tags.inventory(tags.CONLL_TYPES)[:9]
 

@@ -12,16 +12,18 @@ from transformers import (
     BertForTokenClassification,
 )
 
-from nerc import NERSmall, NERSmallConfig, data, encoding, tags
-from nerc.config import InputError
-from nerc.model import from_encoder, load, set_dropout
+from nerc import NERSmall, NERSmallConfig
+from nerc.data import sources, tags
+from nerc.errors import InputError
+from nerc.model import encoding
+from nerc.model.loading import from_encoder, load, set_dropout
 
 INVENTORY = tags.inventory(tags.CONLL_TYPES)
 
 
 @pytest.fixture
 def encoded(model, tokenizer):
-    return encoding.encode_for(model, tokenizer, data.load("sample:30", "train"))
+    return encoding.encode_for(model, tokenizer, sources.load("sample:30", "train"))
 
 
 def logits(model, encoded, sentences):

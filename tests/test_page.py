@@ -10,15 +10,15 @@ from random import Random
 
 import pytest
 
-from nerc import sample, tags
-from nerc.analysis import KINDS
-from nerc.page import as_script, compact, page
+from nerc.data import synthetic, tags
+from nerc.evaluation.error_analysis import KINDS
+from nerc.evaluation.page import as_script, compact, render_page
+from nerc.evaluation.plots import data_uri, png
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 EVILS = (EVIL, "<script>alert(1)</script>", "<!--<script>", "]]>", "@@data@@", "\u2028&lt;\ud800")
 PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAC0lEQVR42m"
-LIGHT = PNG + "P4DwYAFPIF+zepC7kAAAAASUVORK5CYII="  # 2 white pixels
-DARK = PNG + "NgAAMAAAcAASEi2xMAAAAASUVORK5CYII="  # 2 black ones
+PNG += "P4DwYAFPIF+zepC7kAAAAASUVORK5CYII="  # 2 white pixels
 TABLE = [
     ["Revision", "F1", "Sentences"],
     *(["beta", "9.5", "1,000"], ["alpha", "10.25 ± 0.10", "-"], ["gamma", "9.75", "200"]),
@@ -29,7 +29,7 @@ def simulated(size: int, revisions: list[str]) -> dict:
     """What models might have found in the built-in corpus, which make all kinds of errors."""
     random = Random(0)
     sentences = []
-    for words, labels, document in sample.generate("test", size):
+    for words, labels, document in synthetic.generate("test", size):
         gold = [list(entity) for entity in tags.entities(labels)]
         lines = [guess(gold, words, 0.08 + 0.03 * i, random) for i in range(len(revisions))]
         found, missed = zip(*lines, strict=True)
@@ -42,7 +42,7 @@ def simulated(size: int, revisions: list[str]) -> dict:
         "revisions": revisions,
         "tables": [{"title": "Figures", "rows": TABLE}],
         "others": [{"title": "Errors", "rows": [["kind", "times"], ["missed", "3"]]}],
-        "plots": [{"title": "Pixels", "light": LIGHT, "dark": DARK}],
+        "plots": [{"title": "Pixels", "image": PNG}],
         "sentences": sentences,
     }
 
@@ -109,12 +109,12 @@ def test_the_data_stand_in_the_document_as_they_were_given():
         for sentence in data["sentences"]:
             for entity in (entity for line in sentence["found"] for entity in line):
                 entity[3] = round(entity[3], 3)
-        assert read_back(page(data)) == data
+        assert read_back(render_page(data)) == data
 
 
 def test_no_text_of_the_data_ends_the_script_or_begins_another():
-    document = page(evil())
-    plain = page(simulated(1, ["main"]))
+    document = render_page(evil())
+    plain = render_page(simulated(1, ["main"]))
     assert document.count("<script") == plain.count("<script") == 2
     assert document.count("</script") == plain.count("</script") == 2
     assert "<img" not in document and "<!--" not in document
@@ -124,7 +124,7 @@ def test_no_text_of_the_data_ends_the_script_or_begins_another():
 
 
 def test_the_document_names_no_address_and_allows_only_its_own_script():
-    document = page(simulated(1, ["main"]))
+    document = render_page(simulated(1, ["main"]))
     assert not re.search(r"https?:|//\w+\.|\bfetch\(|@import|url\(", document)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", document)
     assert "default-src 'none'" in document and "unsafe" not in document and "@@" not in document
@@ -138,13 +138,13 @@ def test_types_that_nobody_announced_are_shown_too():
 
 def test_a_sentence_that_lacks_a_revision_is_refused():
     with pytest.raises(ValueError, match="2 revisions, but sentence"):
-        page(simulated(1, ["main"]) | {"revisions": ["main", "other"]})
+        render_page(simulated(1, ["main"]) | {"revisions": ["main", "other"]})
 
 
 def test_five_revisions_on_a_test_split_take_less_than_2_mb():
     data = simulated(3453, ["model_primary", "main", "three", "four", "five"])
     assert 40_000 < sum(len(sentence["words"]) for sentence in data["sentences"])
-    assert len(page(data).encode()) < 2_000_000
+    assert len(render_page(data).encode()) < 2_000_000
 
 
 # --- In a browser --------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class Page:
     def __init__(self, driver, data: dict, folder) -> None:
         self.driver = driver
         self.path = folder / "page.html"
-        self.path.write_text(page(data), encoding="utf-8")
+        self.path.write_text(render_page(data), encoding="utf-8")
         self.open()
 
     def open(self, hash: str = "") -> None:
@@ -535,32 +535,70 @@ def test_light_and_dark_follow_the_system_and_the_button_and_can_be_read(show):
     }
     page = show(data | {"sentences": [sentence, *data["sentences"]]})
 
-    def looks() -> tuple[bool, str]:
-        ground = page.js("return getComputedStyle(document.documentElement).backgroundColor")
-        return ground == "rgb(19, 21, 24)", page.one("figure img").get_attribute("src")
+    def ground(tag: str) -> str:
+        code = "return getComputedStyle(document.querySelector(arguments[0])).backgroundColor"
+        return page.js(code, tag)
+
+    def is_dark() -> bool:
+        assert ground("figure") == "rgb(255, 255, 255)"  # where plots can be read
+        return ground("html") == "rgb(19, 21, 24)"
 
     def system(scheme: str) -> None:
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
 
-    for scheme, seen, other in (
-        ("dark", (True, DARK), (False, LIGHT)),
-        ("light", (False, LIGHT), (True, DARK)),
-    ):
+    for scheme in ("dark", "light"):
         system(scheme)
         page.open("#text=e")
-        assert looks() == seen
+        assert is_dark() == (scheme == "dark")
         contrasts = page.js(CONTRASTS)
         assert len(contrasts) > 100
         assert {name: c for name, c in contrasts.items() if c < 4.5} == {}  # WCAG 2, level AA
         page.one("#theme").click()
-        assert looks() == other
+        assert is_dark() == (scheme == "light")
     page.open()
     system("dark")
-    page.until(lambda: looks() == (True, DARK))  # while it is open
+    page.until(is_dark)  # while it is open
     image = "const {width, height, naturalWidth, naturalHeight} = document.querySelector('img');"
     assert page.js(image + "return [naturalWidth, naturalHeight]") == [2, 1]
     assert page.js(image + "return [width, height]") == [2, 1]  # known before it is drawn
+
+
+def test_a_corpus_without_documents_has_no_document_0(show):
+    sentences = [sentence | {"document": None} for sentence in DATA["sentences"][:2]]
+    page = show(DATA | {"sentences": sentences})
+    assert page.texts(".sentence .where") == ["sentence 1", "sentence 2"]
+
+
+def test_counts_of_filters_say_that_they_count_sentences(show):
+    page = show(DATA)
+    for group in ("kinds", "types"):
+        heading = page.js(f"return byId('{group}').closest('fieldset').firstElementChild")
+        assert "sentences" in heading.text
+
+
+@pytest.mark.parametrize("width", [1600, 1300, 500])
+def test_plots_fill_the_width_of_the_page(show, width):
+    shapes = [(5.2, 3.6), (4.2, 3.6), (7.2, 3.6), (4.3, 3.7), (4.3, 3.7)]
+    plots = [png(lambda figure: None, size=size) for size in shapes]
+    images = [{"title": "Plot", "image": data_uri(plot)} for plot in plots]
+    page = show(DATA | {"plots": images})
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.open()
+    boxes = "return [...document.querySelectorAll(arguments[0])].map((node) => {"
+    boxes += "const box = node.getBoundingClientRect(); return [box.left, box.right, box.top]; })"
+    ((left, right, _),) = page.js(boxes, "#plots")
+    rows: dict[float, list] = {}
+    for start, end, top in page.js(boxes, "figure"):
+        rows.setdefault(top, []).append((start, end))
+    for row in rows.values():
+        assert row[0][0] == pytest.approx(left) and row[-1][1] == pytest.approx(right, abs=1)
+        assert all(b - a < 20 for (_, a), (b, _) in zip(row, row[1:], strict=False))
+    assert len(rows) == {1600: 2, 1300: 2, 500: 5}[width]
+    used = "const p = byId('plots').clientWidth * byId('plots').clientHeight; let sum = 0;"
+    used += "for (const i of document.images) sum += i.width * i.height; return sum / p"
+    assert page.js(used) > 0.6
 
 
 def test_a_narrow_window_is_enough(show):

@@ -1,4 +1,4 @@
-"""Entities of raw text: python -m nerc.predict on files and pipes, model.predict, pipelines."""
+"""Entities of raw text: python -m nerc predict on files and pipes, model.predict, pipelines."""
 
 import json
 import os
@@ -13,27 +13,23 @@ import transformers
 from conftest import files, refused, small
 
 import train
-from nerc import (
-    NERSmall,
-    calibration,
-    data,
-    encoding,
-    predict,
-    prediction,
-    revisions,
-    sample,
-    tags,
-)
-from nerc.config import InputError
-from nerc.pipeline import NERPipeline
-from nerc.text import words
+from nerc import NERSmall
+from nerc.commands import predict
+from nerc.data import conll, sources, synthetic, tags
+from nerc.data.corpus import Corpus, Sentence
+from nerc.data.words import words
+from nerc.errors import InputError
+from nerc.evaluation import evaluator
+from nerc.model import calibration, encoding, inference
+from nerc.model.pipeline import NERPipeline
+from nerc.store import model_files
 
 ROOT = Path(__file__).parents[1]
 ODD = "Zoe\u0308  visited\tParis \U0001f1eb\U0001f1f7, in the U.S. -- \U0001f469\u200d\U0001f467!"
 
 
 def command(store, *flags) -> list[str]:
-    found = [sys.executable, "-m", "nerc.predict", "--repo", str(store), "--num-threads", "1"]
+    found = [sys.executable, "-m", "nerc", "predict", "--repo", str(store), "--num-threads", "1"]
     return [*found, *map(str, flags)]
 
 
@@ -60,11 +56,11 @@ def rows(out: str) -> list[dict]:
 
 def in_process(store, texts: list[str]) -> list[list[tags.Entity]]:
     """The entities in texts that are cut into words already, without the code for raw text."""
-    model, tokenizer = revisions.load_revision(store / "model_primary")
+    model, tokenizer = model_files.load_revision(store / "model_primary")
     cut = [tuple(t[a:b] for a, b in words(t)) for t in texts]
-    corpus = data.Corpus.of(data.Sentence(c, None, "", 0) for c in cut)
-    found = prediction.predict(model, encoding.encode_for(model, tokenizer, corpus))
-    return [tags.entities(t) for t in prediction.decode(found, model.config.word_tags)]
+    corpus = Corpus.of(Sentence(c, None, "", 0) for c in cut)
+    found = inference.predict(model, encoding.encode_for(model, tokenizer, corpus))
+    return [tags.entities(t) for t in inference.decode(found, model.config.word_tags)]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +74,7 @@ def store(folder, encoder, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def texts(folder) -> list[str]:
-    return [" ".join(s.words) for s in data.load(str(folder), "test")] + [ODD]
+    return [" ".join(s.words) for s in sources.load(str(folder), "test")] + [ODD]
 
 
 def test_every_line_of_text_gets_its_entities_in_order(store, texts):
@@ -106,10 +102,10 @@ def test_json_and_conll_go_in_and_conll_comes_out(store, texts, folder, tmp_path
     assert code == 0
     columns = (folder / "test.txt").read_bytes()
     assert answer(tmp_path, store, columns, "--format", "conll", "--to", "conll") == (from_json, 0)
-    again = data.read_conll(tmp_path / "out.txt")
+    again = conll.read_conll(tmp_path / "out.txt")
     wanted = in_process(store, texts[:-1])
     assert [tags.entities(s.tags) for s in again] == wanted
-    assert [s.words for s in again] == [s.words for s in data.load(str(folder), "test")]
+    assert [s.words for s in again] == [s.words for s in sources.load(str(folder), "test")]
 
 
 def test_a_bad_line_names_itself_and_stops_no_other(store, tmp_path, capsys):
@@ -171,7 +167,9 @@ def test_words_may_hold_blanks_where_tabs_part_columns(store, tmp_path):
     assert [line.rsplit(maxsplit=1)[0] for line in out.splitlines() if line] == [
         *("New York", "10\u00a0000")
     ]
-    assert [s.words for s in data.read_conll(tmp_path / "out.txt")] == [("New York", "10\u00a0000")]
+    assert [s.words for s in conll.read_conll(tmp_path / "out.txt")] == [
+        ("New York", "10\u00a0000")
+    ]
 
 
 def test_output_goes_through_a_link_and_input_may_be_a_pipe(store, tmp_path, capsys):
@@ -269,9 +267,9 @@ def test_a_model_that_was_not_loaded_wants_a_tokenizer(model, tokenizer):
 
 def test_confidences_are_calibrated_on_validation(store, folder, texts):
     model = NERSmall.from_pretrained(store, revision="model_primary")
-    judged = prediction.judge(
+    judged = evaluator.evaluate(
         model,
-        corpus := data.load(str(folder), "validation"),
+        corpus := sources.load(str(folder), "validation"),
         encoding.encode_for(model, model.tokenizer, corpus),
     )
     assert model.config.calibration == pytest.approx(judged.fit(), rel=1e-3)
@@ -285,7 +283,7 @@ def test_confidences_are_calibrated_on_validation(store, folder, texts):
 
 def test_our_pipeline_finds_what_the_model_finds_and_the_stock_one_less(store, encoder):
     """On 200 raw sentences; the stock pipeline takes every word piece for a word."""
-    raw = [" ".join(words) for words, *_ in sample.generate("test", 199)] + [ODD]
+    raw = [" ".join(words) for words, *_ in synthetic.generate("test", 199)] + [ODD]
     model = NERSmall.from_pretrained(store, revision="model_primary")
     wanted = model.predict(raw)
     folder = str(store / "model_primary")

@@ -5,8 +5,10 @@ import json
 import pytest
 from conftest import refused
 
-from nerc import records, reports
-from nerc.config import InputError
+from nerc import tables
+from nerc.commands import results
+from nerc.errors import InputError
+from nerc.store import records
 
 
 def run(**config) -> dict:
@@ -48,9 +50,9 @@ def test_runs_of_other_sentences_stand_apart():
 
 
 def test_spread_by_hand():
-    assert records.spread([2.0]) == "2.00"
-    assert records.spread([1.0, 2.0, 3.0]) == "2.00 ± 1.00"
-    assert records.spread([0.5, 0.7], 3) == "0.600 ± 0.141"
+    assert tables.spread([2.0]) == "2.00"
+    assert tables.spread([1.0, 2.0, 3.0]) == "2.00 ± 1.00"
+    assert tables.spread([0.5, 0.7], 3) == "0.600 ± 0.141"
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"test": {}}', '{"test": {"f1": "x", "loss": 1.0}}'])
@@ -72,7 +74,7 @@ def test_the_table_of_a_store(tmp_path, capsys):
     write(tmp_path / "two", {"lr": 1e-4}, 0.7)
     write(tmp_path / "three", {"lr": 1e-4, "seed": 1}, 0.8)
     write(tmp_path / "four", {"recipe": "paper", "lr": 1e-3}, 0.1)
-    rows = reports.results(tmp_path)
+    rows = results.results_table(tmp_path)
     # What the recipe decides, the learning rate here, is no column of its own.
     assert rows[0] == [
         *("--data", "--recipe", "seeds"),
@@ -84,17 +86,17 @@ def test_the_table_of_a_store(tmp_path, capsys):
         ["llm", "strong", "0", "50.00", "50.00", "50.00"],
     ]
     write(tmp_path / "five", {"lr": 1e-3}, 0.2)
-    assert reports.results(tmp_path)[0][2] == "--lr"
-    reports.main(["table", "--repo", str(tmp_path)])
-    assert capsys.readouterr().out == reports.markdown(reports.results(tmp_path)) + "\n"
+    assert results.results_table(tmp_path)[0][2] == "--lr"
+    results.main(["--repo", str(tmp_path)])
+    assert capsys.readouterr().out == tables.markdown(results.results_table(tmp_path)) + "\n"
 
 
 def test_a_store_without_results_is_said(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        reports.main(["table", "--repo", str(tmp_path)])
+        results.main(["--repo", str(tmp_path)])
     assert stop.value.code == 2 and "holds no revision" in capsys.readouterr().err
     write(tmp_path / "one", {}, 0.5)
     for place, said in ((tmp_path / "none", "is no folder"), (tmp_path / "one", "is a revision")):
         with pytest.raises(InputError, match=said):
-            reports.results(place)
-    assert "wanted table" in refused(reports, capsys, "tabel")
+            results.results_table(place)
+    assert "unrecognized arguments: tabel" in refused(results, capsys, "tabel")

@@ -7,7 +7,7 @@ import pytest
 from conftest import files, refused, same_weights, small
 
 import train
-from nerc.checkpoints import Checkpoints
+from nerc.training.checkpoints import Checkpoints
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from nerc import files, records, revisions
-from nerc.config import DataConfig, InputError, is_disk_full
-from nerc.revisions import Store
+from nerc import files
+from nerc.config import DataConfig
+from nerc.errors import InputError, is_disk_full
+from nerc.store import records, revisions
+from nerc.store.revisions import Store
 
 
 @pytest.mark.parametrize(
@@ -25,13 +27,13 @@ def test_default_names(flags, name):
 
 
 def write(store: Store, name: str, content: str, *, overwrite: bool = False) -> None:
-    with store.writing(name, overwrite=overwrite) as folder:
+    with store.write(name, overwrite=overwrite) as folder:
         (folder / "config.json").write_text(content)
 
 
 def test_a_revision_appears_whole(tmp_path):
     store = Store(str(tmp_path / "a" / "models"))
-    with store.writing("main", overwrite=False) as folder:
+    with store.write("main", overwrite=False) as folder:
         (folder / "config.json").write_text("{}")
         assert store.names() == []
     assert store.names() == ["main"] and (store.folder / "main").stat().st_mode & 0o444
@@ -40,7 +42,7 @@ def test_a_revision_appears_whole(tmp_path):
 
 def test_a_failed_run_leaves_nothing(tmp_path):
     store = Store(str(tmp_path / "models"))
-    with pytest.raises(InputError), store.writing("main", overwrite=False) as folder:
+    with pytest.raises(InputError), store.write("main", overwrite=False) as folder:
         (folder / "config.json").write_text("{}")
         raise InputError("no")
     assert not store.folder.exists()
@@ -49,7 +51,7 @@ def test_a_failed_run_leaves_nothing(tmp_path):
 def test_the_old_revision_stays_until_the_new_one_is_complete(tmp_path):
     store = Store(str(tmp_path))
     write(store, "main", "old")
-    with pytest.raises(InputError), store.writing("main", overwrite=True) as folder:
+    with pytest.raises(InputError), store.write("main", overwrite=True) as folder:
         (folder / "config.json").write_text("half")
         raise InputError("no")
     assert (store.path("main") / "config.json").read_text() == "old"
@@ -60,8 +62,8 @@ def test_the_old_revision_stays_until_the_new_one_is_complete(tmp_path):
 
 def test_a_revision_that_appeared_meanwhile_is_not_overwritten(tmp_path):
     store = Store(str(tmp_path))
-    with pytest.raises(InputError, match="is in .* already.* kept as .*main_2"):
-        with store.writing("main", overwrite=False) as folder:
+    with pytest.raises(InputError, match="is in .* already.* saved as .*main_2"):
+        with store.write("main", overwrite=False) as folder:
             (folder / "config.json").write_text("late")
             (tmp_path / "main").mkdir()  # copied there, say
             (tmp_path / "main/config.json").write_text("first")
@@ -71,7 +73,7 @@ def test_a_revision_that_appeared_meanwhile_is_not_overwritten(tmp_path):
 
 def test_two_runs_do_not_write_one_revision(tmp_path):
     store = Store(str(tmp_path))
-    with store.writing("main", overwrite=False) as folder:
+    with store.write("main", overwrite=False) as folder:
         (folder / "config.json").write_text("first")
         with pytest.raises(InputError, match="another run is writing revision main"):
             write(Store(str(tmp_path)), "main", "second")
@@ -86,17 +88,17 @@ def test_a_kill_between_the_old_revision_and_the_new_one_loses_neither(tmp_path)
     folder = store.run_folder("main")
     folder.mkdir(parents=True)
     (tmp_path / "main").rename(folder / "revision.old")  # where the kill came
-    with store.working("main"):
+    with store.lock("main"):
         assert (store.path("main") / "config.json").read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["main"]
 
 
 def test_a_run_folder_stays_while_it_holds_a_checkpoint(tmp_path):
     store = Store(str(tmp_path / "models"))
-    with store.working("main") as folder:
+    with store.lock("main") as folder:
         (folder / "update_0000001.safetensors").write_text("")
     assert (folder / "update_0000001.safetensors").exists()
-    with store.working("main") as folder:
+    with store.lock("main") as folder:
         (folder / "update_0000001.safetensors").unlink()
     assert not (tmp_path / "models/.checkpoints").exists()
 
@@ -116,14 +118,14 @@ def test_overwrite_replaces_revisions_only(tmp_path):
 
 def test_a_folder_of_the_users_stays(tmp_path):
     store = Store(str(tmp_path))
-    with pytest.raises(InputError), store.writing("main", overwrite=False):
+    with pytest.raises(InputError), store.write("main", overwrite=False):
         raise InputError("no")
     assert tmp_path.is_dir() and list(tmp_path.iterdir()) == []
 
 
 def test_files_of_a_revision_are_as_readable_as_others(tmp_path):
     store = Store(str(tmp_path))
-    with store.writing("main", overwrite=False) as folder:
+    with store.write("main", overwrite=False) as folder:
         (folder / "config.json").write_text("{}")
         (folder / "config.json").chmod(0o600)
     (tmp_path / "other").write_text("")

@@ -16,7 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import evaluate
 import train
-from nerc import data, encoding, prediction, revisions, tags
+from nerc.data import sources, tags
+from nerc.model import encoding, inference
+from nerc.store import model_files
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,6 +40,7 @@ def test_a_run_leaves_exactly_a_revision(store):
             "metrics.json",
             "run.json",
             "README.md",
+            "log.txt",
         )
     }
 
@@ -49,7 +52,7 @@ def test_run_json_tells_how_the_revision_was_made(store, folder, encoder):
     assert (config["corpus"], config["encoder"]) == (str(folder), str(encoder))
     assert (config["optimizer"], config["lr"], config["batch_size"]) == ("adamw", 1e-3, 8)
     assert config["dropout"] == 0.1 and config["momentum"] == 0.0
-    assert run["data"]["train"] == data.load(str(folder), "train").describe()
+    assert run["data"]["train"] == sources.load(str(folder), "train").describe()
     assert [epoch["number"] for epoch in run["epochs"]] == [1, 2] and run["kept_epoch"] in (1, 2)
     assert run["command"].startswith("train.py --corpus") and run["versions"]["torch"]
 
@@ -58,7 +61,7 @@ def test_metrics_json_holds_both_splits_with_every_entity(store, folder):
     metrics = json.loads((store / "model_primary/metrics.json").read_text())
     assert set(metrics) == {"validation", "test"}
     for split, report in metrics.items():
-        corpus = data.load(str(folder), split)
+        corpus = sources.load(str(folder), split)
         entities = [tags.entities(s.tags) for s in corpus]
         assert report["sentences"] == len(corpus) and report["words"] == corpus.num_words
         assert report["entities"] == sum(map(len, entities)) > 0
@@ -116,10 +119,10 @@ def test_revisions_of_different_corpora_stand_in_different_tables(store, tmp_pat
 
 
 def test_seqeval_by_hand_gives_the_same_f1(store, folder):
-    model, tokenizer = revisions.load_revision(store / "model_primary")
-    corpus = data.load(str(folder), "test")
+    model, tokenizer = model_files.load_revision(store / "model_primary")
+    corpus = sources.load(str(folder), "test")
     encoded = encoding.encode_for(model, tokenizer, corpus)
-    predicted = prediction.decode(prediction.predict(model, encoded), model.config.word_tags)
+    predicted = inference.decode(inference.predict(model, encoded), model.config.word_tags)
     metrics = json.loads((store / "model_primary/metrics.json").read_text())
     assert f1_score([list(s.tags) for s in corpus], predicted) == metrics["test"]["f1"]
 
@@ -152,13 +155,13 @@ def test_start_goes_on_from_a_revision(store, folder, tmp_path):
 def test_whose_labels_names_the_revision(folder, encoder, tmp_path, flags, name, capsys):
     train.main([*small(folder, encoder), *flags.split(), "--repo", str(tmp_path)])
     assert (tmp_path / name / "metrics.json").exists()
-    assert f"kept as {tmp_path / name}" in capsys.readouterr().out
+    assert f"saved as {tmp_path / name}" in capsys.readouterr().out
 
 
 def test_the_built_in_corpus_needs_nothing(tmp_path, capsys):
     train.main(["--corpus", "sample:60", "--epochs", "1", "--repo", str(tmp_path)])
     out = capsys.readouterr().out
-    assert "60 sentences" in out and "--recipe strong gives the best F1" in out
+    assert "60 sentences" in out and "--recipe strong gives a higher F1" in out
     evaluate.main(["--repo", str(tmp_path), "--revision", "model_primary", "--split", "test"])
     assert "| model_primary |" in capsys.readouterr().out
 
@@ -364,14 +367,14 @@ def test_a_disk_that_fills_up_during_training_is_said(
     folder, encoder, small_disk, capsys, monkeypatch
 ):
     models = small_disk / "models"
-    save = revisions.save
+    save = model_files.save
 
     def fill_and_save(*args):
         free = shutil.disk_usage(small_disk).free
         (small_disk / "ballast").write_bytes(bytes(free - 2**14))
         save(*args)
 
-    monkeypatch.setattr(revisions, "save", fill_and_save)
+    monkeypatch.setattr(model_files, "save", fill_and_save)
     message = refused(train, capsys, *small(folder, encoder), "--repo", models)
     assert "no room on the disk" in message
     assert not models.exists()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nerc import tags
+from nerc.data import tags
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_entities_end_where_another_begins_or_nothing_goes_on():
 
 
 def test_orphans_are_tags_that_go_on_with_nothing():
-    assert tags.num_orphans("I-PER I-PER O I-LOC B-ORG I-LOC".split()) == 3
-    assert tags.num_orphans("B-PER I-PER O".split()) == 0
+    assert tags.num_invalid_inside("I-PER I-PER O I-LOC B-ORG I-LOC".split()) == 3
+    assert tags.num_invalid_inside("B-PER I-PER O".split()) == 0
 
 
 @pytest.mark.parametrize("text", ["O", "B-PER", "I-x", "S-A-B", "L-1"])

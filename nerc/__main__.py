@@ -1,0 +1,40 @@
+"""python -m nerc VERB, or nerc VERB where nerc is installed: what a revision is used for.
+
+python -m nerc predict --revision model_primary < text.txt
+python -m nerc revisions list
+python -m nerc results
+python -m nerc VERB --help
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from nerc.cli import parse
+from nerc.errors import fail
+
+PROGRAM = "python -m nerc"
+VERBS = {
+    "predict": "find the entities of text",
+    "revisions": "list revisions, send them to the Hub, fetch them from it",
+    "results": "tabulate the scores of all revisions",
+    "curves": "show the learning curves of active learning",
+    "audit": "compare weak labels with expert labels",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command that argv (default: the process's own arguments) begins with."""
+    argv = sys.argv[1:] if argv is None else argv
+    verb, rest = (argv[0], argv[1:]) if argv else (None, [])
+    if verb in VERBS:
+        import_module(f"nerc.commands.{verb}").main(rest)
+        return
+    verbs = "".join(f"\n  {name:10} {what}" for name, what in VERBS.items())
+    parse([a for a in argv if a in ("-h", "--help")], PROGRAM, f"{__doc__}\nverbs:{verbs}")
+    found = f"found {verb!r}" if verb else "found no verb"
+    fail(PROGRAM, f"{found}, wanted one of: {', '.join(VERBS)}; see {PROGRAM} --help")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Dataclass fields as command-line flags: option() declares one, parse() reads them all."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from nerc.errors import InputError, fail, one_line_errors, rank
+
+
+def option(
+    default: Any,
+    help: str,
+    choices: Sequence[str] | None = None,
+    *,
+    by_recipe: Mapping[str, Any] | None = None,
+) -> Any:
+    """A dataclass field that is a command-line flag; by_recipe: the default of each recipe."""
+    metadata = {"help": help, "choices": choices, "by_recipe": by_recipe or {}}
+    return field(default=default, metadata=metadata)
+
+
+def check_flag(ok: bool, flag: str, wanted: str, found: Any) -> None:
+    if not ok:
+        raise InputError(f"--{flag.replace('_', '-')} must be {wanted}, not {found!r}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        if rank():  # every process has the same command line
+            raise SystemExit(2)
+        fail(self.prog, f"{message}; see {self.prog} --help")
+
+    def print_help(self, file=None) -> None:
+        if not rank():
+            super().print_help(file)
+
+
+def parse(argv: Sequence[str], program: str, description: str, *configs: type) -> tuple:
+    """One instance of each config from the command line; ends with one line on bad input.
+
+    Flags accept - and _; field names must be unique among the configs.
+    """
+    parser = _Parser(
+        prog=program,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for config in configs:
+        group = parser.add_argument_group(config.__doc__.splitlines()[0].rstrip("."))
+        for f in fields(config):
+            _add_flag(group, f)
+    values = vars(parser.parse_args([_with_hyphens(argument) for argument in argv]))
+    for name, value in values.items():
+        if "" in (value if isinstance(value, (list, tuple)) else [value]):
+            parser.error(f"--{name.replace('_', '-')} is empty")
+    try:
+        return tuple(c(**{f.name: _value(f, values) for f in fields(c)}) for c in configs)
+    except InputError as error:
+        parser.error(str(error))
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is printed."""
+
+    quiet: bool = option(False, "print results, warnings and errors alone")
+
+
+class _Console(logging.Handler):
+    """Prints messages, on the main process alone.
+
+    A reader that has gone away (a closed pipe) ends no run: hours of work would be lost.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if rank():
+            return
+        try:
+            if self.prefix:
+                sys.stderr.write(f"{self.prefix}: {record.getMessage()}\n")
+            else:
+                sys.stdout.write(f"{record.getMessage()}\n")
+                sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _LogFile(logging.FileHandler):
+    """A log file whose errors, a full disk above all, end the run as other files' do."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise  # logging calls this while it handles the error
+
+
+def start_logging(*, quiet: bool = False, prefix: str = "") -> None:
+    """Print what the package logs: to standard output or, with a prefix, to standard error.
+
+    quiet: warnings and errors alone. The messages are also kept for log_to().
+    """
+    logger = logging.getLogger("nerc")
+    for handler in [*logger.handlers]:
+        logger.removeHandler(handler)
+    console = _Console(prefix)
+    console.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.addHandler(console)
+    logger.addHandler(MemoryHandler(sys.maxsize, flushLevel=sys.maxsize, flushOnClose=False))
+    logger.setLevel(logging.INFO)
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Append to a file all messages since start_logging, or since the last log_to, with times."""
+    logger = logging.getLogger("nerc")
+    file = _LogFile(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    memory = [handler for handler in logger.handlers if isinstance(handler, MemoryHandler)]
+    for handler in memory:
+        handler.setTarget(file)
+        handler.flush()
+        handler.setTarget(None)
+        logger.removeHandler(handler)
+    logger.addHandler(file)
+    try:
+        yield
+    finally:
+        logger.removeHandler(file)
+        file.close()
+        for handler in memory:
+            logger.addHandler(handler)
+
+
+def run_action(
+    argv: Sequence[str], program: str, description: str, actions: dict[str, tuple[Callable, type]]
+) -> None:
+    """Do what argv begins with, one of actions by name, with the config that its flags make."""
+    if not argv or argv[0] not in actions:
+        parse([a for a in argv if a in ("-h", "--help")], program, description)
+        fail(program, f"wanted {', '.join(actions)}, and its flags; see {program} --help")
+    act, config_class = actions[argv[0]]
+    program = f"{program} {argv[0]}"
+    (config,) = parse(argv[1:], program, act.__doc__, config_class)
+    start_logging()
+    with one_line_errors(program):
+        act(config)
+
+
+def _with_hyphens(argument: str) -> str:
+    """--batch_size=8 -> --batch-size=8."""
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value if argument.startswith("--") else argument
+
+
+def _value(f: Any, values: dict[str, Any]) -> Any:
+    value = values[f.name]
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _add_flag(group: argparse._ArgumentGroup, f: Any) -> None:
+    flag = "--" + f.name.replace("_", "-")
+    default = None if f.default is MISSING else f.default
+    help_text = f.metadata["help"]
+    recipe_values = [f"{name} {value}" for name, value in f.metadata["by_recipe"].items()]
+    if recipe_values:
+        help_text += f" ({', '.join(recipe_values)})"
+    elif not (default is None or default is False or default == ()):
+        help_text += f" (default: {default})"
+    if f.type is bool:
+        group.add_argument(flag, dest=f.name, action="store_true", help=help_text)
+        return
+    choices = f.metadata["choices"]
+    if f.type == tuple[str, ...]:
+        how = {"nargs": "+", "action": "extend", "default": [], "choices": choices}
+        group.add_argument(flag, dest=f.name, metavar=f.name.upper(), help=help_text, **how)
+        return
+    kind = f.type if isinstance(f.type, type) else get_args(f.type)[0]
+    metavar = None if choices else f.name.upper()
+    group.add_argument(
+        flag,
+        dest=f.name,
+        type=kind,
+        default=default,
+        choices=choices,
+        metavar=metavar,
+        help=help_text,
+    )

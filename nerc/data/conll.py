@@ -1,0 +1,178 @@
+"""CoNLL files -> Corpus: one word per line, tags of any usual scheme, every fault with its line."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from nerc.data.corpus import Corpus, Sentence
+from nerc.data.tags import SPECIAL_TAGS, is_tag, num_invalid_inside, to_iob2, types_of
+from nerc.data.words import DOCSTART, split_columns
+from nerc.errors import InputError
+
+_LIKE_SOFT = re.compile(r".*\|.*|.*:(?:[-+]?[0-9.,]*|nan|inf)")
+_SOFT = re.compile(r"(\S+?):([01](?:\.[0-9]*)?|\.[0-9]+)")  # a tag and its probability
+
+
+# ------------------------------------------------------------ CoNLL files
+
+
+def read_conll(path: str | Path, *, cheap: bool = False, as_written: bool = False) -> Corpus:
+    """Read a CoNLL file: a line a word, columns apart by tabs or spaces, word first, tag last.
+
+    Blank lines end sentences, -DOCSTART- lines begin documents. With cheap, a word may carry one of
+    the special tags, which stand for no label, or IOB2 tags with probabilities, B-PER:0.7|O:0.2,
+    of which the likeliest is its tag (see Corpus.soft). as_written leaves tags in the scheme they
+    are in. Raises InputError with file and line.
+    """
+    path = Path(path)
+    audit = _TagAudit(str(path), as_written=as_written)
+    soft: dict[str, list] | None = {} if cheap else None
+    corpus = Corpus.of(audit.to_iob2(_conll_sentences(path, soft)))
+    if not len(corpus):
+        raise InputError(f"{path}: no sentence in it, wanted lines 'word ... tag'")
+    words = (word for of_words in (soft or {}).values() for word in of_words if word)
+    types = types_of(tag for probabilities in words for tag in probabilities)
+    return Corpus(corpus.table, audit.notes(), types, soft or {})
+
+
+def read_words(path: Path) -> Corpus:
+    """Read the first column of a CoNLL file, for sentences without labels."""
+    sentences, words = [], []
+    for number, text in _lines(path):
+        columns = split_columns(text)
+        if columns and columns[0] != DOCSTART:
+            if len(columns) > 1 and not is_tag(columns[-1]):
+                raise InputError(
+                    f"{path}:{number}: found {len(columns)} columns of which the last, "
+                    f"{columns[-1]!r}, is no tag, wanted a word a line, and an empty line after "
+                    f"each sentence"
+                )
+            words.append(columns[0])
+        elif words:
+            location = f"{path.name}:{number - len(words)}"
+            sentences.append(Sentence(tuple(words), None, location, 0))
+            words = []
+    if words:
+        sentences.append(Sentence(tuple(words), None, f"{path.name}:{number - len(words) + 1}", 0))
+    if not sentences:
+        raise InputError(f"{path}: no sentence in it, wanted a word a line")
+    return Corpus.of(sentences)
+
+
+def _conll_sentences(path: Path, soft: dict[str, list] | None) -> Iterator[Sentence]:
+    """The sentences as they stand in the file, in whatever scheme its tags are.
+
+    Of cheap labels, which soft is for, it gets the probabilities.
+    """
+    words: list[str] = []
+    labels: list[str] = []
+    of_words: list[dict[str, float] | None] = []
+    document, first_line = 0, 0
+
+    def sentence() -> Sentence:
+        location = f"{path.name}:{first_line}"
+        if any(of_words):
+            soft[location] = of_words
+        return Sentence(tuple(words), tuple(labels), location, document)
+
+    for number, text in _lines(path):
+        columns = split_columns(text)
+        if columns and columns[0] != DOCSTART:
+            if len(columns) < 2:
+                raise InputError(
+                    f"{path}:{number}: found one column, {columns[0]!r}, wanted 'word ... tag'"
+                )
+            tag, probabilities = columns[-1], None
+            if soft is not None and _LIKE_SOFT.fullmatch(tag):
+                probabilities = _probabilities(tag, f"{path}:{number}")
+                tag = max(probabilities, key=probabilities.get)
+            if not (is_tag(tag) or (soft is not None and tag in SPECIAL_TAGS)):
+                raise InputError(
+                    f"{path}:{number}: {tag!r} in the last column is no tag, wanted O or "
+                    f"a tag of IOB1, IOB2, BIOES or BILOU such as B-PER"
+                    f"{'' if soft is None else ', or X for none'}"
+                )
+            first_line = first_line if words else number
+            words.append(columns[0])
+            labels.append(tag)
+            of_words.append(probabilities)
+            continue
+        if words:
+            yield sentence()
+            words, labels, of_words = [], [], []
+        document += bool(columns)
+    if words:
+        yield sentence()
+
+
+def _probabilities(cell: str, location: str) -> dict[str, float]:
+    """B-PER:0.7|O:0.2 -> {"B-PER": 0.7, "O": 0.2}."""
+    matches = [_SOFT.fullmatch(part) for part in cell.split("|")]
+    found = {match[1]: float(match[2]) for match in matches if match}
+    ok = len(found) == len(matches) and 0 < sum(found.values()) <= 1 + 1e-6
+    if not ok or not all(re.fullmatch(r"O|[BI]-\S+", tag) for tag in found):
+        raise InputError(
+            f"{location}: {cell!r} in the last column, wanted IOB2 tags, each once, with "
+            f"probabilities that are 1 together at most, such as B-PER:0.7|O:0.2"
+        )
+    return found
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Line numbers, from 1, and lines; only a line feed ends a line."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise InputError(
+                        f"{path}:{number}: byte 0x{line[error.start]:02x} at position "
+                        f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
+                    ) from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, wanted a CoNLL file") from None
+    except PermissionError:
+        raise InputError(f"{path}: may not be read; check its permissions") from None
+
+
+def num_plain_begins(labels: Sequence[str]) -> int:
+    """How many B- do not follow an entity of their type, which in IOB1 begins with I-."""
+    before = ("O", *labels)
+    return sum(
+        label[:2] == "B-" and previous[2:] != label[2:]
+        for previous, label in zip(before, labels, strict=False)
+    )
+
+
+class _TagAudit:
+    """Brings sentences to IOB2 and counts what was not as it should be."""
+
+    def __init__(self, source: str, *, as_written: bool = False) -> None:
+        self.source, self.as_written = source, as_written
+        self.num_unlabelled = self.num_invalid_inside = self.num_plain_begins = 0
+
+    def to_iob2(self, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
+        for sentence in sentences:
+            labels = sentence.tags
+            self.num_unlabelled += sum(label in SPECIAL_TAGS for label in labels)
+            self.num_invalid_inside += num_invalid_inside(labels)
+            self.num_plain_begins += num_plain_begins(labels)
+            yield (sentence if self.as_written else sentence._replace(tags=tuple(to_iob2(labels))))
+
+    def notes(self) -> tuple[str, ...]:
+        found = []
+        if self.num_unlabelled:
+            found.append(
+                f"{self.source}: {self.num_unlabelled} words with the tag [CLS], [SEP] or X have "
+                f"no label; they are read but neither trained on nor judged"
+            )
+        # In IOB1, I- begins entities and B- only parts neighbours; a file that does both is ill.
+        if self.num_invalid_inside and self.num_plain_begins:
+            found.append(
+                f"{self.source}: {self.num_invalid_inside} I- tags do not continue an "
+                f"entity; each begins one, as in conlleval"
+            )
+        return tuple(found)

@@ -1,0 +1,95 @@
+"""The tag inventory; tag schemes brought to IOB2; the entities of tags; which may follow which."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+CONLL_TYPES = ("PER", "ORG", "LOC", "MISC")
+
+# Labels of positions that are no word. Published checkpoints have them; no word is ever given one.
+SPECIAL_TAGS = ("[CLS]", "[SEP]", "X")
+
+_TAG = re.compile(r"O|[BIESLU]-\S+")
+
+
+class Entity(NamedTuple):
+    """Words start to end (exclusive) of one sentence."""
+
+    type: str
+    start: int
+    end: int
+
+
+def is_tag(text: str) -> bool:
+    """Whether text is `O`, or a prefix of IOB1, IOB2, BIOES or BILOU, a hyphen and a type."""
+    return _TAG.fullmatch(text) is not None
+
+
+def inventory(types: Iterable[str]) -> tuple[str, ...]:
+    """All labels of a model, index = id: O, B- and I- of every type, then the special tags.
+
+    CoNLL-2003's four types stand first, in its order, and others after them in alphabetical order.
+    Types that are all CoNLL-2003's give its whole inventory, so that models of partial data stay
+    comparable.
+    """
+    types = set(types)
+    if types <= set(CONLL_TYPES):
+        types = set(CONLL_TYPES)
+    return ("O", *(f"{prefix}-{t}" for t in ordered(types) for prefix in "BI"), *SPECIAL_TAGS)
+
+
+def ordered(types: Iterable[str]) -> list[str]:
+    """CoNLL-2003's types in its order, then the others by name."""
+    types = set(types)
+    return [t for t in CONLL_TYPES if t in types] + sorted(types - set(CONLL_TYPES))
+
+
+def types_of(tags: Iterable[str]) -> set[str]:
+    """The entity types that occur in tags."""
+    return {tag[2:] for tag in tags if tag != "O" and tag not in SPECIAL_TAGS}
+
+
+def to_iob2(tags: Sequence[str]) -> list[str]:
+    """Bring one sentence's IOB1, IOB2, BIOES or BILOU tags to IOB2: B- begins every entity.
+
+    Entities are read as conlleval reads them (Tjong Kim Sang & De Meulder 2003): I- goes on with
+    the entity before it if that has the same type, and begins one otherwise. So IOB1's neighbours
+    `I-PER I-ORG` and `I-PER B-PER` stay apart, and an I- that follows nothing of its type is an
+    entity. E- and S- (L- and U- in BILOU) end one too, and what comes after begins anew. No scheme
+    uses a prefix of another in another sense, so that the tags alone say which they are.
+    """
+    result = []
+    open_type = None  # type of the entity that an I- here would go on with
+    for tag in tags:
+        prefix, _, type_ = tag.partition("-")
+        if not type_:
+            result.append(tag)
+            open_type = None
+            continue
+        goes_on = prefix in "IEL" and open_type == type_
+        result.append(f"{'I' if goes_on else 'B'}-{type_}")
+        open_type = None if prefix in "ESLU" else type_
+    return result
+
+
+def num_invalid_inside(tags: Sequence[str]) -> int:
+    """How many tags of one sentence, in any scheme, go on with an entity that is not there."""
+    return sum(t[0] in "IEL" and new[0] == "B" for t, new in zip(tags, to_iob2(tags), strict=True))
+
+
+def entities(tags: Sequence[str]) -> list[Entity]:
+    """The entities of one sentence in IOB2, in order; an orphan I- begins one, as in conlleval."""
+    found = []
+    start, open_type = 0, None
+    for i, tag in enumerate((*tags, "O")):
+        if open_type is not None and tag != f"I-{open_type}":
+            found.append(Entity(open_type, start, i))
+            open_type = None
+        if open_type is None and tag[1:2] == "-":
+            start, open_type = i, tag[2:]
+    return found
+
+
+def may_follow(previous: str | None, tag: str) -> bool:
+    """Whether IOB2 allows tag after previous (None: at the start of a sentence)."""
+    return not tag.startswith("I-") or (previous is not None and previous[1:] == tag[1:])

@@ -1,0 +1,82 @@
+"""Raw text -> words, where they stand: cut as the training data are (the Penn Treebank's way).
+
+White space always parts words. Within what is left, punctuation is parted from words, but for what
+CoNLL-2003 keeps in them: hyphens (one-day, 6-4), slashes and points between letters or digits (1/2,
+1,000), apostrophes in names (O'Brien), the points of initials and abbreviations (U.S., D., Inc.).
+'s, n't and their like are words of their own, and so are signs of money: $, C$.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import regex
+
+DOCSTART = "-DOCSTART-"  # the word of a line between documents, in CoNLL files
+
+_ABBREVIATIONS = (
+    "Adm|Apr|Aug|Ave|Bros|Calif|Capt|Cie|Co|Col|Corp|Dec|Dr|Feb|Fla|Gen|Gov|Hon|Inc|Jan|Jr|Jul|Jun|"
+    "Lt|Ltd|Maj|Mar|Messrs|Mr|Mrs|Ms|Mt|No|Nov|Oct|Prof|Rep|Rev|Sen|Sep|Sept|Sgt|Sr|St|cts|dlrs|etc|"
+    "mln|pct|vs"
+)
+_LETTER = r"[\p{L}\p{M}\p{N}_]"
+_CLITIC = "(?:[sSmMdD]|re|RE|ve|VE|ll|LL)"  # of 's, 'm, 'd, 're, 've, 'll
+_WORD = regex.compile(
+    rf"""
+    (?<!\S)\d+\.(?=\s)                                     # 3. at the head of a line or an item
+  | (?<![^\s(])[+.]\d{_LETTER}*(?:[-/.,:]{_LETTER}+)*      # +44 .500
+  | \p{{Lu}}{{0,3}}\$                                      # C$
+  | (?:\p{{L}}\p{{M}}*\.){{2,}}(?:[-/]{_LETTER}+)*         # U.S. a.m. U.S.-led
+  | (?:{_ABBREVIATIONS})\.(?!{_LETTER})
+  | \p{{Lu}}\.(?=\s+\p{{Lu}})                            # D. Smith
+  | {_LETTER}+?(?=[nN]['’][tT](?!{_LETTER}))              # do|n't
+  | [nN]['’][tT](?!{_LETTER})
+  | ['’]{_CLITIC}(?!{_LETTER})
+  | {_LETTER}+(?:(?:[-/.,:&@]|['’](?!{_CLITIC}(?!{_LETTER}))){_LETTER}+)*
+  | ([-.*=_/!?])\1+                                       # -- ...
+  | \p{{GCB=Prepend}}                                     # to which \X would join even a blank
+  | (?![\s\x1c-\x1f])\X                                  # one character, as readers see it
+    """,
+    regex.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text and where its words stand in it, in characters."""
+
+    text: str = ""
+    spans: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, text: str) -> "Text":
+        """Cut text into words."""
+        return cls(text, tuple(words(text)))
+
+    @classmethod
+    def of_words(cls, words: Iterable[str]) -> "Text":
+        """Words with a blank between each two."""
+        spans, start = [], 0
+        words = tuple(words)
+        for word in words:
+            spans.append((start, start + len(word)))
+            start += len(word) + 1
+        return cls(" ".join(words), tuple(spans))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return tuple(self.text[start:end] for start, end in self.spans)
+
+
+def words(text: str) -> list[tuple[int, int]]:
+    """Start and end of each word of text, in characters."""
+    return [match.span() for match in _WORD.finditer(text)]
+
+
+def split_columns(line: str) -> list[str]:
+    """Columns of a line of CoNLL, none for a separator; with tabs, a word may hold spaces."""
+    if not line.strip():
+        # A no-break space with a tag is a word; alone it separates, as any white space does.
+        return []
+    line = line.strip(" \t\r\n")
+    columns = line.split("\t") if "\t" in line else line.split(" ")
+    return [column.strip(" ") for column in columns if column.strip(" ")]

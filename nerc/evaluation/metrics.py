@@ -1,0 +1,109 @@
+"""Report: what a model's predictions are worth on labelled sentences."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from seqeval.metrics import accuracy_score, f1_score
+from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
+from seqeval.scheme import IOB2
+
+from nerc.data import tags
+from nerc.data.corpus import Corpus
+from nerc.errors import InputError
+
+
+@dataclass(frozen=True)
+class TypeScores:
+    """Scores of the entities of one type; support: how many the gold labels have."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores as fractions. Entities count as conlleval and seqeval's default mode count them;
+    strict_f1 is seqeval's strict IOB2 mode, in which an I- that follows nothing is no entity.
+    """
+
+    loss: float  # mean negative log-likelihood of a word, in nats
+    accuracy: float  # of words
+    precision: float
+    recall: float
+    f1: float
+    strict_f1: float
+    sentences: int
+    words: int
+    entities: int
+    types: dict[str, TypeScores]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Report":
+        types = {name: TypeScores(**scores) for name, scores in values["types"].items()}
+        return cls(**(values | {"types": types}))
+
+
+def report(
+    corpus: Corpus,
+    log_probabilities: Sequence[np.ndarray],
+    predicted: Sequence[Sequence[str]],
+    word_tags: Sequence[str],
+) -> Report:
+    """Compare predicted tags, and the log-probabilities (words, tags), with the corpus's own.
+
+    The ledger: every entity of the corpus is scored once, or this fails.
+    """
+    gold = [list(sentence.tags) for sentence in corpus]
+    predicted = [list(sentence) for sentence in predicted]
+    ids = {tag: i for i, tag in enumerate(word_tags)}
+    assert len(gold) == len(predicted) == len(log_probabilities)
+    likelihood = 0.0
+    for labels, guesses, row in zip(gold, predicted, log_probabilities, strict=True):
+        assert len(labels) == len(guesses) == len(row), "a word was lost"
+        likelihood += row[np.arange(len(row)), [ids[tag] for tag in labels]].sum(dtype=np.float64)
+    if not math.isfinite(likelihood):
+        raise InputError(
+            f"the model's loss on {corpus[0].location} and what follows is {-likelihood}: its "
+            f"weights are broken; if they were trained just now, lower --lr or set --clip"
+        )
+    names = tags.ordered(tags.types_of(word_tags))
+    scores, micro, support = entity_scores(gold, predicted, names)
+    in_file = sum(len(tags.entities(labels)) for labels in gold)
+    if support != in_file:
+        raise RuntimeError(f"{in_file} entities in the corpus, but {support} were scored")
+    return Report(
+        loss=float(-likelihood / corpus.num_words),
+        accuracy=float(accuracy_score(gold, predicted)),
+        precision=micro[0],
+        recall=micro[1],
+        f1=micro[2],
+        strict_f1=float(f1_score(gold, predicted, mode="strict", scheme=IOB2, zero_division=0)),
+        sentences=len(corpus),
+        words=corpus.num_words,
+        entities=in_file,
+        types=scores,
+    )
+
+
+def entity_scores(
+    gold: list[list[str]], predicted: list[list[str]], names: Sequence[str]
+) -> tuple[dict[str, TypeScores], tuple[float, float, float], int]:
+    """seqeval's scores per type and micro (precision, recall, F1), and the support of all types."""
+    # seqeval leaves out a type that occurs on neither side, and orders the others by name.
+    present = sorted(tags.types_of(tag for row in (*gold, *predicted) for tag in row))
+    columns = precision_recall_fscore_support(gold, predicted, average=None, zero_division=0)
+    found = {
+        name: TypeScores(float(p), float(r), float(f), int(s))
+        for name, p, r, f, s in zip(present, *columns, strict=True)
+    }
+    micro = precision_recall_fscore_support(gold, predicted, average="micro", zero_division=0)
+    scores = {name: found.get(name, TypeScores(0.0, 0.0, 0.0, 0)) for name in names}
+    return scores, tuple(map(float, micro[:3])), sum(s.support for s in found.values())

@@ -1,0 +1,257 @@
+"""Plots of reports, as PNG."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
+
+from nerc.evaluation.bootstrap import Interval
+from nerc.model import calibration
+
+Plots = dict[str, tuple[str, bytes]]  # by file name: title and PNG
+
+
+def write_plots(folder: Path, drawn: Plots) -> None:
+    """Write NAME.png for each plot."""
+    folder.mkdir(exist_ok=True)
+    for name, (_, png) in drawn.items():
+        (folder / f"{name}.png").write_bytes(png)
+
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
+_FONT_SIZE = 10  # points
+_HEIGHT = 3.6  # inches of a plot whose content asks for no other, so that rows of plots are even
+_STYLE = {
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#dddddd",
+    "font.size": _FONT_SIZE,
+    "figure.dpi": 144,
+}
+
+
+def png(draw: Callable[[Figure], None], *, size: tuple[float, float]) -> bytes:
+    """Call draw on an empty figure of size inches (width, height) and return it as PNG."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        file = io.BytesIO()
+        figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def data_uri(image: bytes) -> str:
+    """Return a PNG as a data: URL, which a page can embed."""
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+
+
+def f1_by_type(intervals: Mapping[str, Mapping[str, Interval]]) -> bytes:
+    """Plot F1 of all entities and of each type: a bar with its interval for each revision."""
+    names = list(next(iter(intervals.values())))
+    slot = _slot(names, len(intervals))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        width = 0.8 / len(intervals)
+        for i, (revision, rows) in enumerate(intervals.items()):
+            values = np.array([rows[name].value for name in names])
+            low = values - [rows[name].low for name in names]
+            high = [rows[name].high for name in names] - values
+            places = np.arange(len(names)) + (i - (len(intervals) - 1) / 2) * width
+            bounds = np.clip(np.stack([low, high]), 0, None)
+            colour = _COLOURS[i % len(_COLOURS)]
+            axes.bar(places, values, width, color=colour, label=revision)
+            axes.errorbar(places, values, bounds, fmt="none", ecolor="0.5", capsize=2, elinewidth=1)
+        _label_x(axes, names, slot)
+        axes.margins(x=0.02)
+        axes.set(ylabel="entity F1", ylim=(0, 1))
+        axes.grid(axis="x", visible=False)
+        _legend(figure, axes)
+
+    return png(draw, size=(slot * len(names) + 0.8, _HEIGHT + _label_height(names, slot)))
+
+
+def reliability(revisions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bytes:
+    """Plot the share of correct entities by confidence, in 15 bins of equal mass.
+
+    revisions: by name, the confidence of each predicted entity and whether it is correct.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+        for i, (revision, (confidence, right)) in enumerate(revisions.items()):
+            bins = calibration.reliability(confidence, right)
+            error = calibration.calibration_error(confidence, right)
+            x, y = ([part[k].mean() for part in bins] for k in (0, 1))
+            label = f"{revision}, error {error:.3f}" if bins else f"{revision}, no entities"
+            axes.plot(
+                x, y, color=_COLOURS[i % len(_COLOURS)], marker="o", markersize=3, label=label
+            )
+        axes.set(xlabel="confidence", ylabel="share correct", xlim=(0, 1.02), ylim=(0, 1.02))
+        axes.legend(frameon=False, fontsize=9)
+
+    return png(draw, size=(4.2, _HEIGHT))
+
+
+def confusion_plot(counts: Mapping[tuple[str, str], int], types: Sequence[str]) -> bytes:
+    """Plot how often an entity of one type (row: gold) was predicted as another (column).
+
+    In counts, the type `-` stands for no entity.
+    """
+    names = [*types, "-"]
+    rows, columns = [*types, "spurious"], [*types, "missed"]
+    grid = np.array([[counts.get((a, b), 0) for b in names] for a in names])
+    shares = grid / np.maximum(grid.sum(axis=1, keepdims=True), 1)
+    cell = 0.65 if len(names) <= 8 else 0.5  # inches; 0.5 hold a count of six characters
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for i, j in np.argwhere(grid > 0):
+            colour = "white" if shares[i, j] > 0.5 else "#222222"
+            axes.text(j, i, f"{grid[i, j]:,}", ha="center", va="center", color=colour, fontsize=9)
+        _label_x(axes, columns, cell)
+        axes.set_yticks(range(len(names)), rows)
+        axes.set(xlabel="predicted", ylabel="gold")
+        axes.grid(visible=False)
+
+    side = cell * len(names) + 0.5
+    return png(draw, size=(side + _text_width(rows), side + _label_height(columns, cell)))
+
+
+def line_plot(points: Mapping[int, float], x: str, y: str) -> bytes:
+    """Plot a curve through points; x and y are the labels of the axes."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot(list(points), list(points.values()), color=_COLOURS[0])
+        axes.set(xlabel=x, ylabel=y)
+        axes.set_ylim(bottom=0)
+
+    return png(draw, size=(5.2, _HEIGHT))
+
+
+def bar_plot(figures: Mapping[str, Sequence[float]], names: Sequence[str]) -> bytes:
+    """Plot groups of bars between 0 and 1; names are those of the bars in each group."""
+    groups = list(figures)
+    slot = _slot(groups, len(names))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        width = 0.8 / len(names)
+        for i, name in enumerate(names):
+            places = np.arange(len(figures)) + (i - (len(names) - 1) / 2) * width
+            heights = [values[i] for values in figures.values()]
+            axes.bar(places, heights, width, color=_COLOURS[i % len(_COLOURS)], label=name)
+        _label_x(axes, groups, slot)
+        axes.margins(x=0.02)
+        axes.set_ylim(0, 1)
+        axes.grid(axis="x", visible=False)
+        _legend(figure, axes)
+
+    return png(draw, size=(slot * len(groups) + 0.8, _HEIGHT + _label_height(groups, slot)))
+
+
+def learning_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+    """Plot validation F1 and loss by epoch, from the epochs of each run.json."""
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, 2)
+        for axes, key, label in zip(
+            panels, ("validation_f1", "validation_loss"), ("validation F1", "loss"), strict=True
+        ):
+            for i, (revision, epochs) in enumerate(histories.items()):
+                rows = [row for row in epochs if row[key] is not None]
+                x, y = [row["number"] for row in rows], [row[key] for row in rows]
+                colour = _COLOURS[i % len(_COLOURS)]
+                axes.plot(x, y, color=colour, marker="o", markersize=3, label=revision)
+            axes.set(xlabel="epoch", ylabel=label)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        _legend(figure, panels[0])
+
+    return png(draw, size=(7.2, _HEIGHT))
+
+
+def curve_bands(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]],
+    levels: Mapping[str, float],
+    y: str,
+) -> bytes:
+    """Plot panels of curves, each of (x, mean, standard deviation); levels are horizontal lines."""
+
+    def draw(figure: Figure) -> None:
+        every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (x, curves) in zip(every, panels.items(), strict=True):
+            for i, (name, rows) in enumerate(curves.items()):
+                places, mean, deviation = np.array(rows, dtype=float).T
+                colour = _COLOURS[i % len(_COLOURS)]
+                axes.plot(places, mean, color=colour, marker="o", markersize=3, label=name)
+                low, high = mean - deviation, mean + deviation
+                axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+            for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
+                axes.axhline(level, color="0.5", linestyle=style, linewidth=1, label=name)
+            axes.set(xlabel=x)
+        every[0].set_ylabel(y)
+        _legend(figure, every[0], least=1)
+
+    return png(draw, size=(3.6 * len(panels) + 0.6, 3.8))
+
+
+def length_plot(strategies: Mapping[str, Sequence[int]]) -> bytes:
+    """Plot the distribution of sentence lengths, in words, of each strategy's queries."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        edges = np.arange(0, max(map(max, filter(None, strategies.values())), default=1) + 4, 4)
+        for i, (name, values) in enumerate(strategies.items()):
+            colour = _COLOURS[i % len(_COLOURS)]
+            shares = {"weights": np.full(len(values), 1 / max(1, len(values)))}
+            axes.hist(values, edges, histtype="step", color=colour, label=name, **shares)
+        axes.set(xlabel="words in the sentence", ylabel="share of the queried sentences")
+        _legend(figure, axes)
+
+    return png(draw, size=(5.2, _HEIGHT))
+
+
+# ------------------------------------------------------------ labels of types, legends
+
+
+def _slot(names: Sequence[str], num_bars: int) -> float:
+    """Inches along the x axis for each name, which has num_bars bars."""
+    return max(0.3 + 0.12 * num_bars, 4.4 / len(names))
+
+
+def _text_width(names: Sequence[str]) -> float:
+    """Inches that the widest tick label takes."""
+    return max(TextPath((0, 0), name, size=_FONT_SIZE).get_extents().width for name in names) / 72
+
+
+def _is_upright(names: Sequence[str], slot: float) -> bool:
+    """Whether names, side by side in slots of so many inches, would run into each other."""
+    return _text_width(names) > slot - 0.1
+
+
+def _label_x(axes, names: Sequence[str], slot: float) -> None:
+    axes.set_xticks(range(len(names)), names, rotation=90 if _is_upright(names, slot) else 0)
+
+
+def _label_height(names: Sequence[str], slot: float) -> float:
+    """Inches that the labels of the x axis need beyond a line of text."""
+    return _text_width(names) if _is_upright(names, slot) else 0.0
+
+
+def _legend(figure: Figure, axes, least: int = 2) -> None:
+    """Put the legend of axes above the whole figure, if it has at least so many entries."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) >= least:
+        place = {"loc": "outside upper left", "ncols": 2 if max(map(len, labels)) <= 28 else 1}
+        figure.legend(handles, labels, frameon=False, fontsize=9, **place)

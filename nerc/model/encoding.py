@@ -1,0 +1,330 @@
+"""Sentences -> word pieces, in windows that lose no word -> batches."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nerc.data.corpus import Corpus
+from nerc.data.tags import SPECIAL_TAGS
+
+NO_LABEL = -100  # of padding and of words that carry no label; what cross entropy leaves out
+MULTIPLE = 32  # to which batches are filled up where they are computed: enough for few sizes
+
+_WIDTH = 8  # grids of pieces are a multiple of it wide
+_CHUNK = 1000  # sentences given to the tokenizer at a time
+
+
+class Window(NamedTuple):
+    """Words start to end of a sentence seen by the encoder at once, of which own_start to own_end
+    take their vectors from it; the others are context."""
+
+    start: int
+    own_start: int
+    own_end: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A corpus as word pieces, flat; offsets[i] to offsets[i + 1] belong to word or sentence i."""
+
+    pieces: np.ndarray  # (number of pieces,) int32, without special pieces
+    word_offsets: np.ndarray  # (number of words + 1,) int64, into pieces
+    sentence_offsets: np.ndarray  # (number of sentences + 1,) int64, into words
+    labels: np.ndarray  # (number of words,) int64
+    limit: int  # pieces of a window, without [CLS] and [SEP]
+    cls_id: int
+    sep_id: int
+    # (number of words, K) float32: soft labels in the place of labels. A row sums to the weight of
+    # its word, 0 where it is not learnt from.
+    targets: np.ndarray | None = None
+    evidence: np.ndarray | None = None  # (number of words,) int64, for model.read_evidence()
+    # How many words were encoded in an unusual way, by what was done with them.
+    encoding_stats: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return encoding_notes(self.encoding_stats)
+
+    def __len__(self) -> int:
+        return len(self.sentence_offsets) - 1
+
+    def num_words(self, sentences: Sequence[int] | slice = slice(None)) -> np.ndarray:
+        """Words of each of the sentences."""
+        return np.diff(self.sentence_offsets)[sentences]
+
+    def num_pieces(self) -> np.ndarray:
+        """Word pieces of each sentence, without special ones."""
+        return np.diff(self.word_offsets[self.sentence_offsets])
+
+    def num_labelled(self) -> np.ndarray:
+        """Words of each sentence that carry a label; with targets, the sum of their weights."""
+        weights = self.labels != NO_LABEL
+        if self.targets is not None:
+            weights = self.targets.sum(axis=1, dtype=np.float64)
+        before = np.concatenate([[0], np.cumsum(weights)])
+        return np.diff(before[self.sentence_offsets])
+
+    def words_of(self, sentences: np.ndarray) -> np.ndarray:
+        """Places of the words of sentences, one sentence after the other."""
+        start, lengths = self.sentence_offsets[sentences], self.num_words(sentences)
+        which, nth = _ranges(lengths)
+        return start[which] + nth
+
+    def distinct_pieces(self, sentences: np.ndarray) -> np.ndarray:
+        """The word pieces that sentences consist of, special ones too, each once."""
+        ends = zip(
+            self.word_offsets[self.sentence_offsets[sentences]],
+            self.word_offsets[self.sentence_offsets[sentences + 1]],
+            strict=True,
+        )
+        own = [self.pieces[start:end] for start, end in ends]
+        return np.unique(np.concatenate([[self.cls_id, self.sep_id], *own]))
+
+
+def encoding_notes(stats: Mapping[str, int]) -> tuple[str, ...]:
+    """Encoded.encoding_stats in words, one line each."""
+    return tuple(f"{count} words {what}" for what, count in stats.items() if count)
+
+
+def encode(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, inventory: Sequence[str], limit: int
+) -> Encoded:
+    """Cut every word into pieces; limit is the encoder's number of positions.
+
+    A word that the tokenizer drops (a lone control character, say) becomes the unknown piece, so
+    that every word has a first piece. One word may fill at most a quarter of a window: further
+    pieces of it could not be seen together with any context.
+    """
+    room = limit - 2
+    parts, num_words, encoding_stats = [], [], Counter()
+    for words, tags in _chunks(corpus):
+        encodings = tokenizer(
+            words,
+            is_split_into_words=True,
+            add_special_tokens=False,
+            split_special_tokens=True,  # the text's word "[SEP]" is a word
+            verbose=False,
+        ).encodings
+        lengths = [len(sentence) for sentence in words]
+        pieces, counts, stats = _align(encodings, lengths, tokenizer.unk_token_id, room // 4)
+        parts.append((pieces, counts, _labels(tags, lengths, inventory)))
+        num_words += lengths
+        encoding_stats.update(stats)
+    pieces, counts, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Encoded(
+        pieces=pieces,
+        word_offsets=_offsets(counts),
+        sentence_offsets=_offsets(num_words),
+        labels=labels,
+        limit=room,
+        cls_id=tokenizer.cls_token_id,
+        sep_id=tokenizer.sep_token_id,
+        encoding_stats=encoding_stats,
+    )
+
+
+def encode_for(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
+) -> Encoded:
+    """Encode a corpus with the label ids and the window of model."""
+    config = model.config
+    return encode(corpus, tokenizer, config.inventory, config.max_position_embeddings)
+
+
+def _chunks(corpus: Corpus) -> Iterator[tuple[list[list[str]], list[list[str] | None]]]:
+    for batch in corpus.table.to_batches(max_chunksize=_CHUNK):
+        yield batch["words"].to_pylist(), batch["tags"].to_pylist()
+
+
+def _offsets(counts: Iterable[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
+def _labels(tags: list[list[str] | None], lengths: list[int], inventory: Sequence[str]):
+    """Label ids of all words of some sentences, int64."""
+    ids = {tag: i for i, tag in enumerate(inventory)} | dict.fromkeys(SPECIAL_TAGS, NO_LABEL)
+    of_sentences = (
+        [NO_LABEL] * length if own is None else [ids[tag] for tag in own]
+        for own, length in zip(tags, lengths, strict=True)
+    )
+    return np.fromiter(chain.from_iterable(of_sentences), dtype=np.int64, count=sum(lengths))
+
+
+def _align(
+    encodings: list, lengths: list[int], unknown: int, max_count: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Pieces of some sentences, how many each word has, 1 to max_count, and the encoding_stats."""
+    pieces = np.concatenate([np.array(e.ids, dtype=np.int32) for e in encodings])
+    words = np.concatenate([np.array(e.word_ids, dtype=np.int64) for e in encodings])
+    words += np.repeat(_offsets(lengths)[:-1], [len(e.ids) for e in encodings])  # not decreasing
+    counts = np.bincount(words, minlength=sum(lengths))
+    stats = {
+        f"are read by their first {max_count} pieces alone": int((counts > max_count).sum()),
+        "have no piece that the tokenizer knows, and are read as the unknown one": int(
+            (counts == 0).sum()
+        ),
+    }
+    if counts.max() > max_count:
+        first = np.cumsum(counts) - counts
+        keep = np.arange(len(pieces)) - first[words] < max_count
+        pieces, words = pieces[keep], words[keep]
+        counts = np.minimum(counts, max_count)
+    if not counts.all():
+        dropped = np.flatnonzero(counts == 0)
+        pieces = np.insert(pieces, np.searchsorted(words, dropped), unknown)
+        counts = np.maximum(counts, 1)
+    return pieces, counts, stats
+
+
+def windows(counts: np.ndarray, limit: int) -> list[Window]:
+    """Cut a sentence, whose words have counts pieces, into windows of at most limit pieces.
+
+    Every word belongs to exactly one window; up to a quarter of a window on either side is context
+    that it shares with its neighbours.
+    """
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    n, own_start, found = len(counts), 0, []
+    while own_start < n:
+        start = int(np.searchsorted(starts, starts[own_start] - limit // 4))
+        end = int(np.searchsorted(ends, starts[start] + limit, side="right"))
+        own_end = n if end == n else int(np.searchsorted(starts, ends[end - 1] - limit // 4))
+        found.append(Window(start, own_start, own_end, end))
+        own_start = own_end
+    return found
+
+
+class Batch(NamedTuple):
+    """S sentences of n words in all, in B windows of at most T pieces, the longest first.
+
+    `word_pieces` and `real_pieces` are positions; the first counts only real pieces, row by row,
+    the second all cells of the (B, T) grid. Words stand sentence by sentence, as they were asked
+    for. `groups` are runs of rows of like length, which attention may compute apart: (first,
+    last + 1, width).
+    """
+
+    input_ids: torch.Tensor  # (B, T)
+    attention_mask: torch.Tensor  # (B, T) bool
+    real_pieces: torch.Tensor  # (number of real pieces,)
+    word_pieces: torch.Tensor  # (n,), the first piece of each word
+    num_words: torch.Tensor  # (S,), always on the CPU
+    labels: torch.Tensor  # (n,), NO_LABEL where there is none
+    groups: list[tuple[int, int, int]] | None
+    word_cells: torch.Tensor | None = None  # where they are not layers.grid_cells(num_words)
+    targets: torch.Tensor | None = None  # (n, K), in the place of labels
+    evidence: torch.Tensor | None = None  # (n,)
+
+    @property
+    def moved(self) -> list[str]:
+        """The fields that a GPU reads."""
+        names = ["input_ids", "attention_mask", "real_pieces", "word_pieces", "labels"]
+        more = ("word_cells", "targets", "evidence")
+        return names + [name for name in more if getattr(self, name) is not None]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch where a model on device reads it."""
+        fields = {name: getattr(self, name).to(device, non_blocking=True) for name in self.moved}
+        return self._replace(**fields)
+
+    def inputs(self, device: torch.device) -> dict[str, Any]:
+        """The arguments of NERSmall.forward, without labels."""
+        return self.to(device)._asdict() | {"labels": None}
+
+    def sentences(self) -> torch.Tensor:
+        """The sentence of each word, where the labels are."""
+        if self.word_cells is None:
+            return torch.repeat_interleave(self.num_words).to(self.labels.device, non_blocking=True)
+        return self.word_cells[0] // int(self.num_words.max())
+
+
+def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Batch:
+    """The batch of these sentences, in this order.
+
+    A sentence more, of nothing but padding, brings the numbers of pieces and words to a multiple: a
+    CPU's library of matrix products spends milliseconds on every size that it has not met yet.
+    """
+    sentences = np.asarray(sentences)
+    windows = _windows_of(encoded, sentences)
+    starts = encoded.word_offsets[windows.start]  # into pieces
+    lengths = encoded.word_offsets[windows.end] - starts + 2  # with [CLS] and [SEP]
+    if filler := -int(lengths.sum()) % multiple:
+        starts, lengths = np.append(starts, 0), np.append(lengths, filler)
+    order = np.argsort(-lengths, kind="stable")  # of rows
+    row, within = _ranges(lengths[order])  # of each real piece
+    first_real = np.empty_like(lengths)  # of a window, among all real pieces
+    first_real[order] = np.flatnonzero(within == 0)
+    pieces = encoded.pieces.take(starts[order][row] + within - 1, mode="clip").astype(np.int64)
+    pieces[within == 0] = encoded.cls_id
+    pieces[within == lengths[order][row] - 1] = encoded.sep_id
+    pieces[order[row] == len(windows.start)] = encoded.sep_id  # of the padding
+    mask = np.arange(rounded_up(int(lengths.max()), _WIDTH)) < lengths[order][:, None]  # (B, T)
+    input_ids = np.zeros(mask.shape, dtype=np.int64)
+    input_ids[mask] = pieces
+
+    window, nth = _ranges(windows.own_end - windows.own_start)  # of each word
+    word = windows.own_start[window] + nth
+    word_pieces = encoded.word_offsets[word] - starts[window] + 1 + first_real[window]
+    num_words, labels = encoded.num_words(sentences), encoded.labels[word]
+    targets = None if encoded.targets is None else encoded.targets[word]
+    evidence = None if encoded.evidence is None else encoded.evidence[word]
+    if filler := -len(word) % multiple:
+        num_words = np.append(num_words, filler)
+        word_pieces = np.pad(word_pieces, (0, filler))
+        labels = np.pad(labels, (0, filler), constant_values=NO_LABEL)
+        targets = None if targets is None else np.pad(targets, ((0, filler), (0, 0)))
+        evidence = None if evidence is None else np.pad(evidence, (0, filler))
+    return Batch(
+        input_ids=torch.from_numpy(input_ids),
+        attention_mask=torch.from_numpy(mask),
+        real_pieces=torch.from_numpy(np.flatnonzero(mask)),
+        word_pieces=torch.from_numpy(word_pieces),
+        num_words=torch.from_numpy(num_words),
+        labels=torch.from_numpy(labels),
+        groups=_groups(lengths[order].tolist()),
+        targets=None if targets is None else torch.from_numpy(targets),
+        evidence=None if evidence is None else torch.from_numpy(evidence),
+    )
+
+
+def _windows_of(encoded: Encoded, sentences: np.ndarray) -> Window:
+    """The windows of sentences, one after the other: arrays of words among all of the corpus."""
+    start, end = encoded.sentence_offsets[sentences], encoded.sentence_offsets[sentences + 1]
+    offsets = encoded.word_offsets
+    if (offsets[end] - offsets[start]).max() <= encoded.limit:
+        return Window(start, start, end, end)
+    found = [
+        [first + place for place in window]
+        for first, last in zip(start, end, strict=True)
+        for window in windows(np.diff(offsets[first : last + 1]), encoded.limit)
+    ]
+    return Window(*np.array(found).T)
+
+
+def rounded_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _ranges(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For ranges one after the other: of each number, its range and its place in it."""
+    which = np.repeat(np.arange(len(lengths)), lengths)
+    return which, np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
+
+
+def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Cut rows, the longest first, in halves of like length: attention costs the square of it.
+
+    More groups cost more small operations, and groups of any number of rows operations of more
+    sizes, than they save.
+    """
+    size = max(16, len(lengths) // 2)
+    return [
+        (first, min(first + size, len(lengths)), rounded_up(lengths[first], _WIDTH))
+        for first in range(0, len(lengths), size)
+    ]

@@ -1,0 +1,171 @@
+"""NERSmall models: new ones, from a pretrained encoder, or loaded whole from a folder."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import huggingface_hub
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    PreTrainedConfig,
+)
+from transformers.utils import logging
+
+from nerc import hub
+from nerc.data import tags
+from nerc.errors import InputError
+from nerc.model.modeling import NERSmall, NERSmallConfig
+
+# ------------------------------------------------------------------- what training starts from
+
+# --encoder tiny: small enough to learn the built-in corpus from scratch in minutes on two cores.
+TINY = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 512,
+}
+TINY_VOCAB_SIZE = 4000
+TINY_LSTM_HIDDEN_SIZE = 128
+LSTM_HIDDEN_SIZE = 512
+
+
+def tiny(
+    vocab_size: int, inventory: Sequence[str], *, lstm_hidden_size: int, dropout: float
+) -> NERSmall:
+    """A small NERSmall with new weights, drawn from torch's global generator."""
+    return NERSmall(
+        NERSmallConfig.with_inventory(
+            inventory,
+            vocab_size=vocab_size,
+            lstm_hidden_size=lstm_hidden_size,
+            **TINY,
+            **_dropouts(dropout),
+        )
+    )
+
+
+def from_encoder(
+    name: str, inventory: Sequence[str], *, lstm_hidden_size: int, dropout: float
+) -> NERSmall:
+    """A NERSmall on the pretrained BERT in a folder or on the Hub, with a new head."""
+    _check_source(name, types=("bert",))
+    config = NERSmallConfig.with_inventory(inventory)
+    with _loading(name):
+        config = NERSmallConfig.from_pretrained(
+            name,
+            id2label=config.id2label,
+            label2id=config.label2id,
+            lstm_hidden_size=lstm_hidden_size,
+            **_dropouts(dropout),
+        )
+    return _load(name, new_head=True, config=config)
+
+
+def load(name: str) -> NERSmall:
+    """The NERSmall in a folder, head and all; a BertForTokenClassification too."""
+    _check_source(name, types=("bert", NERSmallConfig.model_type))
+    model = _load(name, new_head=False)
+    if odd := [
+        t for t in model.config.inventory if not tags.is_tag(t) and t not in tags.SPECIAL_TAGS
+    ]:
+        raise InputError(
+            f"{name}: its labels, such as {odd[0]}, are no tags, wanted O, B-TYPE and I-TYPE; put "
+            f"their names into id2label of its config.json"
+        )
+    return model
+
+
+# What transformers raises when the files of a model are damaged, missing or out of reach.
+_BROKEN = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError),
+    *(SafetensorError, StrictDataclassError, httpx2.HTTPError),
+)
+
+
+def _check_source(name: str, types: Sequence[str]) -> None:
+    """Raise InputError unless name, a folder or a Hub name, is a model of one of the types."""
+    folder = Path(name)
+    if folder.is_dir():
+        for file in ("config.json", "model.safetensors"):
+            if not (folder / file).exists() and not (folder / f"{file}.index.json").exists():
+                raise InputError(
+                    f"{name}: holds no {file}, wanted config.json, model.safetensors and a "
+                    f"tokenizer, as save_pretrained writes them (pickled weights are not read)"
+                )
+    elif not hub.may_be_model(name):
+        raise InputError(f"{name}: no such folder")
+    with _loading(name):
+        found, _ = PreTrainedConfig.get_config_dict(name)
+        model_type = found.get("model_type")
+    if model_type not in types:
+        raise InputError(f"{name}: is a model of type {model_type!r}, wanted {' or '.join(types)}")
+
+
+def _load(name: str, *, new_head: bool, **kwargs) -> NERSmall:
+    with _loading(name):
+        model, loaded = NERSmall.from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
+    lacking = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
+    if new_head:
+        lacking = {key for key in lacking if key.startswith("bert.")}
+    if lacking:
+        raise InputError(
+            f"{name}: its weights lack {len(lacking)} tensors of the right shape, such as "
+            f"{min(lacking)}; are config.json and model.safetensors of one model?"
+        )
+    surplus = [k for k in loaded["unexpected_keys"] if "encoder.layer." in k or k[:5] == "lstm."]
+    if surplus:
+        raise InputError(
+            f"{name}: config.json knows nothing of {len(surplus)} tensors of its weights, such as "
+            f"{min(surplus)}; are they of one model?"
+        )
+    return model
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Quietly; files that are damaged, missing or out of reach become an InputError."""
+    try:
+        with quiet():
+            yield
+    except _BROKEN as error:
+        what = f"{type(error).__name__}: {error}"
+        if Path(name).is_dir():
+            raise InputError(f"{name}: cannot be loaded: {what}") from None
+        raise InputError(
+            f"{name}: no such folder, and not to be had from the Hub ({what}); give a folder with "
+            f"a BERT in it, or --encoder tiny, which needs none"
+        ) from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' tables and bars; what matters of loading is checked here."""
+    huggingface_hub.logging.set_verbosity_error()  # of five retries, the outcome is said here
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()
+
+
+def set_dropout(model: NERSmall, dropout: float) -> None:
+    """Set every dropout of model, and of its configuration."""
+    for name, value in _dropouts(dropout).items():
+        setattr(model.config, name, value)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+
+
+def _dropouts(dropout: float) -> dict[str, float]:
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    return dict.fromkeys(names, dropout)

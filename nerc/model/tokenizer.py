@@ -1,0 +1,98 @@
+"""Tokenizers: learnt from a corpus, loaded with an encoder or found beside a revision."""
+
+import json
+import logging
+from pathlib import Path
+
+import pyarrow.compute as pc
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
+
+from nerc import hub
+from nerc.data.corpus import Corpus
+from nerc.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+DEFAULT_ENCODER = "bert-base-cased"
+
+
+def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:
+    """A cased WordPiece tokenizer of BERT's kind, its vocabulary learnt from the corpus's words.
+
+    The same words give the same vocabulary, in every process.
+    """
+    special = {
+        f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")
+    }
+    normalizer = normalizers.BertNormalizer(lowercase=False)
+    words = sorted(pc.unique(pc.list_flatten(corpus.table["words"])).to_pylist())
+    letters = sorted({c for word in words for c in normalizer.normalize_str(word)} - {" "})
+    # The trainer breaks ties by ids, and numbers the letters as they come out of a hash table,
+    # another in every process; so they are numbered here, before it can.
+    numbered = [*special.values(), *letters, *(f"##{letter}" for letter in letters)]
+    learner = Tokenizer(models.WordPiece(unk_token=special["unk_token"]))
+    learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=numbered, show_progress=False
+    )
+    learner.train_from_iterator((" ".join(s.words) for s in corpus), trainer=trainer)
+
+    # Letters are no special tokens, as which the trainer had to be given them.
+    return BertTokenizer(vocab=learner.get_vocab(), do_lower_case=False, **special)
+
+
+def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
+    """The tokenizer of an encoder or a revision, a folder or a Hub name.
+
+    transformers makes a vocabulary of five special pieces, to which every word is unknown, where a
+    folder has none; that, and one that does not fit the encoder's vocab_size, is an InputError.
+    """
+    folder = Path(name)
+    if not folder.is_dir() and not hub.may_be_model(name):
+        raise InputError(f"{name}: no such folder")
+    if folder.is_dir() and not any((folder / file).exists() for file in TOKENIZER_FILES):
+        raise InputError(f"{name}: holds no tokenizer (no tokenizer.json and no vocab.txt)")
+    try:
+        if (folder / "tokenizer.json").exists():
+            json.loads((folder / "tokenizer.json").read_bytes())["model"]["type"]
+        # Without a word on it, transformers asks at the terminal whether to run programs of theirs.
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{name}: its tokenizer cannot be loaded: {error!r}") from None
+    wanted = ("cls_token", "sep_token", "unk_token")
+    if lacking := [w for w in wanted if getattr(tokenizer, w) is None]:
+        raise InputError(f"{name}: its tokenizer has no {' and no '.join(lacking)}")
+    num_pieces = len(tokenizer) - len(tokenizer.all_special_tokens)
+    if not tokenizer.is_fast or num_pieces <= 0 or len(tokenizer) > vocab_size:
+        raise InputError(
+            f"{name}: its tokenizer, with {num_pieces} word pieces, does not fit the encoder, "
+            f"whose vocabulary has {vocab_size}; put the tokenizer.json of the encoder there"
+        )
+    return tokenizer
+
+
+def tokenizer_beside(
+    folder: Path, vocab_size: int, *, instead: str | None = None
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of the revision in folder, or the one named instead.
+
+    Published checkpoints may hold none: they take that of the encoder that their config.json names,
+    or of bert-base-cased, with a warning.
+    """
+    if instead is not None:
+        return load_tokenizer(instead, vocab_size)
+    if any((folder / file).exists() for file in TOKENIZER_FILES):
+        return load_tokenizer(str(folder), vocab_size)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    encoder = config.get("_name_or_path") or DEFAULT_ENCODER
+    try:
+        tokenizer = load_tokenizer(encoder, vocab_size)
+    except InputError as error:
+        raise InputError(
+            f"{folder}: holds no tokenizer, and its encoder's is not to be had ({error}); give "
+            f"--tokenizer, a folder or a Hub name"
+        ) from None
+    logger.warning(f"{folder}: holds no tokenizer; using that of its encoder, {encoder}")
+    return tokenizer

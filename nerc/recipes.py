@@ -1,0 +1,46 @@
+"""Recipes: the training settings that apply where the command line gives none."""
+
+from typing import Any
+
+# What each recipe sets where the command line does not.
+RECIPES: dict[str, dict[str, Any]] = {
+    # The published recipe of the project that nerc replaces.
+    "paper": {
+        "optimizer": "sgd",
+        "lr": 1e-3,
+        "head_lr": 1e-3,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "warmup": 0.0,
+        "schedule": "constant",
+        "clip": 0.0,
+        "batch_size": 32,
+        "epochs": 5,
+        "combine": "concat",
+        "repair": ("none",),
+    },
+    # Chosen on validation F1. The learning rate is that of bert-base; see TrainConfig.resolved.
+    "strong": {
+        "optimizer": "adamw",
+        "lr": 5e-5,
+        "head_lr": 1e-3,
+        "momentum": 0.0,
+        "weight_decay": 0.01,
+        "warmup": 0.1,
+        "schedule": "linear",
+        "clip": 1.0,
+        "batch_size": 32,
+        "epochs": 4,
+        "epochs_llm": 2,
+        "combine": "selftrain",
+        "repair": ("well-formed", "form"),
+    },
+}
+
+# strong gives training sets of fewer sentences than SMALL smaller batches, and so many updates at
+# least, and those of fewer than FEW a smaller learning rate of the encoder.
+SMALL = 2000
+SMALL_BATCH_SIZE = 16
+SMALL_UPDATES = 480
+FEW = 500
+FEW_LR = 0.5

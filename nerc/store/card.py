@@ -1,0 +1,183 @@
+"""The model card of a revision: what it was trained on, what it is worth, how to use it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from nerc import hub, tables
+from nerc.data.sources import CONLL2003_ON_THE_HUB
+
+_LABELS = {"gold": "expert labels", "llm": "a language model's labels", "mixed": "both labels"}
+_NAMES = {
+    "loss": "Loss per word",
+    "accuracy": "Word accuracy",
+    "precision": "Entity precision",
+    "recall": "Entity recall",
+    "f1": "Entity F1",
+    "strict_f1": "Entity F1, strict IOB2",
+    "sentences": "Sentences",
+    "words": "Words",
+    "entities": "Entities",
+    "support": "entities",
+}
+
+
+def model_card(
+    name: str, metrics: Mapping[str, dict[str, Any]], run: dict[str, Any], *, calibrated: bool
+) -> str:
+    """README.md, from what metrics.json and run.json hold; its metadata has every figure.
+
+    calibrated: whether the model's confidences are, on validation.
+    """
+    text = [
+        f"# {name}",
+        "A tagger for named entities, trained by nerc; `run.json` says exactly how.",
+        "\n".join(f"- {what}: {value}" for what, value in _facts(run).items()),
+        *_report(metrics),
+        _use(name),
+        _CONFIDENCES[calibrated],
+        _LIMITS,
+        _licence(run),
+    ]
+    return f"---\n{metadata(name, metrics, run).to_yaml()}\n---\n\n" + "\n\n".join(text) + "\n"
+
+
+def metadata(
+    name: str, metrics: Mapping[str, dict[str, Any]], run: dict[str, Any]
+) -> ModelCardData:
+    """What the Hub reads: data set, base model, and every figure of every split (model-index)."""
+    corpus, encoder = run["config"]["corpus"], run["config"]["encoder"]
+    dataset, title = _dataset(corpus)
+    results = [
+        EvalResult(
+            task_type="token-classification",
+            task_name="Named-entity recognition",
+            dataset_type=dataset,
+            dataset_name=title,
+            dataset_split=split,
+            metric_type=kind,
+            metric_name=metric,
+            metric_value=value,
+        )
+        for split, report in metrics.items()
+        for kind, metric, value in _figures(report)
+    ]
+    return ModelCardData(
+        model_name=name if results else None,
+        eval_results=results or None,
+        library_name="nerc",
+        pipeline_tag="token-classification",
+        tags=["nerc", "named-entity-recognition"],
+        language="en" if _is_own(corpus) or corpus == "conll2003" else None,
+        license="mit" if _is_own(corpus) and encoder == "tiny" else "other",
+        datasets=[dataset] if _is_on_hub(corpus) and not _is_own(corpus) else None,
+        base_model=encoder if encoder and encoder != "tiny" and _is_on_hub(encoder) else None,
+    )
+
+
+def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """Kind, name and value of every figure; those of a type are named after it."""
+    for kind, value in report.items():
+        if kind != "types":
+            yield kind, _NAMES[kind], value
+    for type_, scores in report["types"].items():
+        for kind, value in scores.items():
+            yield kind, f"{type_} {_NAMES[kind].removeprefix('Entity ')}", value
+
+
+def _facts(run: dict[str, Any]) -> dict[str, Any]:
+    config, data = run["config"], run["data"]["train"]
+    units = config["lstm_hidden_size"]
+    start = f"revision {config['start']}" if config["start"] else config["encoder"]
+    start = start if config["start"] or _is_on_hub(start) else Path(start).name
+    experts = config["expert"] or ("none" if config["data"] == "llm" else "all")
+    if about := run.get("active"):
+        experts = f"{about['sentences']:,}, of {about['words']:,} words"
+    cheap = {
+        "active learning": about and f"round {about['round']}, {about['strategy'] or 'random'}",
+        "combined by": config.get("combine"),
+        "cheap labels repaired": ", ".join(config.get("repair") or ()),
+    }
+    return {
+        "trained on": f"{_LABELS[config['data']]} of {_dataset(config['corpus'])[1]}, "
+        f"{data['sentences']:,} sentences",
+        "expert sentences": experts,
+        "started from": start,
+        "BiLSTM": f"{units} units per direction" if units else "none",
+        "recipe": f"{config['recipe']}: {config['optimizer']}, epochs: {config['epochs']}, "
+        f"batches of {config['batch_size']}, seed {config['seed']}, {run['precision']}",
+    } | {what: value for what, value in cheap.items() if value}
+
+
+def _report(metrics: Mapping[str, dict[str, Any]]) -> list[str]:
+    if not metrics:
+        return ["It was judged on nothing."]
+    columns = ["loss", "accuracy", "precision", "recall", "f1", "strict_f1"]
+    types = list(dict.fromkeys(t for report in metrics.values() for t in report["types"]))
+    rows = [["split", *columns, *(f"{type_} f1" for type_ in types)]]
+    for split, report in metrics.items():
+        figures = [report[column] for column in columns]
+        figures += [report["types"].get(type_, {}).get("f1", 0.0) for type_ in types]
+        rows.append([split, *(f"{figure:.5f}" for figure in figures)])
+    note = (
+        "Entities are counted as conlleval does, which is seqeval's default mode; accuracy is of "
+        "words. The validation split chose the epoch, unless `run.json` says `keep: last`; the "
+        "test split chose nothing."
+    )
+    return ["## Report", tables.markdown(rows), note]
+
+
+def _use(name: str) -> str:
+    return f"""## Use
+
+With nerc; REPO is the folder of revisions, or the repository on the Hub, that this one is in:
+
+    from nerc import NERSmall
+    model = NERSmall.from_pretrained("REPO", revision="{name}")
+    model.predict(["Angela Merkel visited Paris."])
+
+or `python -m nerc predict --repo REPO --revision {name} < text.txt`."""
+
+
+_LIMITS = """## Limits
+
+It knows the entity types of its training data and text of their kind; on other text it finds less
+than the report says, and is surer than it should be. It was not judged on how it treats names of
+different origins."""
+
+_CONFIDENCES = {
+    True: "Each entity comes with a confidence, calibrated on the validation split: the "
+    "probability that exactly this entity is there.",
+    False: "Each entity comes with a confidence, which is not calibrated, and likely too high.",
+}
+
+
+def _licence(run: dict[str, Any]) -> str:
+    corpus, encoder = run["config"]["corpus"], run["config"]["encoder"]
+    if _is_own(corpus) and encoder == "tiny":
+        return "## Licence\n\nMIT, as nerc and its built-in corpus."
+    return (
+        "## Licence\n\nnerc is under the MIT licence; these weights come from an encoder and a "
+        "corpus with licences of their own, which whoever passes them on has to keep."
+    )
+
+
+def _dataset(corpus: str) -> tuple[str, str]:
+    """A corpus's id and title."""
+    if _is_own(corpus):
+        return "nerc-sample", "nerc's built-in corpus"
+    if corpus == "conll2003":
+        return CONLL2003_ON_THE_HUB, "CoNLL-2003"
+    if _is_on_hub(corpus):
+        return corpus, corpus
+    return Path(corpus).resolve().name, f"the folder {Path(corpus).resolve().name}"
+
+
+def _is_own(corpus: str) -> bool:
+    return corpus.partition(":")[0] == "sample"
+
+
+def _is_on_hub(name: str) -> bool:
+    return not Path(name).exists() and ("/" not in name or hub.is_name(name))

@@ -1,0 +1,52 @@
+"""Writes a trained model into a revision's folder and loads it back."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from nerc.files import system_errors, write_json
+from nerc.model.loading import load, quiet
+from nerc.model.modeling import NERSmall
+from nerc.model.tokenizer import tokenizer_beside
+from nerc.store.card import model_card
+
+
+def num_bytes(model: NERSmall) -> int:
+    """About what a revision of this model, and a checkpoint on the way to it, take on disk."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    # Of a checkpoint: the weights, two moments of AdamW, the best weights so far.
+    return (1 + 4) * weights + 2**22  # tokenizer, records and logs
+
+
+def save(
+    folder: Path,
+    name: str,
+    model: NERSmall,
+    tokenizer: PreTrainedTokenizerBase,
+    metrics: Mapping[str, Any],
+    run: dict[str, Any],
+) -> None:
+    """Write what a revision holds, except its logs, into folder; metrics: the report by split."""
+
+    with quiet():
+        with system_errors(folder / "model.safetensors"):
+            model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "run.json", run)
+    (folder / "README.md").write_text(
+        model_card(name, metrics, run, calibrated=model.config.calibration is not None),
+        encoding="utf-8",
+    )
+
+
+def load_revision(
+    folder: Path, *, tokenizer: str | None = None
+) -> tuple[NERSmall, PreTrainedTokenizerBase]:
+    """A revision's model, in float32, and its tokenizer, or the one named instead."""
+
+    model = load(str(folder))
+    size = model.config.vocab_size
+    return model, tokenizer_beside(folder, size, instead=tokenizer)

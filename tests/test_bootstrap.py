@@ -1,0 +1,84 @@
+"""Intervals and p-values keep their word, which simulations with a known truth show."""
+
+import numpy as np
+import pytest
+
+from nerc.data.corpus import Corpus, Sentence
+from nerc.evaluation import bootstrap
+
+DOCUMENTS, SIMULATIONS = 150, 1000
+
+
+def simulated(generator, recall: float, spurious: float, size: np.ndarray, shared: np.ndarray):
+    """Counts (documents, 1, 3) of a model that finds each entity with probability recall.
+
+    Half of what decides is shared with other models: some entities are hard for all of them.
+    """
+    own = np.where(generator.random(len(shared)) < 0.5, shared, generator.random(len(shared)))
+    documents = np.repeat(np.arange(len(size)), size)
+    right = np.bincount(documents, own < recall, minlength=len(size))
+    return np.stack([right, right + generator.poisson(spurious * size), size], axis=1)[:, None]
+
+
+def expected_f1(recall: float, spurious: float) -> float:
+    return 2 * recall / (1 + recall + spurious)
+
+
+def simulations(first: tuple[float, float], second: tuple[float, float], seed: int):
+    """The intervals of the first model, and the differences of the second, in each simulation."""
+    generator = np.random.default_rng(seed)
+    drawn = bootstrap.bootstrap_draws(DOCUMENTS, num=1000)
+    for _ in range(SIMULATIONS):
+        size = generator.negative_binomial(2, 0.1, DOCUMENTS) + 1
+        shared = generator.random(size.sum())
+        one, two = (simulated(generator, *model, size, shared) for model in (first, second))
+        found = bootstrap.intervals(one, ["PER"], drawn)
+        yield found, bootstrap.differences(one, two, ["PER"], drawn)
+
+
+@pytest.mark.parametrize("second", [(0.88, 0.10), (0.90, 0.08), (0.80, 0.15)])
+def test_intervals_hold_the_truth_as_often_as_they_say(second):
+    first = (0.88, 0.10)
+    truth = expected_f1(*second) - expected_f1(*first)
+    covered, covered_first = 0, 0
+    for interval, difference in simulations(first, second, seed=1):
+        for name in ("all", "PER"):
+            assert difference[name].low <= difference[name].value <= difference[name].high
+        covered += difference["all"].low <= truth <= difference["all"].high
+        covered_first += interval["all"].low <= expected_f1(*first) <= interval["all"].high
+    assert 0.93 <= covered / SIMULATIONS <= 0.97
+    assert 0.93 <= covered_first / SIMULATIONS <= 0.97
+
+
+def test_models_that_are_equal_are_told_apart_as_seldom_as_p_says():
+    found = [d["all"].p for _, d in simulations((0.88, 0.10), (0.88, 0.10), seed=2)]
+    assert 0.035 <= np.mean(np.array(found) < 0.05) <= 0.065
+    assert 0.4 <= np.mean(np.array(found) < 0.5) <= 0.6
+
+
+def test_a_model_is_no_better_than_itself():
+    counts = np.random.default_rng(0).integers(1, 9, (40, 2, 3)).astype(float)
+    found = bootstrap.differences(counts, counts, ["A", "B"], bootstrap.bootstrap_draws(40))
+    assert {(d.value, d.low, d.high, d.p) for d in found.values()} == {(0.0, 0.0, 0.0, 1.0)}
+
+
+def corpus(*rows: tuple[str, int]) -> Corpus:
+    return Corpus.of(
+        Sentence(tuple("abcdefgh"[: len(t.split())]), tuple(t.split()), "x", d) for t, d in rows
+    )
+
+
+def test_counts_are_those_of_documents_and_types():
+    gold = corpus(("B-PER I-PER O", 3), ("B-LOC O", 3), ("B-PER", 7))
+    predicted = [["B-PER", "I-PER", "B-LOC"], ["B-PER", "O"], ["B-PER"]]
+    found = bootstrap.counts(gold, predicted, ["PER", "LOC"])
+    assert found.tolist() == [[[1, 2, 1], [0, 1, 1]], [[1, 1, 1], [0, 0, 0]]]
+    assert bootstrap.f1(found.sum(axis=0)).tolist() == [2 * 2 / (3 + 2), 0.0]
+
+
+def test_sentences_are_drawn_where_there_are_no_documents():
+    gold = corpus(("B-PER", 0), ("O", 0), ("B-LOC", 0))
+    assert len(bootstrap.counts(gold, [["O"]] * 3, ["PER", "LOC"])) == 3
+    drawn = bootstrap.bootstrap_draws(3)
+    assert drawn.shape == (bootstrap.NUM_DRAWS, 3) and set(drawn.sum(axis=1)) == {3}
+    assert (drawn == bootstrap.bootstrap_draws(3)).all()

@@ -1,0 +1,338 @@
+"""evaluate.py on several revisions: intervals, differences, errors, plots, the page."""
+
+import dataclasses
+import itertools
+import json
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import files, refused, small, write_conll
+from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+import evaluate
+import train
+from nerc.data import corpus, sources, synthetic, tags
+from nerc.evaluation import bootstrap, compare, metrics, plots, report
+from nerc.evaluation.evaluator import Evaluation
+
+
+@pytest.fixture(scope="module")
+def store(folder, encoder, tmp_path_factory):
+    """Two revisions that differ in the seed alone, and one that saw half of the sentences."""
+    repo = tmp_path_factory.mktemp("findings") / "models"
+    flags = [*small(folder, encoder), "--epochs", "6", "--repo", str(repo)]
+    train.main([*flags, "--revision", "one"])
+    train.main([*flags, "--revision", "two", "--seed", "1"])
+    train.main([*flags, "--revision", "half", "--expert", "50%"])
+    return repo
+
+
+@pytest.fixture(scope="module")
+def told(store, tmp_path_factory):
+    """What evaluate.py wrote of all three."""
+    out = tmp_path_factory.mktemp("told")
+    flags = ["--repo", store, "--split", "test", "--revision", "one", "two", "half"]
+    flags += ["--json", out / "r.json", "--html", out / "p.html", "--plots", out / "plots"]
+    evaluate.main([str(flag) for flag in flags])
+    return out
+
+
+def test_the_json_is_that_of_the_revision(told, store):
+    found = json.loads((told / "r.json").read_text())
+    for name in ("one", "two", "half"):
+        metrics = json.loads((store / name / "metrics.json").read_text())["test"]
+        assert found[name]["test"].pop("types") == metrics.pop("types")
+        assert found[name]["test"] == pytest.approx(metrics)
+
+
+def test_the_console_tells_of_intervals_seeds_and_details(store, capsys):
+    flags = ["--repo", str(store), "--revision", "one", "two", "half", "--split", "test"]
+    evaluate.main(flags)
+    short = capsys.readouterr().out
+    assert re.search(r"^seeds one, two: F1 0\.\d{5} ± 0\.\d{5}, accuracy", short, re.MULTILINE)
+    assert re.search(
+        r"^two: F1 .* to .*; against one [+-]0\.\d{5}, .*, p [01]\.\d{3}$", short, re.M
+    )
+    assert short.count("| Revision") == 1
+    evaluate.main([*flags, "--details"])
+    out = capsys.readouterr().out
+    for title in (
+        "F1 by type",
+        "Errors by kind",
+        "F1 of parts",
+        "Most frequent errors, half",
+        "Confidences of the entities found",
+    ):
+        assert title in out
+    assert "entity in training" in out
+
+
+def test_errors_add_up_to_the_entities_of_the_file(store, folder, told):
+    text = (told / "p.html").read_text()
+    gold = sources.load(str(folder), "test")
+    total = sum(len(tags.entities(s.tags)) for s in gold)
+    assert text.count("<script") == 2 and len(text) < 2_000_000
+    for kind in ("wrong type", "spurious"):
+        assert kind in text
+    assert total == 33
+
+
+def test_each_plot_is_one_png(told):
+    names = {"f1", "reliability", "learning", "confusion_one", "confusion_two", "confusion_half"}
+    assert files(told / "plots") == {f"{name}.png" for name in names}
+    assert all(p.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for p in (told / "plots").iterdir())
+
+
+def test_confidences_on_the_page_are_those_of_the_entities(store, folder):
+    gold = sources.load(str(folder), "test")
+    predicted = [["B-PER", *["O"] * (len(s.words) - 1)] for s in gold]
+    raw = np.linspace(0.1, 0.9, len(gold))
+    right = np.array([tags.Entity("PER", 0, 1) in tags.entities(s.tags) for s in gold])
+    word_tags = tags.inventory(tags.CONLL_TYPES)[:9]
+    rows = [np.full((len(s.words), 9), np.log(1 / 9), dtype=np.float32) for s in gold]
+    judged = {
+        "x": Evaluation(metrics.report(gold, rows, predicted, word_tags), predicted, raw, right)
+    }
+    found = compare.compare(gold, judged, {"x": None}, {})
+    shown = report.page_sentences(found)
+    assert [s["found"][0][0][3] for s in shown] == [round(c, 3) for c in raw.tolist()]
+    assert [s["found"][0][0][4] == "correct" for s in shown] == right.tolist()
+    missed = sum(len(s["missed"][0]) for s in shown)
+    assert missed == found.errors["x"].kinds["missed"]
+
+
+def compared(types: list[str], num_documents: int = 40, revisions=("one", "two", "three")):
+    """Findings of simulated revisions on a corpus with an entity of each type per document."""
+    rng = np.random.default_rng(0)
+    labels = tuple(tag for type_ in types for tag in (f"B-{type_}", "O"))
+    gold = corpus.Corpus.of(
+        corpus.Sentence(("word",) * len(labels), labels, "", document)
+        for document in range(num_documents)
+        for _ in range(2)
+    )
+    word_tags = tags.inventory(types)
+    rows = [np.full((len(labels), len(word_tags)), -2.0, dtype=np.float32) for _ in gold]
+    judged = {}
+    for name in revisions:
+        predicted = [
+            [f"B-{rng.choice(types)}" if tag != "O" and rng.random() < 0.2 else tag for tag in s]
+            for s in [labels] * len(gold)
+        ]
+        right = np.array(
+            [p == g for row in predicted for p, g in zip(row, labels, strict=True) if p != "O"]
+        )
+        raw = rng.random(len(right))
+        judged[name] = Evaluation(
+            metrics.report(gold, rows, predicted, word_tags), predicted, raw, right
+        )
+    return compare.compare(gold, judged, dict.fromkeys(revisions), {})
+
+
+def page_data(found) -> dict:
+    """What the page of findings shows, by the names in nerc.page."""
+    runs = dict.fromkeys(found.reports, {})
+    document = report.page_of(found, runs, report.comparison_plots(found, runs), "test")
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', document)
+    return json.loads(text)
+
+
+SHORT = ["PER", "ORG", "LOC", "MISC"]
+LONG = [f"{letter}RGANISATION_OR_GROUP" for letter in "ABCDEFGHIJKLMNOPQR"]
+
+
+@pytest.mark.parametrize("types", [SHORT, LONG], ids=["4 short types", "18 long types"])
+@pytest.mark.parametrize("plot", ["confusion", "f1", "bars"])
+def test_labels_of_a_plot_do_not_overlap(monkeypatch, types, plot):
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda s, *a, **k: (save(s, *a, **k), drawn.append(s)))
+    found = compared(types, 2)
+    if plot == "confusion":
+        counts = dict.fromkeys(itertools.product([*types, "-"], repeat=2), 99_999)
+        plots.confusion_plot(counts, types)
+    elif plot == "f1":
+        plots.f1_by_type(found.intervals)
+    else:
+        plots.bar_plot(dict.fromkeys(["all", *types], (0.1, 0.2, 0.3)), ["P", "R", "F1"])
+    figure = drawn[-1]
+    (axes,) = figure.axes
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels(), axes.texts):
+        boxes = [label.get_window_extent() for label in labels]
+        for a, b in itertools.combinations(boxes, 2):
+            assert not a.overlaps(b)
+        for box in boxes:  # inside the figure
+            assert box.x0 >= 0 and box.y0 >= 0
+            assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+    x, y = axes.bbox.width / figure.dpi, axes.bbox.height / figure.dpi
+    assert x > 0.4 * len(types) and y > 2.4  # the labels leave room for the plot
+
+
+def test_tables_of_six_types_need_no_scrolling(chromium, tmp_path):
+    found = compared(["PERSON", "ORGANISATION", "LOCATION", "EVENT", "PRODUCT", "LANGUAGE"])
+    runs = dict.fromkeys(found.reports, {})
+    path = tmp_path / "page.html"
+    path.write_text(report.page_of(found, runs, {}, "validation"))
+    chromium.get("about:blank")
+    chromium.get(path.as_uri())
+    widths = chromium.execute_script(
+        "byId('others').open = true; return [...document.querySelectorAll('.table')]"
+        ".map((e) => [e.scrollWidth - e.clientWidth, e.textContent.slice(0, 30)])"
+    )
+    assert len(widths) > 5 and [title for over, title in widths if over] == []
+
+
+def test_the_page_has_each_interval_once():
+    shown = page_data(compared(SHORT))
+    cells = [
+        cell
+        for table in (*shown["tables"], *shown["others"])
+        for row in table["rows"]
+        for cell in row
+        if re.search(r"\d to [+-]?\d", cell)
+    ]
+    # Of F1 of three revisions and of two differences, of all entities and of each type.
+    assert len(cells) == (3 + 2) * (1 + len(SHORT))
+    for table in (*shown["tables"], *shown["others"]):
+        assert len(set(table["rows"][0])) == len(table["rows"][0])  # no two columns of one name
+
+
+def test_tables_that_count_entities_say_so():
+    shown = page_data(compared(SHORT))
+    titles = [table["title"] for table in shown["others"]]
+    for start in ("Errors by kind", "Gold and predicted types, one"):
+        (title,) = (title for title in titles if title.startswith(start))
+        assert title.endswith("(numbers of entities)")
+
+
+def test_the_page_says_whose_confidences_are_calibrated():
+    found = compared(SHORT)
+    for calibrated, expected in (
+        ([True, True, True], "calibrated."),
+        ([True, False, False], "calibrated, except those of two, three."),
+        ([False, False, False], "not calibrated."),
+    ):
+        state = dict(zip(found.reports, calibrated, strict=True))
+        note = page_data(dataclasses.replace(found, calibrated=state))["note"]
+        assert note.endswith(f". Confidences are {expected}")
+
+
+def test_documents_are_numbered_from_1_where_there_are_any():
+    for num_documents, expected in ((3, [1, 1, 2, 2, 3, 3]), (1, [None, None])):
+        shown = report.page_sentences(compared(SHORT, num_documents))
+        assert [sentence["document"] for sentence in shown] == expected
+
+
+def test_types_of_another_corpus_are_mapped_aloud(store, folder, tmp_path, capsys):
+    renamed = {"PER": "PERSON", "MISC": "DATE"}
+
+    def other(labels) -> list[str]:
+        return [t[:2] + renamed.get(t[2:], t[2:]) if t != "O" else t for t in labels]
+
+    rows = [(words, other(labels), d) for words, labels, d in synthetic.generate("test", 19)]
+    write_conll(tmp_path / "test.txt", rows)
+    flags = ["--repo", store, "--revision", "one", "--split", "test", "--corpus", tmp_path]
+    assert "--map" in refused(evaluate, capsys, *flags)
+    evaluate.main([str(f) for f in (*flags, "--map", "PERSON=PER", "DATE=O")])
+    out = capsys.readouterr().out
+    assert "one: the corpus has no MISC: all that is found of it is spurious" in out
+    assert re.search(r"of its entities, \d+ DATE count as O; \d+ PERSON count as PER", out)
+    evaluate.main([str(f) for f in (*flags[:-2], "--map", "MISC=O")])
+    assert "have changed" not in capsys.readouterr().out
+    gold = [tags.entities(labels) for _, labels, _ in rows]
+    kept = sum(e.type != "DATE" for own in gold for e in own)
+    assert f"test: {kept} entities in 19 sentences" in out
+    said = refused(evaluate, capsys, *flags, "--map", "FACILITY=LOC")
+    assert "no entity of" in said and "FACILITY" in said
+    assert "pairs of types" in refused(evaluate, capsys, *flags, "--map", "PERSON")
+    assert "of each type once" in refused(evaluate, capsys, *flags, "--map", "A=PER", "A=LOC")
+    same = ("--json", tmp_path / "x", "--html", tmp_path / "x")
+    assert "another file than --json" in refused(evaluate, capsys, *flags, *same)
+
+
+def test_a_page_wants_the_same_sentences(store, folder, encoder, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    for split, size in {"train": 30, "validation": 9, "test": 9}.items():
+        write_conll(other / sources.FILES[split], synthetic.generate(split, size))
+    flags = [*small(other, encoder), "--repo", str(store), "--revision", "elsewhere"]
+    train.main(flags)
+    flags = ["--repo", store, "--revision", "one", "elsewhere", "--html", tmp_path / "p.html"]
+    assert "give --corpus" in refused(evaluate, capsys, *flags)
+    assert not (tmp_path / "p.html").exists()
+
+
+def test_tensorboard_has_settings_scores_and_samples(store):
+    events = EventAccumulator(str(store / "one/logs"), {"tensors": 0})
+    events.Reload()
+    metrics = json.loads((store / "one/metrics.json").read_text())
+    (final,) = events.Scalars("test/final_f1")
+    assert final.value == pytest.approx(metrics["test"]["f1"])
+    about = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    settings = plugin_data_pb2.HParamsPluginData.FromString(about).session_start_info.hparams
+    assert settings["recipe"].string_value == "strong" and settings["epochs"].number_value == 6
+    texts = events.Tensors("validation/predictions/text_summary")
+    assert len(texts) == 6
+    assert "| sentence" in texts[-1].tensor_proto.string_val[0].decode()
+
+
+def everything(driver) -> str:
+    """All text in a browser's window, without blanks."""
+    return driver.execute_script("""
+        const text = (node) => [...node.childNodes].map((child) =>
+            child.nodeType === 3 ? child.textContent : ["SCRIPT", "STYLE"].includes(child.tagName)
+            ? "" : text(child)).join(" ") + (node.shadowRoot ? text(node.shadowRoot) : "");
+        return text(document.body).replace(/\\s+/g, "");
+    """)
+
+
+@pytest.fixture(scope="module")
+def tensorboard(store):
+    """The address of a TensorBoard that shows the store."""
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(store), "--port", "0"]
+    command += ["--host", "127.0.0.1", "--load_fast=false"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while "http://" not in (line := server.stderr.readline()):
+        assert server.poll() is None, "TensorBoard ended"
+    yield re.search(r"http://[\d.:]+", line)[0]
+    server.terminate()
+    server.wait()
+    server.stderr.close()
+
+
+@pytest.mark.parametrize(
+    "tab, wanted",
+    [
+        ("timeseries", ["test/final_f1", "train3cards", "validation", "one/logs"]),
+        ("text", ["validation/predictions", "one/logs"]),
+        ("hparams", ["recipe", "head_lr", "test/final_f1", "one/logs"]),
+    ],
+)
+def test_tensorboard_shows_a_run_in_a_browser(chromium, tensorboard, tab, wanted):
+    chromium.get("about:blank")  # else only the hash would change
+    chromium.get(f"{tensorboard}/#{tab}")
+    deadline = time.monotonic() + 60
+    while missing := [text for text in wanted if text not in everything(chromium)]:
+        assert time.monotonic() < deadline, f"TensorBoard does not show {missing}"
+        time.sleep(0.5)
+
+
+def test_the_page_of_real_revisions_opens_in_a_browser(chromium, told, folder):
+    chromium.get("about:blank")
+    chromium.get_log("browser")  # what others said there before
+    chromium.get((told / "p.html").as_uri())
+    assert "19of19sentences" in everything(chromium)
+    assert [e for e in chromium.get_log("browser") if e["level"] != "INFO"] == []
+
+
+def test_intervals_are_of_documents(store, folder, capsys):
+    evaluate.main(["--repo", str(store), "--revision", "one", "--split", "test"])
+    documents = len({s.document for s in sources.load(str(folder), "test")})
+    said = capsys.readouterr().out
+    assert f"of {documents} documents, too few to be trusted, drawn anew" in said
+    assert f"{bootstrap.NUM_DRAWS:,} times" in said

@@ -1,0 +1,333 @@
+"""Exact under any launch: real processes, real signals, real kills, and the files they leave."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+from conftest import SAMPLE, TORCHRUN, same_weights, small
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nerc import distributed
+from nerc.data import sources
+from nerc.errors import InputError, Interrupted
+
+ROOT = Path(__file__).parents[1]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+
+
+def begin(*command, **env: str) -> subprocess.Popen:
+    """Start a command in the project's folder, in a process group of its own."""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | env
+    return subprocess.Popen(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process: subprocess.Popen, timeout: float = 120) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def done(*command, **env: str) -> str:
+    """What a command that must succeed printed."""
+    code, out, err = end(begin(*command, **env))
+    assert code == 0, out + err
+    return out
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    while not condition():
+        assert process.poll() is None, end(process)
+        time.sleep(0.002)
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    """Process ids of the ranks that a launcher started, rank 0 first."""
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return sorted(int(pid) for pid in listed.read_text().split())
+
+
+def checkpoints(repo: Path) -> list[str]:
+    return sorted(path.name for path in repo.glob(".checkpoints/*/update_*"))
+
+
+def curve(repo: Path, name: str) -> list[tuple[int, float]]:
+    logs = str(repo / "model_primary/logs")
+    events = EventAccumulator(logs, purge_orphaned_data=False).Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+def metrics(repo: Path) -> dict:
+    return json.loads((repo / "model_primary/metrics.json").read_text())
+
+
+# ------------------------------------------------------------------- any number of processes
+
+
+WITHOUT_DROPOUT = [*SAMPLE.split(), "--dropout", "0", "--epochs", "2"]
+
+
+@pytest.fixture(scope="module")
+def by_one(tmp_path_factory):
+    """A store with the revision of a run of one process, two epochs without dropout."""
+    repo = tmp_path_factory.mktemp("by_one")
+    done(sys.executable, "train.py", *WITHOUT_DROPOUT, "--repo", repo)
+    return repo
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*TORCHRUN, "3", "train.py"],
+        # test_micro_batches_change_no_result has the same in one process.
+        pytest.param(
+            [sys.executable, "train.py", "--micro-batch-words", "60"], marks=pytest.mark.slow
+        ),
+    ],
+    ids=["three processes", "four micro-batches"],
+)
+def test_processes_and_micro_batches_only_cut_an_update_up(by_one, tmp_path, command):
+    out = done(*command, *WITHOUT_DROPOUT, "--repo", tmp_path)
+    assert out.count("epoch  1") == 1, "only the main process speaks"
+    losses = dict(curve(by_one, "train/loss"))
+    assert list(losses) == list(range(1, 15))
+    assert dict(curve(tmp_path, "train/loss")) == pytest.approx(losses, rel=1e-4)
+    found, wanted = metrics(tmp_path), metrics(by_one)
+    for split in ("validation", "test"):
+        loss = wanted[split].pop("loss")
+        assert found[split].pop("loss") == pytest.approx(loss, rel=1e-4)
+        assert found[split]["sentences"] == len(sources.load("sample:103", split))
+    assert found == wanted
+
+
+def test_accelerate_launch_of_several_processes_needs_no_gpu(folder, encoder, tmp_path):
+    flags = [*small(folder, encoder), "--epochs", "1", "--repo", tmp_path]
+    several = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    assert "2 process(es) on cpu" in done(*ACCELERATE, *several, "train.py", *flags)
+
+
+def test_the_commented_configuration_works_as_it_stands(folder, encoder, tmp_path):
+    flags = [*small(folder, encoder), "--epochs", "1", "--repo", tmp_path]
+    config = ["--config_file", "accelerate_config.yaml"]
+    assert "1 process(es)" in done(*ACCELERATE, *config, "train.py", *flags)
+
+
+# ------------------------------------------------------------------- launches that go wrong
+
+
+def test_accelerate_that_starts_one_process_for_two_is_refused(folder, encoder, tmp_path):
+    flags = [*small(folder, encoder), "--repo", tmp_path / "models"]
+    code, _, err = end(begin(*ACCELERATE, "--cpu", "--num_processes", "2", "train.py", *flags))
+    assert code and "train.py: error: accelerate launch was asked for several processes" in err
+    assert "torchrun --nproc_per_node" in err and not (tmp_path / "models").exists()
+
+
+def test_the_precision_is_ours_whatever_accelerate_is_set_to():
+    code = "from nerc import distributed; print(distributed.start().mixed_precision)"
+    environment = os.environ | {"ACCELERATE_MIXED_PRECISION": "bf16"}
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "no\n"
+
+
+BY_TORCHRUN = {"WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "a"}
+
+
+@pytest.mark.parametrize(
+    "environment, asked",
+    [
+        ({}, 1),
+        ({"MASTER_ADDR": "node1", "MASTER_PORT": "1"}, 1),  # a template's, for python train.py
+        ({"ACCELERATE_MIXED_PRECISION": "no"}, 1),
+        (BY_TORCHRUN | {"ACCELERATE_MIXED_PRECISION": "no"}, 4),
+        (BY_TORCHRUN | {"SLURM_STEP_NUM_TASKS": "2"}, 4),
+        # A task for each process.
+        ({"SLURM_STEP_NUM_TASKS": "4", "WORLD_SIZE": "4", "MASTER_ADDR": "a"}, 4),
+        ({"OMPI_COMM_WORLD_SIZE": "3", "MASTER_ADDR": "a"}, 3),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, 1),
+    ],
+)
+def test_how_many_processes_were_launched(environment, asked):
+    assert distributed._num_processes_asked(environment) == asked
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"SLURM_STEP_NUM_TASKS": "2"},
+        {"SLURM_STEP_NUM_TASKS": "2", "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "1"},
+    ],
+)
+def test_tasks_of_slurm_that_know_nothing_of_each_other_are_refused(environment):
+    with pytest.raises(InputError, match="srun started 2 tasks"):
+        distributed._num_processes_asked(environment)
+
+
+@pytest.mark.parametrize(
+    "environment, message",
+    [
+        ({"WORLD_SIZE": "2"}, "no MASTER_ADDR says where to meet"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', wanted a number"),
+    ],
+)
+def test_an_environment_that_says_half_is_refused(environment, message):
+    with pytest.raises(InputError, match=message):
+        distributed._num_processes_asked(environment)
+
+
+# ------------------------------------------------------------------- signals
+
+
+def test_a_notice_to_any_process_ends_the_run_and_resume_goes_on_exactly(by_two, tmp_path):
+    flags = [*SAMPLE.split(), "--epochs", "8", "--checkpoint-every", "5"]
+    status = tmp_path / "status.json"
+    two = [*TORCHRUN, "2", "train.py", *flags]
+    repo = tmp_path / "cut"
+    run = begin(*two, "--repo", repo, "--status", status)
+    wait_for(lambda: checkpoints(repo), run)
+    os.kill(children(run)[1], signal.SIGUSR1)  # one of them hears it, both end
+    code, _, err = end(run)
+    found = json.loads(status.read_text())
+    assert code and found["state"] == "interrupted" and found["updates"] == 56
+    said = f"interrupted by SIGUSR1: its checkpoint is of update {found['update']}, in {repo}"
+    assert said in err
+    assert err.count("interrupted by") == 1
+    assert checkpoints(repo)[-1] == f"update_{found['update']:07d}.safetensors"
+
+    out = done(*two, "--repo", repo, "--status", status, "--resume")
+    assert f"goes on after update {found['update']} of 56" in out
+    assert json.loads(status.read_text())["state"] == "finished"
+    assert same_weights(by_two, repo)
+    for name in ("train/loss", "validation/f1"):
+        assert curve(repo, name) == curve(by_two, name)
+    assert [entry.name for entry in repo.iterdir()] == ["model_primary"]
+
+
+def test_a_run_goes_on_with_the_same_batches_on_fewer_processes(by_one, tmp_path):
+    flags = [*WITHOUT_DROPOUT, "--checkpoint-every", "1", "--repo", tmp_path]
+    run = begin(*TORCHRUN, "2", "train.py", *flags)
+    wait_for(lambda: checkpoints(tmp_path), run)
+    os.kill(children(run)[0], signal.SIGTERM)
+    code, _, err = end(run)
+    assert code and "interrupted by SIGTERM" in err
+    out = done(sys.executable, "train.py", *flags, "--resume")
+    assert "it had 2 process(es), and goes on with 1: the same batches" in out
+    losses = dict(curve(by_one, "train/loss"))
+    assert dict(curve(tmp_path, "train/loss")) == pytest.approx(losses, rel=1e-4)
+
+
+@pytest.mark.parametrize("when", ["while it loads", "while it trains"])
+def test_ctrl_c_says_how_to_go_on(tmp_path, when):
+    repo = tmp_path / "models"
+    flags = [*SAMPLE.split(), "--epochs", "50", "--repo", repo, "--status", tmp_path / "status"]
+    if when == "while it trains":
+        flags += ["--checkpoint-every", "1"]
+    run = begin(sys.executable, "train.py", *flags)
+    wait_for(
+        lambda: checkpoints(repo) or (when == "while it loads" and any(tmp_path.iterdir())), run
+    )
+    os.kill(run.pid, signal.SIGINT)
+    code, _, err = end(run)
+    assert code == 130 and "Traceback" not in err and "train.py: interrupted by SIGINT: " in err
+    assert json.loads((tmp_path / "status").read_text())["state"] == "interrupted"
+    if when == "while it trains":
+        assert "go on with the same command and --resume" in err and checkpoints(repo)
+    else:
+        assert "nothing is kept of it" in err and not repo.exists()
+
+
+def test_a_reader_that_goes_away_is_no_reason_to_lose_the_work(folder, encoder, tmp_path):
+    flags = [*small(folder, encoder), "--repo", tmp_path / "models"]
+    run = begin(sys.executable, "train.py", *flags)
+    run.stdout.close()
+    with run.stderr:
+        err = run.stderr.read()
+    assert run.wait(timeout=60) == 0, err
+    assert (tmp_path / "models/model_primary/metrics.json").exists()
+
+
+def test_a_terminal_that_goes_away_stops_the_run_unless_nohup_says_otherwise():
+    with distributed.StopSignals(Accelerator(cpu=True)) as stop:
+        stop.defer()
+        signal.raise_signal(signal.SIGHUP)
+        assert stop.any_rank_signalled() == signal.SIGHUP
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with distributed.StopSignals(Accelerator(cpu=True)) as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.any_rank_signalled() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_ctrl_c_need_not_wait():
+    before = signal.getsignal(signal.SIGINT)
+    with distributed.StopSignals(Accelerator(cpu=True)) as stop:
+        stop.defer()
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # the launcher passes on what the terminal sent
+        assert stop.any_rank_signalled() == signal.SIGINT
+        time.sleep(1.1)
+        with pytest.raises(Interrupted):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_between_updates_acts_at_once_and_saves_first():
+    saved = []
+    with distributed.StopSignals(Accelerator(cpu=True)) as stop:
+        stop.defer()
+        with pytest.raises(Interrupted), stop.interruptible(lambda: saved.append("during")):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted), stop.interruptible(lambda: saved.append("before")):
+            raise AssertionError("must not begin")
+    assert saved == ["during", "before"]
+
+
+# ------------------------------------------------------------------- a process that dies
+
+
+def test_when_a_process_dies_the_others_end_and_the_status_says_failed(tmp_path):
+    flags = [*SAMPLE.split(), "--epochs", "50", "--checkpoint-every", "2", "--repo", tmp_path / "m"]
+    status = tmp_path / "status"
+    run = begin(*TORCHRUN, "2", "train.py", *flags, "--status", status)
+    wait_for(lambda: checkpoints(tmp_path / "m"), run)
+    os.kill(children(run)[1], signal.SIGKILL)
+    code, _, err = end(run, timeout=60)
+    assert code and "another process of this run has ended" in err
+    found = json.loads(status.read_text())
+    assert found["state"] == "failed" and "another process" in found["error"]
+    assert checkpoints(tmp_path / "m"), "there is something to go on from"
+
+
+def test_what_one_process_alone_finds_wrong_stands_above_what_follows_from_it(
+    folder, encoder, tmp_path
+):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    meet = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    meet["MASTER_PORT"] = port
+    runs = []
+    for rank, corpus in (("0", folder), ("1", tmp_path / "nowhere")):  # as on another machine
+        flags = [*small(corpus, encoder), "--repo", tmp_path / "models"]
+        env = meet | {"RANK": rank, "LOCAL_RANK": rank}
+        runs.append(begin(sys.executable, "train.py", *flags, **env))
+    (code, _, err), (guilty_code, _, guilty_err) = [end(run, timeout=60) for run in runs]
+    assert code == guilty_code == 2
+    assert f"train.py: error: process 1: --corpus {tmp_path}/nowhere" in guilty_err
+    assert "another process of this run has ended" in err and "Traceback" not in err
+    assert not (tmp_path / "models").exists()

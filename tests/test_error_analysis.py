@@ -1,0 +1,97 @@
+"""Every entity is in one pair, of the right kind; parts add up to the whole."""
+
+import random
+
+import pytest
+
+from nerc.data import tags
+from nerc.data.corpus import Corpus, Sentence
+from nerc.data.tags import Entity
+from nerc.evaluation import error_analysis
+
+
+@pytest.mark.parametrize(
+    "gold, found, wanted",
+    [
+        ("B-PER I-PER O", "B-PER I-PER O", ["correct"]),
+        ("B-PER I-PER O", "B-ORG I-ORG O", ["wrong type"]),
+        ("B-PER I-PER O", "B-PER O O", ["wrong boundary"]),
+        ("B-PER I-PER O", "O B-LOC I-LOC", ["wrong boundary"]),
+        ("B-PER O O", "O O B-PER", ["missed", "spurious"]),
+        ("B-PER I-PER I-PER", "B-PER I-PER B-PER", ["wrong boundary", "spurious"]),
+        ("B-PER B-PER B-PER", "B-PER I-PER I-PER", ["wrong boundary", "missed", "missed"]),
+        ("O O O", "O O O", []),
+    ],
+)
+def test_kinds_of_errors(gold, found, wanted):
+    pairs = error_analysis.pairs(tags.entities(gold.split()), tags.entities(found.split()))
+    assert sorted(pair.kind for pair in pairs) == sorted(wanted)
+
+
+def test_words_in_common_decide_which_pair_they_make():
+    gold = [Entity("PER", 0, 4), Entity("ORG", 4, 6)]
+    found = [Entity("PER", 1, 5)]
+    assert error_analysis.pairs(gold, found) == [
+        ("wrong boundary", gold[0], found[0]),
+        ("missed", gold[1], None),
+    ]
+
+
+def sentences(seed: int, num: int) -> tuple[Corpus, list[list[str]]]:
+    """Random gold tags, and tags that agree with them by half."""
+    draw = random.Random(seed)
+    choices = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+    rows, predicted = [], []
+    for i in range(num):
+        labels = tags.to_iob2([draw.choice(choices) for _ in range(draw.randint(1, 9))])
+        mixed = [t if draw.random() < 0.7 else draw.choice(choices) for t in labels]
+        rows.append(Sentence(tuple(f"w{draw.randint(0, 9)}" for _ in labels), labels, "x", i))
+        predicted.append(tags.to_iob2(mixed))
+    return Corpus.of(rows), predicted
+
+
+def test_every_entity_is_in_exactly_one_pair():
+    corpus, predicted = sentences(0, 300)
+    found = error_analysis.errors(corpus, predicted)
+    for sentence, guesses, own in zip(corpus, predicted, found.pairs, strict=True):
+        assert sorted(p.gold for p in own if p.gold) == sorted(tags.entities(sentence.tags))
+        assert sorted(p.found for p in own if p.found) == sorted(tags.entities(guesses))
+        right = set(tags.entities(sentence.tags)) & set(tags.entities(guesses))
+        assert {p.gold for p in own if p.kind == "correct"} == right
+    assert set(found.kinds) == set(error_analysis.KINDS) and min(found.kinds.values()) > 0
+    assert sum(found.confusion.values()) == sum(found.kinds.values())
+    wrong = sum(n for kind, n in found.kinds.items() if kind != "correct")
+    assert sum(times for times, *_ in found.frequent) == wrong
+
+
+def test_parts_of_a_family_add_up_to_all_entities():
+    corpus, predicted = sentences(1, 200)
+    support = sum(len(tags.entities(s.tags)) for s in corpus)
+    found = error_analysis.slices(corpus, predicted, train=corpus.select(range(50)))
+    families = {s.family for s in found}
+    assert len(families) == 6
+    for family in families:
+        assert sum(s.support for s in found if s.family == family) == support
+
+
+def test_scores_of_parts_by_hand():
+    def corpus(*rows: tuple[str, str]) -> Corpus:
+        return Corpus.of(Sentence(tuple(w.split()), tuple(t.split()), "x", 0) for w, t in rows)
+
+    train = corpus(("Zoe ran", "B-PER O"), ("in Rome", "O B-LOC"))
+    test = corpus(("in Rome", "O B-LOC"), ("Zoe saw Ann Lee", "B-PER O B-PER I-PER"), ("IN", "O"))
+    predicted = [["O", "B-LOC"], ["B-PER", "O", "B-PER", "O"], ["B-LOC"]]
+    found = {(s.family, s.name): s for s in error_analysis.slices(test, predicted, train)}
+    # In training: Rome and Zoe, both found. Not there: Ann Lee, found as Ann, and IN.
+    assert found["entity in training", "yes"][2:] == (2, 1.0, 1.0, 1.0)
+    assert found["entity in training", "no"][2:] == (1, 0.0, 0.0, 0.0)
+    assert found["sentence in training", "yes"][2:] == (1, 1.0, 1.0, 1.0)
+    # One word: Rome and Zoe right of four that were found; two words: Ann Lee, missed.
+    assert found["words of the entity", "1"][2:] == (2, 0.5, 1.0, pytest.approx(2 / 3))
+    assert found["words of the entity", "2"].support == 1
+    assert found["letters", "sentence in capitals"][2:] == (0, 0.0, 0.0, 0.0)
+    (other,) = error_analysis.slices(corpus(("東京 is", "B-LOC O")), [["B-LOC", "O"]], None)[-1:]
+    assert (other.family, other.name) == ("letters", "without capitals and small ones")
+    assert ("entity in training", "yes") not in {
+        (s.family, s.name) for s in error_analysis.slices(test, predicted, None)
+    }

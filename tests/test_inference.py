@@ -1,0 +1,95 @@
+"""Predictions depend on the sentence alone; decoding finds the best valid sequence."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from nerc.data import sources, tags
+from nerc.data.corpus import Corpus, Sentence
+from nerc.model import encoding, inference
+
+WORD_TAGS = tags.inventory(tags.CONLL_TYPES)[:9]
+
+
+@pytest.fixture
+def corpus(folder):
+    return sources.load(str(folder), "test")
+
+
+def test_predictions_do_not_depend_on_the_batch(model, tokenizer, corpus):
+    encoded = encoding.encode_for(model, tokenizer, corpus)
+    reference = inference.predict(model, encoded, batch_size=1)
+    for batch_size in (7, 64):
+        found = inference.predict(model, encoded, batch_size=batch_size)
+        for one, other in zip(reference, found, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+        assert inference.decode(found, WORD_TAGS) == inference.decode(reference, WORD_TAGS)
+
+
+def test_predictions_do_not_depend_on_the_order(model, tokenizer, corpus):
+    order = np.random.default_rng(0).permutation(len(corpus))
+    forth, shuffled = (
+        inference.predict(model, encoding.encode_for(model, tokenizer, c), batch_size=5)
+        for c in (corpus, corpus.select(order))
+    )
+    for place, sentence in enumerate(order):
+        np.testing.assert_allclose(shuffled[place], forth[sentence], atol=1e-5)
+
+
+def test_a_stream_gives_what_the_whole_gives_in_order(model, tokenizer, corpus):
+    whole = inference.predict(model, encoding.encode_for(model, tokenizer, corpus))
+    sentences, read = list(corpus), []
+    chunks = [sentences[:4], [], sentences[4:8], *([s] for s in sentences[8:])]
+    found = inference.predict_stream(model, tokenizer, (read.append(c) or c for c in chunks))
+    results = [next(found)]
+    assert len(read) <= 2  # this one, and the next
+    results += list(found)
+    assert [len(result) for result in results] == [len(chunk) for chunk in chunks]
+    for (labels, row), wanted in zip([r for result in results for r in result], whole, strict=True):
+        assert [labels] == inference.decode([wanted], WORD_TAGS)
+        np.testing.assert_allclose(row, wanted, atol=1e-5)
+    assert list(inference.predict_stream(model, tokenizer, [])) == []
+
+
+def test_every_word_has_one_distribution_over_the_tags_of_words(model, tokenizer, corpus):
+    model.train()
+    found = inference.predict(model, encoding.encode_for(model, tokenizer, corpus))
+    assert model.training
+    lengths = [len(sentence.words) for sentence in corpus]
+    assert [row.shape for row in found] == [(length, 9) for length in lengths]
+    for row in found:
+        np.testing.assert_allclose(np.exp(row).sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_long_sentence_is_judged_word_by_word(model, tokenizer, corpus):
+    words = tuple(w for s in corpus for w in s.words) * 20
+    long = Corpus.of([Sentence(words, ("O",) * len(words), "long", 0)])
+    assert len(words) > 3000
+    (row,) = inference.predict(model, encoding.encode_for(model, tokenizer, long))
+    assert row.shape == (len(words), 9) and np.isfinite(row).all()
+    (decoded,) = inference.decode([row], WORD_TAGS)
+    assert tags.num_invalid_inside(decoded) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_viterbi_is_the_best_of_all_valid_sequences(seed):
+    rng = np.random.default_rng(seed)
+    some_tags = ["O", "B-x", "I-x", "B-y", "I-y"]
+    rows = [np.log(rng.dirichlet([0.3] * 5, size=n)) for n in (4, 1, 3)]
+    decoded = inference.decode(rows, some_tags)
+    for row, found in zip(rows, decoded, strict=True):
+        valid = [p for p in product(range(5), repeat=len(row)) if is_valid(p, some_tags)]
+        best = max(valid, key=lambda p: sum(row[t, i] for t, i in enumerate(p)))
+        assert found == [some_tags[i] for i in best]
+
+
+def is_valid(path, some_tags) -> bool:
+    before = [None, *(some_tags[i] for i in path)]
+    return all(tags.may_follow(a, some_tags[b]) for a, b in zip(before, path, strict=False))
+
+
+def test_argmax_takes_each_word_by_itself():
+    rows = [np.log(np.array([[0.1, 0.2, 0.7], [0.8, 0.1, 0.1]]))]
+    assert inference.decode(rows, ["O", "B-x", "I-x"], "argmax") == [["I-x", "O"]]
+    assert inference.decode(rows, ["O", "B-x", "I-x"], "viterbi") == [["B-x", "O"]]

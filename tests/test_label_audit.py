@@ -1,0 +1,168 @@
+"""The audit of cheap labels: what its tables say of labels whose errors are known."""
+
+import pytest
+from conftest import refused
+from matplotlib.image import imread
+
+from nerc.commands import audit as command
+
+GOLD = """\
+Ada B-PER
+met O
+Bo B-PER
+
+Oslo B-LOC
+won O
+
+Red B-ORG
+Star I-ORG
+of O
+Rome B-LOC
+
+no O
+one O
+"""
+CHEAP = """\
+Ada B-PER
+met O
+Bo B-ORG
+
+Oslo B-LOC
+won B-MISC
+
+Red O
+Star I-ORG
+of O
+Rome O
+
+unknown B-PER
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "train.txt").write_text(GOLD)
+    (tmp_path / "llm.txt").write_text(CHEAP)
+    return tmp_path
+
+
+def audit(capsys, *flags) -> tuple[dict[str, dict[str, list[str]]], str]:
+    """The tables that an audit prints, by first cell of header and row; and all that it prints."""
+    command.main([*map(str, flags)])
+    text = capsys.readouterr().out
+    tables = {}
+    for block in (b for b in text.strip().split("\n\n") if b.startswith("|")):
+        rows = [[cell.strip() for cell in line.split(" | ")] for line in block.splitlines()]
+        header, _, *rows = [[cell.strip("| ") for cell in row] for row in rows]
+        tables[header[0]] = {"header": header[1:]} | {row[0]: row[1:] for row in rows}
+    return tables, text
+
+
+def test_with_experts_the_errors_are_counted(folder, capsys):
+    found, text = audit(capsys, "--corpus", folder)
+    assert "3 of these have an expert's label, too" in text
+    # Right: Ada, Oslo. Bo has another type, Star is a part of Red Star, won is none, Rome missed.
+    assert found["Type"]["all"] == ["5", "0.400", "0.400", "0.400"]
+    assert found["Type"]["PER"] == ["2", "1.000", "0.500", "0.667"]
+    kinds = dict(zip(found["Entities"]["header"], found["Entities"][""], strict=True))
+    wrong = {"wrong type": "1", "wrong boundary": "1", "spurious": "1", "missed": "1"}
+    assert kinds == {"correct": "2"} | wrong
+    assert found["gold \\ cheap"] == {
+        "header": ["PER", "ORG", "LOC", "MISC", "missed"],
+        "PER": ["1", "1", "0", "0", "0"],
+        "ORG": ["0", "1", "0", "0", "0"],
+        "LOC": ["0", "0", "1", "0", "1"],
+        "MISC": ["0", "0", "0", "0", "0"],
+        "spurious": ["0", "0", "0", "1", "0"],
+    }
+
+
+def test_ill_formed_sentences_and_repairs_have_their_rows(folder, capsys):
+    found, _ = audit(capsys, "--corpus", folder)
+    assert found[""]["tags that go on with nothing, as written"] == ["1", ""]
+    assert found[""]["sentences with such tags, as written"] == ["1", "25.0 %"]
+    ill = found["Entities by"]["tags that go on with nothing: some"]
+    assert ill == ["2", *["0.000"] * 3]
+    assert found["Repair"]["none"] == ["5", "0.400", "0.400", "0.400"]
+    assert found["Repair"]["well-formed"] == ["3", "0.500", "0.667", "0.571"]
+
+
+def test_without_experts_it_says_what_can_be_said(folder, capsys):
+    (folder / "train.txt").unlink()
+    found, text = audit(capsys, "--corpus", folder)
+    assert found[""]["words in entities"] == ["6", "60.0 %"] and "Type" not in found
+    # Ada, Bo, Oslo and Star of six words with a capital, won and unknown of four without.
+    assert found["Form of word"]["Xx"] == ["6", "66.7 %", "yes"]
+    assert found["Form of word"]["x"] == ["4", "50.0 %", "yes"]
+    assert "no sentence has an expert's label, too" in text
+    message = refused(command, capsys, "--corpus", folder, "--expert", "1")
+    assert "has no train.txt" in message
+
+
+def test_sentences_that_stand_there_twice_are_said(folder, capsys):
+    (folder / "llm.txt").write_text(f"{CHEAP}\n{CHEAP}")
+    gold = (folder / "train.txt").read_text()
+    (folder / "train.txt").write_text(f"{gold}\n{gold.replace('B-LOC', 'B-ORG', 1)}")
+    _, text = audit(capsys, "--corpus", folder)
+    assert "6 of these have an expert's label, too (3 different)" in text
+    wanted = "1 expert sentences are repeated with other tags; the last count"
+    assert f"{folder}: {wanted}" in text
+
+
+def test_an_amount_of_experts_is_drawn(folder, capsys):
+    for seed in range(5):  # in some, no repair leaves a sentence
+        flags = ["--corpus", folder, "--expert", "1", "--seed", seed]
+        found, text = audit(capsys, *flags)
+        assert "1 of these have an expert's label, too" in text
+        assert list(found["Repair"])[-1] == "inventory well-formed form"
+    message = refused(command, capsys, "--corpus", folder, "--expert", "4")
+    assert "there are only 3 sentences with an expert's and a cheap label" in message
+
+
+def test_inventory_is_that_of_the_experts(folder, capsys):
+    text = CHEAP.replace("won B-MISC", "won B-DATE")
+    (folder / "llm.txt").write_text(text)
+    found, text = audit(capsys, "--corpus", folder, "--repair", "inventory")
+    assert "inventory: 1 of 6 entities" in text and "entities: DATE" not in found[""]
+    (folder / "train.txt").unlink()
+    message = refused(command, capsys, "--corpus", folder, "--repair", "inventory")
+    assert "compares with expert labels, and there are none" in message
+
+
+def test_sources_are_told_apart(folder, capsys):
+    (folder / "llm.two.txt").write_text(GOLD)
+    found, _ = audit(capsys, "--corpus", folder)
+    assert found["Entities by"]["source: llm.txt"][1:] == ["0.400"] * 3
+    assert found["Entities by"]["source: llm.two.txt"] == ["5", *["1.000"] * 3]
+
+
+def test_where_i_begins_entities_such_tags_are_no_error(folder, capsys):
+    (folder / "llm.txt").write_text(GOLD.replace("B-", "I-"))
+    found, _ = audit(capsys, "--corpus", folder)
+    assert found[""]["sentences with such tags, as written"] == ["0", "0.0 %"]
+    assert found["Type"]["all"][1:] == found["Repair"]["well-formed"][1:] == ["1.000"] * 3
+
+
+def test_the_pictures_are_drawn(folder, capsys, tmp_path):
+    audit(capsys, "--corpus", folder, "--plots", tmp_path / "plots")
+    for name in ("places", "scores", "confusion"):
+        assert imread(tmp_path / f"plots/{name}.png").std() > 0.01
+
+
+def test_a_corpus_without_cheap_labels_is_refused(folder, capsys):
+    (folder / "llm.txt").unlink()
+    assert "has no llm.txt" in refused(command, capsys, "--corpus", folder)
+
+
+def test_the_audit_of_conll2003_is_that_of_another_count(conll2003, capsys):
+    """Strict entities, counted without nerc: all 0.456; PER 0.753, LOC 0.599, ORG 0.316."""
+    found, _ = audit(capsys, "--corpus", conll2003)
+    f1 = {name: row[-1] for name, row in found["Type"].items()}
+    assert f1["all"] == "0.456"
+    assert [f1[name] for name in ("PER", "LOC", "ORG", "MISC")] == [
+        "0.753",
+        "0.599",
+        "0.316",
+        "0.047",
+    ]
+    assert found[""]["tags that go on with nothing, as written"][0] == "590"

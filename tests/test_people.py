@@ -1,0 +1,158 @@
+"""Questions to people and their answers: every fault is named where it stands, nothing is lost."""
+
+import json
+
+import pytest
+from conftest import logged, write_conll
+
+from nerc.annotation import people
+from nerc.data.pool import Query
+from nerc.errors import InputError
+
+WORDS = [("Kiwi", "grows", "in", "Te", "Puke"), ("no", "name"), ("Tui", "sings"), ("a", "b")]
+TYPES = frozenset({"PER", "LOC"})
+
+
+@pytest.fixture
+def asked(tmp_path) -> list[Query]:
+    """Four sentences, asked for in round 3; of the first, a place is proposed."""
+    proposed = ("O", "O", "O", "B-LOC", "I-LOC")
+    found = [Query(3, "mnlp", 0.5, f"here:{i}", words, None) for i, words in enumerate(WORDS)]
+    found[0] = found[0]._replace(proposed=proposed)
+    assert not people.check_questions(found, tmp_path, 3)
+    people.write_questions(found, tmp_path, 3)
+    assert people.check_questions(found, tmp_path, 3)
+    return found
+
+
+def rows(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "round_3.jsonl").read_text().splitlines()]
+
+
+def put(folder, *answers) -> None:
+    """The rows with what answers change, as the file of answers; text stands as it is."""
+    pairs = zip(rows(folder), answers, strict=False)
+    lines = [a if isinstance(a, str) else json.dumps(row | a) for row, a in pairs]
+    (folder / "round_3.answers.jsonl").write_text("\n".join(lines))
+
+
+def read(asked, folder) -> list[Query]:
+    return people.read_answers(asked, folder, 3, TYPES)
+
+
+def faults(asked, folder) -> list[str]:
+    with logged() as said, pytest.raises(InputError) as error:
+        people.read_answers(asked, folder, 3, TYPES)
+    assert str(error.value).startswith(f"{max(len(said), 1)} fault(s)") or len(said) == 20
+    return [line.partition("round_3.answers.")[2] for line in said]
+
+
+def test_what_is_proposed_can_be_accepted(asked, tmp_path):
+    assert rows(tmp_path)[0]["entities"] == [
+        {"type": "LOC", "text": "Te Puke", "start": 14, "end": 21}
+    ]
+    put(tmp_path, *[{"answer": "accept"}] * 4)
+    found = read(asked, tmp_path)
+    assert [q.tags for q in found] == [asked[0].proposed, *(("O",) * 2 for _ in range(3))]
+    assert [q._replace(tags=None) for q in found] == asked
+
+
+def test_the_conll_file_can_be_answered_by_copying_it(asked, tmp_path):
+    text = (tmp_path / "round_3.conll").read_text()
+    (tmp_path / "round_3.answers.conll").write_text(text)
+    assert [q.tags for q in read(asked, tmp_path)][0] == asked[0].proposed
+
+
+def test_half_an_answer_waits_for_the_rest_and_does_not_say_copy(asked, tmp_path):
+    with pytest.raises(
+        people.WaitingForAnswers, match="waits for labels of 4 sentences: copy .*round_3"
+    ):
+        read(asked, tmp_path)
+    put(tmp_path, {"answer": "skip"}, {}, {"answer": "accept"})
+    with pytest.raises(people.WaitingForAnswers) as waiting:
+        read(asked, tmp_path)
+    assert "2 more sentences (2 are done)" in str(waiting.value)
+    assert "the first of them: no name" in str(waiting.value) and "copy" not in str(waiting.value)
+
+
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        ({"entities": [{"start": 0, "end": 6, "type": "PER"}]}, "not one of whole words"),
+        ({"entities": [{"start": 5, "end": 4, "type": "PER"}]}, "not one of whole words"),
+        ({"entities": [{"start": "0", "end": 4, "type": "PER"}]}, "not one of whole words"),
+        ({"entities": [{"start": 0, "end": 4, "type": ""}]}, "has the type '', wanted a name"),
+        ({"entities": [{"start": 0, "end": 4, "type": "FRUIT"}]}, "FRUIT is not among PER, LOC"),
+        (
+            {"entities": [{"start": 0, "end": 4, "type": "PER", "text": "grows"}]},
+            "the entity 0 to 4 is 'Kiwi', and not 'grows'",
+        ),
+        (
+            {"entities": [{"start": 0, "end": 10, "type": "PER"}, {"start": 5, "end": 10,
+                                                                   "type": "LOC"}]},
+            "the entity 5 to 10 overlaps another",
+        ),
+        ({"entities": [{"start": 0, "end": 4}]}, "its entities are [{'start': 0, 'end': 4}], wa"),
+        ({"entities": None}, "its entities are None, wanted objects with start, end and type"),
+        ({"text": "Kiwi grows"}, "its text, 'Kiwi grows', is not that of its words"),
+        ({"words": []}, "its words are [], wanted a list of words"),
+        ({"words": ["Kea"], "text": "Kea", "entities": []}, "was not asked for in round 3: Kea"),
+        ({"answer": "yes"}, "its answer is 'yes', wanted"),
+        ("[1, 2]", "wanted an object, found [1, 2]"),
+        ('{"words": ["Kiwi"]}', "has no 'entities'"),
+        ("{", "wanted an object of JSON on a line of its own"),
+        ({"words": ["\ud800"]}, "wanted an object of JSON on a line of its own: 'utf-8' codec"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_named_where_it_stands(asked, tmp_path, change, fault):
+    wrong = change if isinstance(change, str) else {"answer": "accept"} | change
+    put(tmp_path, wrong, *[{"answer": "accept"}] * 3)
+    before = (tmp_path / "round_3.answers.jsonl").read_bytes()
+    (found,) = faults(asked, tmp_path)
+    assert found.startswith("jsonl:1: ") and fault in found
+    assert (tmp_path / "round_3.answers.jsonl").read_bytes() == before
+
+
+def test_every_fault_of_a_conll_file_is_named(asked, tmp_path):
+    text = "Kiwi B-\ngrows O\nin\nTe B-LOC\nPuke I-LOC\n\nno O\nname X\n\nTui B-PRE\nsings O\n"
+    (tmp_path / "round_3.answers.conll").write_text(text)
+    found = faults(asked, tmp_path)
+    assert [line.partition(": ")[0] for line in found] == [f"conll:{n}" for n in (1, 3, 7, 10)]
+    assert "wanted a word and its tag" in found[0] and "has X at some words" in found[2]
+
+
+def test_a_fault_of_one_file_hides_none_of_the_other(asked, tmp_path):
+    put(tmp_path, "{")
+    (tmp_path / "round_3.answers.conll").write_text("Kiwi B-FRUIT\ngrows O\n")
+    assert [line.partition(": ")[0] for line in faults(asked, tmp_path)] == ["jsonl:1", "conll:1"]
+
+
+def test_words_with_spaces_can_be_answered_by_copying(tmp_path):
+    words = ("New York", "wins")
+    asked = [Query(3, "mnlp", 0.5, "here:1", words, None, proposed=("B-LOC", "O"))]
+    people.write_questions(asked, tmp_path, 3)
+    text = (tmp_path / "round_3.conll").read_text()
+    (tmp_path / "round_3.answers.conll").write_text(f"\ufeff{text}")  # as some editors begin files
+    assert [q.tags for q in read(asked, tmp_path)] == [("B-LOC", "O")]
+
+
+def test_answers_that_differ_are_named_with_both_places(asked, tmp_path):
+    put(tmp_path, *[{"answer": "accept"}] * 4)
+    write_conll(tmp_path / "round_3.answers.conll", [(WORDS[1], ("B-PER", "O"), 0)])
+    (found,) = faults(asked, tmp_path)
+    assert found.startswith("conll:3: has another answer in ") and found.endswith("jsonl:2")
+
+
+def test_of_very_many_faults_the_first_are_named(asked, tmp_path):
+    (tmp_path / "round_3.answers.jsonl").write_text("rubbish\n" * 50)
+    assert len(faults(asked, tmp_path)) == 20
+    (tmp_path / "round_3.answers.jsonl").write_bytes(b"\xff\xfe")
+    assert "is not UTF-8" in faults(asked, tmp_path)[0]
+
+
+def test_questions_of_another_run_are_not_taken_for_this_ones(asked, tmp_path):
+    with pytest.raises(InputError, match="does not ask what this run asks"):
+        people.check_questions(asked[:3], tmp_path, 3)
+    (tmp_path / "round_3.jsonl").write_text("")
+    with pytest.raises(InputError, match="or was changed"):
+        people.check_questions(asked, tmp_path, 3)

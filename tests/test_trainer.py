@@ -1,0 +1,356 @@
+"""The plan, the schedule, the update, and that a model learns."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import set_seed
+
+from nerc.config import TrainConfig
+from nerc.data import sources
+from nerc.distributed import Status, StopSignals
+from nerc.errors import InputError, Interrupted
+from nerc.evaluation import evaluator
+from nerc.model import encoding
+from nerc.training import trainer
+from nerc.training.checkpoints import Checkpoints
+
+
+def config(**values) -> TrainConfig:
+    defaults = {"recipe": "strong", "epochs": 2, "batch_size": 8, "lr": 1e-3, "head_lr": 1e-2}
+    return TrainConfig(**(defaults | values)).resolved(hidden_size=32, num_layers=2)
+
+
+def start(model, encoded, settings, log=lambda *_: None) -> trainer.Trainer:
+    return trainer.Trainer(
+        model,
+        encoded,
+        settings,
+        Accelerator(),
+        bf16=False,
+        log=log,
+        location=lambda sentence: f"sentence {sentence}",
+        started=time.perf_counter(),
+    )
+
+
+def fit(model, encoded, settings, reports=(), log=lambda *_: None):
+    scores, reports = reports, iter(reports)
+    trained = start(model, encoded, settings, log)
+    judge = (lambda: next(reports)) if scores else None
+    return list(trained.run(judge, StopSignals(trained.accelerator), Status(None)))
+
+
+@pytest.fixture
+def encoded(model, tokenizer, folder):
+    return encoding.encode_for(model, tokenizer, sources.load(str(folder), "train"))
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def test_the_plan_holds_every_sentence_once_and_depends_on_seed_and_epoch_alone():
+    one = trainer.plan(103, 10, seed=3, epoch=2)
+    assert sorted(np.concatenate(one)) == list(range(103))
+    assert [len(update) for update in one] == [10] * 10 + [3]
+    again = trainer.plan(103, 10, seed=3, epoch=2)
+    assert all(a.tolist() == b.tolist() for a, b in zip(one, again, strict=True))
+    for other in (trainer.plan(103, 10, 3, 3), trainer.plan(103, 10, 4, 2)):
+        assert one[0].tolist() != other[0].tolist()
+
+
+def test_the_learning_rate_rises_and_falls_to_nearly_nothing():
+    def factor(update, schedule="linear"):
+        return trainer.learning_rate_factor(update, 100, 0.1, schedule)
+
+    assert [factor(0), factor(4), factor(9), factor(10)] == [0.1, 0.5, 1.0, 1.0]
+    assert factor(55) == 0.5 and factor(99) == pytest.approx(1 / 90)
+    assert factor(0, "constant") == 0.1 and factor(99, "constant") == 1.0
+    assert trainer.learning_rate_factor(0, 3, 0.0, "linear") == 1.0
+
+
+def test_eight_sentences_are_learnt_by_heart(model, tokenizer, folder):
+    corpus = sources.load(str(folder), "train").select(range(8))
+    few = encoding.encode_for(model, tokenizer, corpus)
+    epochs = fit(model, few, config(epochs=60, batch_size=2, keep="last"))
+    assert epochs[-1].loss < 0.05 < epochs[0].loss
+    assert evaluator.evaluate(model, corpus, few).report.f1 == 1.0
+
+
+def test_the_same_seed_gives_the_same_weights(model, encoded):
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    results = []
+    for seed in (1, 1, 2):
+        model.load_state_dict(before)
+        set_seed(seed)
+        fit(model, encoded, config(seed=seed, epochs=1))
+        results.append(weights(model))
+    one, again, other = results
+    assert all(one[name].equal(again[name]) for name in one)
+    assert any(not one[name].equal(other[name]) for name in one)
+
+
+def test_an_update_is_the_mean_over_its_words_however_they_lie(model, encoded):
+    """One plain SGD step equals that of cross entropy averaged over the batch's words, by hand."""
+    (sentences,) = trainer.plan(len(encoded), len(encoded), seed=0, epoch=1)
+    rows, labels = [], []
+    for sentence in sentences:
+        batch = encoding.collate(encoded, [sentence])
+        rows.append(model(**batch.inputs(torch.device("cpu"))).logits)
+        labels.append(batch.labels)
+    loss = torch.nn.functional.cross_entropy(torch.cat(rows), torch.cat(labels))
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    wanted = {
+        name: p.detach() - 0.1 * gradient
+        for (name, p), gradient in zip(model.named_parameters(), gradients, strict=True)
+    }
+    sgd = {"recipe": "paper", "lr": 0.1, "head_lr": 0.1, "epochs": 1}
+    (epoch,) = fit(model, encoded, config(**sgd, batch_size=len(encoded), keep="last"))
+    assert epoch.loss == pytest.approx(loss.item(), rel=1e-5)
+    for name, weight in weights(model).items():
+        torch.testing.assert_close(weight, wanted[name], atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_of_rows_are_those_of_the_whole_table(model, encoded):
+    """Word embeddings whose gradient is kept by row learn what they learn otherwise."""
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    results = []
+    for by_row in (True, False):
+        model.load_state_dict(before)
+        trained = start(model, encoded, config(epochs=1, keep="last"))
+        assert trained.by_row
+        if not by_row:
+            trained.by_row = trained.table.sparse = False
+            trained.optimizer.zero_grad()
+        list(trained.run(None, StopSignals(trained.accelerator), Status(None)))
+        results.append(weights(model))
+    for name, weight in results[0].items():
+        torch.testing.assert_close(weight, results[1][name], atol=1e-6, rtol=1e-5)
+    assert trained.table.weight.grad is None
+
+
+def test_words_without_a_label_teach_nothing(model, encoded):
+    encoded.labels[:] = encoding.NO_LABEL
+    with pytest.raises(InputError, match="not one word"):
+        fit(model, encoded, config(epochs=1))
+    encoded.labels[0] = 0
+    before = weights(model)
+    updates = trainer.plan(len(encoded), 8, seed=0, epoch=1)
+    place = next(i for i, update in enumerate(updates) if 0 in update)
+    losses = []
+    fit(
+        model,
+        encoded,
+        config(recipe="paper", epochs=1, lr=1e-9, head_lr=1e-9),
+        log=lambda name, value, update: losses.append(value) if name == "train/loss" else None,
+    )
+    # The loss of its update is the one labelled word's; of those without a label it is 0.
+    assert [loss > 0 for loss in losses] == [i == place for i in range(len(updates))]
+    for name, weight in weights(model).items():
+        torch.testing.assert_close(weight, before[name], atol=1e-6, rtol=0)
+
+
+def test_groups_have_their_rates_and_only_matrices_decay(model):
+    optimizer = trainer.make_optimizer(model, config(lr=1e-4, head_lr=1e-2, weight_decay=0.5))
+    names = {id(p): name for name, p in model.named_parameters()}
+    seen = set()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            seen.add(name)
+            assert group["peak_lr"] == (1e-4 if name.startswith("bert.") else 1e-2)
+            assert (group["weight_decay"] > 0) == ("bias" not in name and "Norm" not in name)
+    assert seen == set(names.values())
+
+
+class Score:
+    def __init__(self, f1):
+        self.loss, self.accuracy, self.f1 = 1.0, 1.0, f1
+
+
+@pytest.mark.parametrize(
+    "keep, kept", [("best", [True, True, False]), ("last", [False, False, True])]
+)
+def test_the_epoch_that_keep_names_is_kept(model, encoded, keep, kept):
+    seen = []
+    settings = config(epochs=3, keep=keep)
+
+    def scores():
+        for f1 in (0.1, 0.3, 0.2):
+            seen.append(weights(model))
+            yield Score(f1)
+
+    epochs = fit(model, encoded, settings, scores())
+    assert [epoch.kept for epoch in epochs] == kept
+    chosen = seen[1 if keep == "best" else 2]
+    assert all(w.equal(chosen[name]) for name, w in weights(model).items())
+
+
+@pytest.mark.parametrize("f1, kept", [((0.3, 0.2, 0.1), 3), ((0.1, 0.2, 0.3), 7)])
+def test_reports_take_no_longer_than_training(model, encoded, f1, kept):
+    scores = iter([Score(x) for x in f1])
+    trained = start(model, encoded, config(epochs=7), lambda *_: None)
+    stop, status = StopSignals(trained.accelerator), Status(None)
+    epochs = list(trained.run(lambda: next(scores), stop, status, judge_every=3))
+    assert [epoch.number for epoch in epochs if epoch.validation] == [3, 6, 7]
+    assert [epoch.number for epoch in epochs if epoch.kept][-1] == kept
+    assert next(scores, None) is None
+    # A word of prediction is taken to cost a quarter of one of training.
+    assert [trainer.epochs_between_reports(100, n) for n in (0, 400, 401, 2000)] == [1, 1, 2, 5]
+
+
+def test_the_curves_are_logged(model, encoded):
+    found = []
+    fit(model, encoded, config(epochs=2), [Score(0.5), Score(0.6)], lambda *row: found.append(row))
+    assert {name for name, *_ in found} == {
+        "train/loss",
+        "train/learning_rate",
+        "train/words_per_second",
+        "validation/loss",
+        "validation/accuracy",
+        "validation/f1",
+    }
+    per_epoch = math.ceil(len(encoded) / 8)
+    assert [u for n, _, u in found if n == "validation/f1"] == [per_epoch, 2 * per_epoch]
+    for name in ("train/loss", "train/learning_rate"):
+        assert [u for n, _, u in found if n == name] == list(range(1, 2 * per_epoch + 1))
+    assert [u for n, _, u in found if n == "train/words_per_second"] == [9, 10, 18]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_sentences(model, encoded):
+    with torch.no_grad():
+        model.classifier.bias[0] = float("nan")
+    first = trainer.plan(len(encoded), 8, seed=0, epoch=1)[0]
+    with pytest.raises(InputError) as error:
+        fit(model, encoded, config())
+    message = str(error.value)
+    assert message.startswith("update 1: the loss is nan, on 8 sentences: ")
+    assert all(f"sentence {sentence}" in message for sentence in first)
+
+
+# ------------------------------------------------------------------- micro-batches
+
+
+def test_micro_batches_hold_the_share_once_and_no_more_words_than_asked(encoded):
+    share = np.arange(len(encoded))[::-1]
+    for num_words in (1, 20, 50, 10**6):
+        pieces = trainer.micro_batches(share, encoded, num_words)
+        assert np.concatenate(pieces).tolist() == share.tolist()
+        words = [int(encoded.num_words(piece).sum()) for piece in pieces]
+        # A sentence of more words than asked for is a piece of its own.
+        assert all(w <= num_words or len(p) == 1 for w, p in zip(words, pieces, strict=True))
+        # Greedy: no two neighbours would have fitted into one.
+        firsts = [int(encoded.num_words(piece[:1])[0]) for piece in pieces[1:]]
+        assert all(w + f > num_words for w, f in zip(words, firsts, strict=False))
+    assert len(trainer.micro_batches(share, encoded, 0)) == 1
+    assert trainer.micro_batches(share[:0], encoded, 20) == []
+
+
+def test_micro_batches_change_no_result(model, encoded):
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    results = []
+    for num_words in (0, 1, 40):
+        model.load_state_dict(before)
+        losses = []
+        settings = config(epochs=1, micro_batch_words=num_words, optimizer="sgd", lr=0.1)
+        fit(model, encoded, settings, log=lambda *row, losses=losses: losses.append(row))
+        results.append(([v for n, v, _ in losses if n == "train/loss"], weights(model)))
+    (whole, one), *others = results
+    for losses, other in others:
+        assert losses == pytest.approx(whole, rel=1e-4) and len(losses) == len(whole)
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], atol=1e-5, rtol=1e-4)
+
+
+# ------------------------------------------------------------------- stop, checkpoint, go on
+
+
+class StopAt(StopSignals):
+    """A wish to stop that comes while an update is computed, or while an epoch is judged."""
+
+    def __init__(self, accelerator, update: int) -> None:
+        super().__init__(accelerator)
+        self.left = update
+
+    def any_rank_signalled(self) -> int:
+        self.left -= 1
+        return 10 if self.left == 0 else 0
+
+
+def with_dropout(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd", "momentum": 0.9}])
+@pytest.mark.parametrize("update", [1, 9, 13, 27])
+def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
+    model, encoded, tmp_path, update, settings
+):
+    with_dropout(model)
+    settings = config(epochs=3, **settings)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    scores = [0.1, 0.3, 0.2]
+    rows = []
+    whole = fit(model, encoded, settings, map(Score, scores), lambda *row: rows.append(row))
+    wanted = weights(model)
+
+    model.load_state_dict(before)
+    checkpoints = Checkpoints(tmp_path)
+    reports = map(Score, scores)
+    seen = []
+    first = start(model, encoded, settings, lambda *row: seen.append(row))
+    stop = StopAt(first.accelerator, update)
+    with pytest.raises(Interrupted):
+        list(first.run(lambda: next(reports), stop, Status(None), checkpoints))
+
+    for parameter in model.parameters():
+        parameter.data.fill_(7)
+    second = start(model, encoded, settings, lambda *row: seen.append(row))
+    tensors, progress, notes = checkpoints.read()
+    assert not notes
+    second.restore(tensors, progress)
+    assert second.update == update
+    stop = StopSignals(second.accelerator)
+    list(second.run(lambda: next(reports), stop, Status(None), checkpoints))
+    assert all(w.equal(wanted[name]) for name, w in weights(model).items())
+    same = [
+        (e.number, e.loss, e.validation, e.kept) == (w.number, w.loss, w.validation, w.kept)
+        for e, w in zip(second.epochs, whole, strict=True)
+    ]
+    assert same == [True] * 3
+    speed = "train/words_per_second"
+    assert [r for r in seen if r[0] != speed] == [r for r in rows if r[0] != speed]
+    assert [r[2] for r in seen if r[0] == speed] == [r[2] for r in rows if r[0] == speed]
+
+
+def test_checkpoints_come_every_so_many_updates_or_seconds(model, encoded, tmp_path):
+    def written(interval) -> list[str]:
+        checkpoints = Checkpoints(tmp_path)
+        checkpoints.clear()
+        names = []
+        write = checkpoints.write
+        checkpoints.write = lambda tensors, progress: (
+            names.append(progress["update"]),
+            write(tensors, progress),
+        )
+        trained = start(model, encoded, config(epochs=2))
+        list(
+            trained.run(
+                lambda: Score(0.5),
+                StopSignals(trained.accelerator),
+                Status(None),
+                checkpoints,
+                interval,
+            )
+        )
+        return names
+
+    assert written((5, math.inf)) == [5, 10, 15]
+    assert written((10**6, 0.0)) == [9, 10, 18]  # where losses are read
+    assert written((10**6, math.inf)) == []

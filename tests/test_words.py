@@ -1,0 +1,69 @@
+"""Raw text is cut into words as CoNLL-2003 is, and nothing of it is lost."""
+
+import pytest
+
+from nerc.data import sources
+from nerc.data.words import words
+
+
+def cut(text: str) -> list[str]:
+    return [text[start:end] for start, end in words(text)]
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("Don't say he won't.", "Do n't say he wo n't ."),
+        ("John's U.S. team beat O'Brien's 6-4!", "John 's U.S. team beat O'Brien 's 6-4 !"),
+        ("It cost C$3,000.50 (5%) -- or $1.", "It cost C$ 3,000.50 ( 5 % ) -- or $ 1 ."),
+        ("D. Smith of Acme Inc. said so...", "D. Smith of Acme Inc. said so ..."),
+        ("3. Germany 1:02.3", "3. Germany 1:02.3"),
+        ("He left. She came", "He left . She came"),
+        ("the one-day AT&T row of 1996-08-22", "the one-day AT&T row of 1996-08-22"),
+        ("“Wow”, she wrote…", "“ Wow ” , she wrote …"),
+        ("tel. +44 20, hit .500 in the U.S.-led", "tel . +44 20 , hit .500 in the U.S.-led"),
+        ("  \t ", ""),
+    ],
+)
+def test_words_are_those_of_the_training_data(text, wanted):
+    assert cut(text) == wanted.split()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Zoe\u0308 in Mu\u0308nchen",  # combining marks
+        "\U0001f469\u200d\U0001f469\u200d\U0001f467 went to Paris \U0001f1eb\U0001f1f7",  # emoji
+        "a\tb  c\u00a0d\u3000e\r",  # white space of many kinds
+        "東京 の John",
+        "x" * 5000 + "...---",
+        "\u200b\x07'n't''s$$",
+    ],
+)
+def test_every_character_but_white_space_is_of_one_word(text):
+    spans = words(text)
+    assert all(start < end for start, end in spans)
+    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert "".join(cut(text)) == "".join(text.split())
+
+
+@pytest.mark.parametrize("text", ["\u0600 foo", "\u0600 12", "\u06dd\u0600 foo"])
+def test_no_sign_takes_a_blank_with_it(text):
+    assert "".join(text[start:end] for start, end in words(text)) == text.replace(" ", "")
+
+
+def test_what_readers_see_as_one_character_is_not_parted():
+    family = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
+    assert cut(f"Zoe\u0308,{family}!") == ["Zoe\u0308", ",", family, "!"]
+
+
+def test_conll2003_comes_back_from_its_own_text(conll2003):
+    """Of its validation words, joined by blanks, next to all are cut as they were."""
+    total = kept = 0
+    for sentence in sources.load(str(conll2003), "validation"):
+        spans, start = set(words(" ".join(sentence.words))), 0
+        for word in sentence.words:
+            kept += (start, start + len(word)) in spans
+            start += len(word) + 1
+        total += len(sentence.words)
+    assert kept / total > 0.999

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cheap_labels import full_gold, lines, scores, taken
+from weak_labels import full_gold, lines, scores, taken
 from filelock import FileLock
 
 from nerc.tables import markdown, spread
@@ -200,14 +200,14 @@ def by_round(found: list, whole: float) -> list[list[str]]:
 
 
 def plot() -> None:
-    """The curves beside what all experts' labels, few, and the cheap ones alone give."""
+    """The curves beside what all experts' labels, few, and the weak ones alone give."""
     from nerc.active_learning import curves
 
     own, others = read("curves"), scores()
     levels = {
         "all expert labels": statistics.mean(full_gold()),
         "702 drawn at random alone": statistics.mean(others["702", "experts alone", "whole"]),
-        "cheap labels alone": statistics.mean(others["0", "repaired", "whole"]),
+        "weak labels alone": statistics.mean(others["0", "repaired", "whole"]),
     }
     PLOT.write_bytes(curves.curve_plot(own, levels, "test"))
 

@@ -42,7 +42,7 @@ def train(data: str, recipe: str, seed: int, given: argparse.Namespace) -> None:
     if (Path(given.repo) / name).exists():
         return
     flags = f"--data {data} --recipe {recipe} --seed {seed} --revision {name}".split()
-    if (data, recipe) == ("llm", "strong"):  # as they are; cheap_labels.py has what strong does
+    if (data, recipe) == ("llm", "strong"):  # as they are; weak_labels.py has what strong does
         flags += "--repair none --epochs 4".split()
     flags += ["--corpus", given.corpus, "--encoder", given.encoder, "--repo", given.repo]
     flags += ["--num-threads", given.num_threads]

@@ -1,7 +1,7 @@
-"""What cheap labels are worth: ways to combine them with a few expert ones, and what a step buys.
+"""What weak labels are worth: ways to combine them with a few expert ones, and what a step buys.
 
-  python experiments/cheap_labels.py run --corpus DIR --encoder DIR --seeds 0 1 2
-  python experiments/cheap_labels.py table
+  python experiments/weak_labels.py run --corpus DIR --encoder DIR --seeds 0 1 2
+  python experiments/weak_labels.py table
 
 Every run is a train.py without a validation split, so that validation can choose nothing, and a
 line in weak_labels.jsonl beside this file. Runs that have their line are not run again; --only
@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
     group: str
     name: str
-    pool: str  # whole: all training sentences; llm: those that have cheap labels; or a --corpus
+    pool: str  # whole: all training sentences; llm: those that have weak labels; or a --corpus
     flags: str
     seeds: int  # it is not run with this seed or a higher one
     constants: dict[str, Any] = {}  # of nerc.training.combine, for what no flag says
@@ -74,7 +74,7 @@ def runs() -> Iterator[Run]:
         yield Run("sample 240", "experts alone", corpus, f"{GOLD} --expert 240", 9)
         yield Run("sample 240", "selftrain", corpus, f"{MIXED} --expert 240", 9)
     ablated = f"{MIXED} --expert 240"
-    yield Run("without", "cheap labels", "whole", ablated, 1, {"PRETRAIN_EPOCHS": 0})
+    yield Run("without", "weak labels", "whole", ablated, 1, {"PRETRAIN_EPOCHS": 0})
     yield Run("without", "unlabelled text", "whole", f"{ablated} --unlabelled 0", 1)
     yield Run("without", "the second teacher", "whole", ablated, 9, {"TEACHERS": 1})
     yield Run("without", "other places' labels", "whole", ablated, 9, {"SENSE": 0.0})
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--encoder", help="folder of the pretrained encoder")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", help="groups: 0, 240, 702, 1404, sample 0, ...")
-    parser.add_argument("--work", default="models/cheap_labels", help="where models lie meanwhile")
+    parser.add_argument("--work", default="models/weak_labels", help="where models lie meanwhile")
     parser.add_argument("--num-threads", default="0", help="as of train.py")
     given = parser.parse_args()
     if given.action == "table":
@@ -190,7 +190,7 @@ def one(constants: dict[str, Any], flags: list[str]) -> None:
 
 
 def make_corpus(folder: Path, corpus: Path, pool: str) -> Path:
-    """The corpus without its validation split; in the pool llm, experts know cheap sentences only.
+    """The corpus without its validation split; in the pool llm, experts know weakly labelled sentences only.
 
     There, the words of the others are unlabelled text.
     """
@@ -249,7 +249,7 @@ def tables() -> str:
     rows = steps()
     if len(rows) > 1:
         tables.append(markdown(rows))
-    rows = [["sample", "cheap labels", "expert sentences", "seeds", "test F1"]]
+    rows = [["sample", "weak labels", "expert sentences", "seeds", "test F1"]]
     for (group, name, pool), own in found.items():
         if pool not in ("whole", "llm"):
             noise = "miss names" if pool.endswith("missing") else "invent names"

@@ -146,8 +146,14 @@ sys.exit(f"imported {{heavy}}" if heavy else 0)
     assert script.replace("nerc.commands.", "python -m nerc ") in run.stdout
 
 
-def test_the_readmes_commands_have_the_flags_that_they_use():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def documentation() -> str:
+    """README.md and the pages of docs/, one after the other."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return "\n".join(page.read_text(encoding="utf-8") for page in pages)
+
+
+def test_the_documented_commands_have_the_flags_that_they_use():
+    text = documentation()
     blocks = re.findall(r"^```\w*\n(.*?)^```|^((?: {4}.*\n)+)", text, re.MULTILINE | re.DOTALL)
     commands = "\n".join(fenced or indented for fenced, indented in blocks).replace("\\\n", " ")
     used = re.findall(rf"({'|'.join(FLAGS)})(?![\w.]) ?([^\n|;&#]*)", commands)
@@ -167,7 +173,7 @@ def test_the_readmes_commands_have_the_flags_that_they_use():
         "experiments/active_learning.py table",
     ],
 )
-def test_the_readmes_tables_are_those_of_the_records(command):
+def test_the_documented_tables_are_those_of_the_records(command):
     command = [sys.executable, *command.split()]
     table = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert table.count("\n") >= 3 and table in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table.count("\n") >= 3 and table in documentation()

@@ -1,14 +1,14 @@
-"""Ask experts for the labels that help most, round by round, and keep every round as a revision.
+"""Choose which sentences experts label next, round by round, and keep every round as a revision.
 
 python active_learn.py --corpus sample --rounds 3     the built-in corpus, no network, minutes
 accelerate launch active_learn.py --start main --corpus DIR --add 50 --rounds 5
 python active_learn.py --corpus DIR --strategy default random random-words --seeds 0 1 2
-python active_learn.py --corpus DIR --oracle labels   people label what lies in the folder labels
-python -m nerc curves                                 the learning curves of what is in ./models
+python active_learn.py --corpus DIR --oracle labels   people label, by files in labels
+python -m nerc curves                                 the learning curves of the rounds in ./models
 
-Chance is the measure of every strategy: --strategy default random random-words runs all three
-import logging
-from the same first sentences. The test split chooses nothing; validation names the best round.
+Random choice is the baseline of every strategy: --strategy default random random-words runs all
+three from the same first sentences. The test split chooses nothing; validation names the best
+round.
 """
 
 import logging
@@ -46,39 +46,38 @@ def run(
     active: ActiveConfig,
     data: ActiveDataConfig,
     network: ModelConfig,
-    config: ActiveTrainConfig,
+    training: ActiveTrainConfig,
     keep: ActiveStoreConfig,
     *,
     command: str,
 ) -> None:
-    """Do the rounds of all strategies and seeds, and say what they gave."""
-    from nerc import distributed, hardware
-    from nerc.active_learning import curves, state
-    from nerc.active_learning.plan import prepare
-    from nerc.active_learning.rounds import learn
-    from nerc.annotation import people
-    from nerc.store import revisions
-
-    store = revisions.Store(keep.repo)
-    if active.oracle != "gold":
+    """Run all strategies and seeds, and log a table of their rounds."""
+    if active.people:
         files.check_folder(Path(active.oracle), "--oracle")
     if keep.status is not None:
         files.check_file(Path(keep.status), "--status")
 
+    # What needs no model is refused before the libraries load, which takes seconds.
+    from nerc.active_learning.plan import make_plan
+    from nerc.active_learning.state import check_store
+    from nerc.store.revisions import Store
+
+    store = Store(keep.repo)
+    plan = make_plan(active, data, network, training, keep, store, command)
+    check_store(plan, store)
+
+    from nerc import distributed, hardware
+    from nerc.active_learning import curves
+    from nerc.active_learning.learner import run_trials
+    from nerc.annotation.people import WaitingForAnswers
+
     with distributed.session(keep.status and Path(keep.status)) as session:
         hardware.keep_freed_memory()
-        hardware.set_threads(config.num_threads)
-        precision = hardware.choose_precision(config.precision, session.accelerator.device)
-        plan = prepare(data, network, config, active, keep, store, precision, command)
-        state.check_new(plan, store)
-        pool = plan.pool
-        logger.info(
-            f"{len(pool.sentences):,} different sentences can be asked for, of {pool.total:,}; "
-            f"{len(plan.known):,} are known"
-        )
+        hardware.set_threads(training.num_threads)
+        precision = hardware.choose_precision(training.precision, session.accelerator.device)
         try:
-            learn(plan, store, session)
-        except people.WaitingForAnswers as waiting:
+            run_trials(plan, store, session, precision)
+        except WaitingForAnswers as waiting:
             logger.info(str(waiting))
             return
         if session.is_main:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from enum import Enum
 from typing import Any
 
 from nerc.cli import check_flag, option
@@ -78,7 +79,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.expert is not None:
             check_flag(self.data != "llm", "expert", "left out with --data llm", self.expert)
-            parse_amount(self.expert, flag="expert")
+            Amount.parse(self.expert, "expert")
         if self.data != "mixed":
             for flag in ("combine", "unlabelled"):
                 value = getattr(self, flag)
@@ -119,15 +120,44 @@ def check_repairs(repairs: Sequence[str]) -> None:
     check_flag(alone, "repair", "none, or others without it", " ".join(repairs))
 
 
-def parse_amount(text: str, *, flag: str) -> float | int:
-    """'12%' -> 0.12 (a share, float); '240' -> 240 (a number, int); InputError otherwise."""
-    wanted = "a percentage above 0 and up to 100, such as 12%, or a whole number above 0"
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", text)
-    if match:
-        check_flag(0 < float(match[1]) <= 100, flag, wanted, text)
-        return float(match[1]) / 100
-    check_flag(re.fullmatch(r"[0-9]+", text) is not None and int(text) > 0, flag, wanted, text)
-    return int(text)
+class Unit(Enum):
+    """What an amount counts; the value follows the number in its text."""
+
+    SHARE = "%"
+    SENTENCES = ""
+    WORDS = "w"
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An amount of sentences: a share of them (0.12), a number of sentences, or of words."""
+
+    number: float  # int but for shares
+    unit: Unit
+
+    @classmethod
+    def parse(cls, text: str, flag: str, *, words: bool = False) -> "Amount":
+        """Read 12%, 240 or, with words, 500w; InputError, which names the flag, for other text."""
+        wanted = "a percentage above 0 and up to 100, such as 12%, or a whole number above 0"
+        if words:
+            wanted += ", of sentences (50) or words (500w)"
+        match = re.fullmatch(r"([0-9]{1,15})(\.[0-9]+)?(%|w?)", text)
+        check_flag(match is not None, flag, wanted, text)
+        whole, fraction, unit = match.groups(default="")
+        number, unit = float(whole + fraction), Unit(unit)
+        is_share = unit is Unit.SHARE
+        ok = number <= 100 if is_share else not fraction and (words or unit is Unit.SENTENCES)
+        check_flag(ok and number > 0, flag, wanted, text)
+        return cls(number / 100 if is_share else int(whole), unit)
+
+    def num_sentences(self, total: int) -> int:
+        """How many of total sentences a share or a number of sentences is."""
+        assert self.unit is not Unit.WORDS, "words are not counted in sentences"
+        return max(1, round(self.number * total)) if self.unit is Unit.SHARE else int(self.number)
+
+    def __str__(self) -> str:
+        number = f"{100 * self.number:.12g}" if self.unit is Unit.SHARE else str(self.number)
+        return number + self.unit.value
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from evaluate import EvaluateConfig
 from nerc import errors
 from nerc.cli import parse
-from nerc.config import DataConfig, ModelConfig, StoreConfig, TrainConfig, parse_amount
+from nerc.config import Amount, DataConfig, ModelConfig, StoreConfig, TrainConfig, Unit
 from nerc.errors import InputError, Interrupted
 
 TRAIN = (DataConfig, ModelConfig, TrainConfig, StoreConfig)
@@ -61,16 +61,35 @@ def test_a_repeated_flag_adds_names():
     assert config.revision == ("a", "b", "c")
 
 
-@pytest.mark.parametrize("text, value", [("12%", 0.12), ("0.5%", 0.005), ("240", 240)])
-def test_amounts(text, value):
-    found = parse_amount(text, flag="expert")
-    assert found == pytest.approx(value) and type(found) is type(value)
+@pytest.mark.parametrize(
+    "text, number, unit, of_1000",
+    [
+        ("12%", 0.12, Unit.SHARE, 120),
+        ("0.5%", 0.005, Unit.SHARE, 5),
+        ("0.01%", 0.0001, Unit.SHARE, 1),  # never none
+        ("240", 240, Unit.SENTENCES, 240),
+    ],
+)
+def test_amounts(text, number, unit, of_1000):
+    amount = Amount.parse(text, "expert")
+    assert amount == Amount(pytest.approx(number), unit) and str(amount) == text
+    assert type(amount.number) is type(number) and amount.num_sentences(1000) == of_1000
+
+
+def test_only_some_flags_take_amounts_of_words():
+    amount = Amount.parse("500w", "add", words=True)
+    assert amount == Amount(500, Unit.WORDS) and str(amount) == "500w"
+    with pytest.raises(InputError, match="--expert must be a percentage"):
+        Amount.parse("500w", "expert")
+    for text in ("0w", "5x", "1.5w", "w", "5%w"):
+        with pytest.raises(InputError, match="--add must be .* or words"):
+            Amount.parse(text, "add", words=True)
 
 
 @pytest.mark.parametrize("text", ["0", "0%", "101%", "-3", "1.5", "x", "", "12 %", "٣", "١٢%"])
 def test_amounts_that_are_none(text):
     with pytest.raises(InputError, match="--expert must be a percentage"):
-        parse_amount(text, flag="expert")
+        Amount.parse(text, "expert")
 
 
 @pytest.mark.parametrize(

@@ -2,112 +2,111 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 from nerc.cli import check_flag, option
-from nerc.config import DataConfig, StoreConfig, TrainConfig, parse_amount
+from nerc.config import Amount, DataConfig, StoreConfig, TrainConfig
 from nerc.recipes import RECIPES
 
 STRATEGIES = tuple(
     "default random random-words least-confidence mnlp margin entropy-mean entropy-sum entropy-top "
     "bald label-error".split()
 )
+HELP = {f.name: f.metadata["help"] for config in (TrainConfig, StoreConfig) for f in fields(config)}
 
 
 @dataclass(frozen=True)
 class ActiveConfig:
-    """Whom to ask for labels, for which sentences, and when to stop."""
+    """Which sentences are labelled, who labels them, and when to stop."""
 
-    rounds: int = option(5, "how many times sentences are chosen, labelled and learnt from")
+    rounds: int = option(5, "how many times to choose sentences, get their labels and train")
     add: tuple[str, ...] = option(
         (),
-        "how much is asked for in a round: a number of sentences (50), a share of all training "
-        "sentences (2%%), or whole sentences of about so many words together (500w). Of "
-        "several, each is for a round, and the last for all that follow. Default: 50",
+        "how much to ask for in a round: a number of sentences (50), a share of all training "
+        "sentences (2%%), or whole sentences of about that many words (500w). With several "
+        "amounts, each is for one round, and the last for all that follow. Default: 50",
     )
     strategy: tuple[str, ...] = option(
         (),
-        "how sentences are chosen, one or several, each a run of its own from the same first "
-        "sentences. default: by lot, the more likely the more uncertainty a sentence adds about "
+        "how to choose sentences; each of several strategies starts from the same first "
+        "sentences. default: draw them, with a probability in proportion to the uncertainty about "
         "words not yet asked about. random. random-words: at random, as many words as the first "
-        "of the strategies. "
-        "least-confidence, mnlp, margin, entropy-mean, entropy-sum, entropy-top, bald: the most "
-        "uncertain ones by that measure. label-error: where the model doubts the cheap label",
+        "of the strategies. least-confidence, mnlp, margin, entropy-mean, entropy-sum, "
+        "entropy-top, bald: the most uncertain ones by that measure. label-error: those whose weak "
+        "label the model doubts most",
         STRATEGIES,
     )
     oracle: str = option(
         "gold",
-        "who labels: gold, the labels of the training split, which simulates it; or a folder, in "
-        "which people find the sentences of a round (round_1.jsonl, round_1.conll) and leave their "
+        "who labels: gold, the labels of the training split, which simulates experts; or a folder, "
+        "where people find the sentences of a round (round_1.jsonl, round_1.conll) and leave their "
         "answers (round_1.answers.jsonl or .conll), which --resume reads",
     )
-    seeds: tuple[str, ...] = option((), "seeds, each a run of its own. Default: that of --seed")
+    seeds: tuple[str, ...] = option(
+        (), "seeds; every strategy runs once for each. Default: the one of --seed"
+    )
     types: tuple[str, ...] = option(
         (),
-        "entity types that answers in a folder may have. Default: those of the labels that there "
-        "are; where there are none, whichever come",
-    )
-    from_last: bool = option(
-        False, "go on from the last round's weights, instead of from the encoder's in every round"
+        "entity types that answers in a folder may have. Default: the types of the labels that "
+        "the corpus has; without any labels, all types",
     )
     stop: str = option(
         "budget",
-        "what ends it early, beside the last round: budget, nothing; kappa, predictions that stay "
-        "as they are (Bloodgood & Vijay-Shanker 2009); plateau, validation F1 that does. What the "
-        "others would do is printed",
-        ("budget", "kappa", "plateau"),
+        "when to stop: budget, after the last round; plateau, also when validation F1 no longer "
+        "rises. With budget, the run only reports when plateau would stop it",
+        ("budget", "plateau"),
     )
     price: float = option(
-        0.0, "what an answer costs for each of its words, in any currency, for the table and plots"
+        0.0, "price of labelling a word, in any currency, for the table and the plots"
     )
 
     def __post_init__(self) -> None:
         check_flag(self.rounds >= 1, "rounds", "1 or more", self.rounds)
         check_flag(0 <= self.price < math.inf, "price", "0 or more", self.price)
-        for number in range(1, len(self.add) + 1):
-            self.amount(number)
+        for text in self.add:
+            Amount.parse(text, "add", words=True)
         wanted = f"one amount, or up to {self.rounds}, one for each of --rounds"
         check_flag(len(self.add) <= max(1, self.rounds), "add", wanted, " ".join(self.add))
-        seeds = " ".join(self.seeds)
-        ok = all(re.fullmatch("[0-9]{1,9}", s) for s in self.seeds)
-        check_flag(
-            ok and len(set(self.seeds)) == len(self.seeds), "seeds", "different numbers", seeds
-        )
+        are_seeds = all(re.fullmatch("[0-9]{1,9}", seed) for seed in self.seeds)
+        wanted = "different numbers"
+        check_flag(are_seeds and _differ(self.seeds), "seeds", wanted, " ".join(self.seeds))
         names = " ".join(self.strategy)
-        check_flag(
-            len(set(self.strategy)) == len(self.strategy), "strategy", "different names", names
-        )
-        if self.oracle != "gold":
+        check_flag(_differ(self.strategy), "strategy", "different names", names)
+        types = " ".join(self.types)
+        if self.people:
             for flag in ("seeds", "strategy"):
-                value = getattr(self, flag)
-                check_flag(
-                    len(value) <= 1, flag, "one alone with people as --oracle", " ".join(value)
-                )
+                values = getattr(self, flag)
+                wanted = "a single one when people label (--oracle DIR)"
+                check_flag(len(values) <= 1, flag, wanted, " ".join(values))
         else:
             wanted = "left out with --oracle gold, whose types are known"
-            check_flag(not self.types, "types", wanted, " ".join(self.types))
-        wrong = [t for t in self.types if not re.fullmatch(r"[^\s-]\S*", t)]
-        check_flag(not wrong, "types", "names such as PER", " ".join(wrong))
+            check_flag(not self.types, "types", wanted, types)
+        are_names = all(re.fullmatch(r"[^\s-]\S*", name) for name in self.types)
+        check_flag(are_names, "types", "names such as PER", types)
 
-    def amount(self, number: int) -> tuple[float | int, str]:
-        """What --add says for a round, as (share or number, "sentences" or "words")."""
+    @property
+    def people(self) -> bool:
+        """Whether people answer, through files in a folder."""
+        return self.oracle != "gold"
+
+    def amount(self, number: int) -> Amount:
+        """How much a round asks for, by --add."""
         add = self.add or ("50",)
-        text = add[min(max(number, 1), len(add)) - 1]
-        if match := re.fullmatch(r"([0-9]{1,9})w", text):
-            check_flag(int(match[1]) > 0, "add", "above 0", text)
-            return int(match[1]), "words"
-        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?%|[0-9]+", text):
-            check_flag(False, "add", "a number (50), a percentage (2%) or words (500w)", text)
-        return parse_amount(text, flag="add"), "sentences"
+        return Amount.parse(add[min(max(number, 1), len(add)) - 1], "add", words=True)
+
+
+def _differ(values: Sequence[str]) -> bool:
+    return len(set(values)) == len(values)
 
 
 @dataclass(frozen=True)
 class ActiveDataConfig(DataConfig):
-    """What is known at the start, and how rounds learn from it (as train.py does)."""
+    """What is known at the start, and what rounds learn from."""
 
     data: str = option(
         "mixed",
-        "whose labels rounds learn from: the experts' and the corpus's cheap ones (mixed), or the "
+        "whose labels rounds learn from: the experts' and the corpus's weak labels (mixed), or the "
         "experts' alone (gold)",
         ("gold", "mixed"),
     )
@@ -120,28 +119,26 @@ class ActiveDataConfig(DataConfig):
 
     @property
     def expert_amount(self) -> str | None:
-        """Nothing is drawn where sentences are bought."""
+        """None: a round learns from all expert labels that it has, and draws none."""
         return None
 
 
 @dataclass(frozen=True)
 class ActiveStoreConfig:
-    """Where the rounds leave their revisions, active_iter_ROUND_added_PERCENT."""
+    """Where rounds are kept, as revisions active_iter_ROUND_added_PERCENT."""
 
-    repo: str = option("models", StoreConfig.__dataclass_fields__["repo"].metadata["help"])
+    repo: str = option("models", HELP["repo"])
     resume: bool = option(
         False,
-        "go on where an interrupted run of these strategies came to, or with the answers that "
-        "people gave, or with more --rounds, strategies or seeds; nothing else may change what is "
-        "bought or learnt",
+        "continue an interrupted run, or one that waited for people's answers, or a finished one "
+        "with more --rounds, strategies or seeds. Other flags that change results must stay as "
+        "they were",
     )
-    checkpoint_every: str = option(
-        "15m", StoreConfig.__dataclass_fields__["checkpoint_every"].metadata["help"]
-    )
+    checkpoint_every: str = option("15m", HELP["checkpoint_every"])
     status: str | None = option(
         None,
         "write the run's state (running, interrupted, finished or failed) to this file, for job "
-        "scripts; it is finished, too, when people have to answer first",
+        "scripts; a run that waits for people's answers is finished",
     )
 
     def __post_init__(self) -> None:
@@ -149,7 +146,7 @@ class ActiveStoreConfig:
 
     @property
     def of_round(self) -> StoreConfig:
-        """Where a round leaves its own, going on where it was interrupted."""
+        """The settings of a round's training, which resumes where it was interrupted."""
         return StoreConfig(
             self.repo, resume=True, checkpoint_every=self.checkpoint_every, status=self.status
         )
@@ -159,6 +156,4 @@ class ActiveStoreConfig:
 class ActiveTrainConfig(TrainConfig):
     """The optimisation of every round; the recipe decides what is not given."""
 
-    recipe: str = option(
-        "strong", TrainConfig.__dataclass_fields__["recipe"].metadata["help"], tuple(RECIPES)
-    )
+    recipe: str = option("strong", HELP["recipe"], tuple(RECIPES))

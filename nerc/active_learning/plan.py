@@ -1,149 +1,158 @@
-"""The plan of an active-learning command: its trials, pool and budget."""
+"""The plan of an active-learning command: its settings, its pool of sentences and its trials.
+
+It needs no model, so that what cannot work is refused before the libraries load.
+"""
 
 import json
-import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveStoreConfig
-from nerc.active_learning.strategies import Budget
 from nerc.config import ModelConfig, TrainConfig
-from nerc.data.corpus import Corpus, Sentence
-from nerc.data.pool import Pool, Query, open_pool
+from nerc.data.labels import num_drawn
+from nerc.data.pool import Pool, open_pool
 from nerc.errors import InputError
 from nerc.store import records
 from nerc.store.revisions import Store
-from nerc.training import setup
 
-logger = logging.getLogger(__name__)
-
-STOP_SET_SIZE = 500  # sentences on which the models of two rounds are compared
-# Flags of no consequence for what is bought or learnt.
-_CHANGE_NOTHING = {
+_FROM_START = ("encoder", "lstm_hidden_size", "dropout")  # flags that rounds take from --start
+# Flags of earlier versions, with the value that the program now behaves as if it had.
+_REMOVED_FLAGS = {"from_last": False}
+_UNCHANGING_EARLIER = {
     *("rounds", "strategy", "seeds", "seed", "price", "stop", "corpus", "oracle"),
     *("num_threads", "micro_batch_words", "precision"),
 }
 
 
-class Trial(NamedTuple):
-    """One of the runs of a command: a strategy from one seed. strategy None: their first round."""
+def _unchanging() -> set[str]:
+    """Flags that change neither what is asked for nor what is learned, or only extend a run."""
+    return _UNCHANGING_EARLIER - {"precision"}
 
-    strategy: str | None
+
+class Trial(NamedTuple):
+    """One run of a command: a strategy from one seed, or the round 0 that strategies share."""
+
+    strategy: str | None  # None: round 0
     seed: int
-    suffix: str  # of the revisions' names
+    suffix: str  # of the names of its revisions
+    words_of: str | None = None  # the strategy that random-words acquires as many words as
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command does, every setting as it was given; the same in every process."""
+    """What a command does; the same in every process."""
 
-    data: ActiveDataConfig
-    network: ModelConfig  # of rounds: what the start has
-    config: TrainConfig
     active: ActiveConfig
+    data: ActiveDataConfig
+    network: ModelConfig  # of every round; with --start, that of its revision
+    training: TrainConfig
     keep: ActiveStoreConfig
     start: str | None  # the revision that asks first
-    known: list[Query]  # what it had learnt from
     pool: Pool
-    precision: str
     command: str
 
-    def arms(self) -> list[tuple[Trial, list[Trial]]]:
-        """Of each seed the first round, and an arm for every strategy."""
+    def trials(self) -> list[tuple[Trial, list[Trial]]]:
+        """For each seed, the trial of its round 0 and those of all strategies."""
         strategies = self.active.strategy or ("default",)
-        seeds = [int(seed) for seed in self.active.seeds] or [self.config.seed]
-        found = []
+        seeds = [int(seed) for seed in self.active.seeds] or [self.training.seed]
+        groups = []
         for seed in seeds:
             of_seed = f"_seed{seed}" if len(seeds) > 1 else ""
-            suffixes = [f"_{s}{of_seed}" if len(strategies) > 1 else of_seed for s in strategies]
-            arms = [Trial(s, seed, x) for s, x in zip(strategies, suffixes, strict=True)]
-            found.append((Trial(None, seed, of_seed), arms))
-        return found
+            trials = []
+            for name in strategies:
+                suffix = f"_{name}{of_seed}" if len(strategies) > 1 else of_seed
+                words_of = strategies[0] if name == "random-words" != strategies[0] else None
+                trials.append(Trial(name, seed, suffix, words_of))
+            groups.append((Trial(None, seed, of_seed), trials))
+        return groups
+
+    @cached_property
+    def flags(self) -> dict[str, Any]:
+        """Every flag, and what stands for the contents of places: pool, oracle."""
+        configs = (self.data, self.network, self.training, self.active)
+        flags = {name: value for config in configs for name, value in asdict(config).items()}
+        flags |= {"start": self.start, "add": " ".join(self.active.add)}
+        return json.loads(json.dumps(flags))
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """By which a run of the same plan is known, but for strategy and seed."""
-        flags = asdict(self.data) | asdict(self.network) | asdict(self.config) | asdict(self.active)
-        flags = {name: value for name, value in flags.items() if name not in _CHANGE_NOTHING}
-        people = self.active.oracle != "gold"
-        flags |= {"start": self.start, "oracle": "people" if people else "gold"}
-        flags["add"] = " ".join(self.active.add)
-        return json.loads(json.dumps(flags | {"pool": self.pool.text.fingerprint()}))
+        """What a run of this plan is recognised by, besides its strategy and seed."""
+        return self._describe(_unchanging())
 
-    def budget(self, number: int) -> Budget:
-        """What a round may buy."""
-        number, unit = self.active.amount(number)
-        if isinstance(number, float):
-            number = max(1, round(number * self.pool.total))
-        return Budget(number, of_words=unit == "words")
+    def _describe(self, unchanging: set[str]) -> dict[str, Any]:
+        flags = {name: value for name, value in self.flags.items() if name not in unchanging}
+        flags["oracle"] = "people" if self.active.people else "gold"
+        return flags | {"pool": self.pool.text.fingerprint()}
 
-    def free(self, before: list[Query]) -> list[int]:
-        """Places of the sentences that have not been asked for."""
-        had = {query.words for query in before}
-        return [i for i, s in enumerate(self.pool.sentences) if s.words not in had]
+    def changes(self, earlier: Mapping[str, Any]) -> list[str]:
+        """How the description of an earlier run differs from this one, in words."""
+        earlier = {"precision": self.training.precision} | earlier  # old records lack it
+        changes = [
+            "the corpus had other sentences"
+            if name == "pool"
+            else f"{name.replace('_', '-')} was {earlier.get(name)}, is {value}"
+            for name, value in self.description.items()
+            if earlier.get(name) != value
+        ]
+        changes += [
+            f"{name.replace('_', '-')} was {earlier[name]}, which is no longer possible"
+            for name, default in _REMOVED_FLAGS.items()
+            if earlier.get(name, default) != default
+        ]
+        return changes
 
-    @cached_property
-    def watched(self) -> list[int]:
-        """Places of the sentences on which models are compared."""
-        order = np.random.default_rng(11).permutation(len(self.pool.sentences))
-        return np.sort(order[:STOP_SET_SIZE]).tolist()
+    def identity(self, trial: Trial) -> str:
+        """Text that differs between trials of different plans."""
+        return json.dumps([self.description, trial])
 
-    @cached_property
-    def corpus(self) -> Corpus:
-        """The pool, without its answers."""
-        return Corpus.of(sentence._replace(tags=None) for sentence in self.pool.sentences)
+    def earlier_identity(self, trial: Trial) -> str:
+        """The identity that versions with the flag --from-last gave the trial."""
+        flags = self._describe(_UNCHANGING_EARLIER)
+        last = {name: flags.pop(name) for name in ("oracle", "pool")}
+        return json.dumps([flags | _REMOVED_FLAGS | last, trial[:3]])
 
 
-def prepare(
+def make_plan(
+    active: ActiveConfig,
     data: ActiveDataConfig,
     network: ModelConfig,
-    config: TrainConfig,
-    active: ActiveConfig,
+    training: TrainConfig,
     keep: ActiveStoreConfig,
     store: Store,
-    precision: str,
     command: str,
 ) -> Plan:
-    """Read the pool, and what the revision of --start was trained on."""
-    strategies = active.strategy
-    if "label-error" in strategies and data.data != "mixed":
-        raise InputError("--strategy label-error needs cheap labels: --data mixed")
-    if "bald" in strategies and network.dropout == 0:
-        raise InputError("--strategy bald needs a model under dropout, and --dropout is 0")
-    if active.seeds and config.seed:
+    """Check the flags against one another and read the pool."""
+    if "label-error" in active.strategy and data.data != "mixed":
+        raise InputError("--strategy label-error needs weak labels: --data mixed")
+    if "bald" in active.strategy and network.dropout == 0:
+        raise InputError("--strategy bald needs a model with dropout, and --dropout is 0")
+    if active.seeds and training.seed:
         raise InputError("--seed must be left out with --seeds")
-    start, known = network.start, []
-    pool = open_pool(
-        data.corpus, active.oracle, with_cheap=data.data == "mixed", types=active.types
-    )
+    start = network.start
     if start is not None:
-        if data.expert is not None:
-            raise InputError("--expert must be left out with --start, whose experts are known")
-        folder = store.path(start)
-        run = records.read_run(folder)
-        settings = run.get("config", {})
-        if not settings.get("encoder"):
-            raise InputError(
-                f"--start {start}: no run.json names the encoder that it began with, wanted a "
-                f"revision that train.py or active_learn.py made from one"
-            )
-        if network.tokenizer is not None:
-            raise InputError("--tokenizer must be left out: rounds have that of the encoder")
-        given = {} if network.dropout is None else {"dropout": network.dropout}
-        network = ModelConfig(**{f: settings[f] for f in _NETWORK_FLAGS} | given)
-        known = [_known(sentence) for sentence in setup.expert_sentences(run, folder)]
-        logger.info(f"{start}: {len(known)} expert sentences are known from it")
-    setup.held_out(data, config)  # before anybody has labelled for nothing
-    known += [_known(sentence) for sentence in pool.known]
-    known = list({query.words: query for query in known}.values())
-    return Plan(data, network, config, active, keep, start, known, pool, precision, command)
+        network = _network_of_start(start, data, network, store)
+    is_mixed = data.data == "mixed"
+    pool = open_pool(data.corpus, active.oracle, with_weak=is_mixed, types=active.types)
+    if data.expert is not None:
+        num_drawn(pool.total, data.expert, "sentences")  # raises where there are fewer
+    return Plan(active, data, network, training, keep, start, pool, command)
 
 
-_NETWORK_FLAGS = ("encoder", "lstm_hidden_size", "dropout")
-
-
-def _known(sentence: Sentence) -> Query:
-    return Query(0, "start", None, sentence.location, sentence.words, sentence.tags)
+def _network_of_start(
+    start: str, data: ActiveDataConfig, network: ModelConfig, store: Store
+) -> ModelConfig:
+    """The network that the revision of --start began with."""
+    if data.expert is not None:
+        raise InputError("--expert must be left out with --start, whose experts are known")
+    if network.tokenizer is not None:
+        raise InputError("--tokenizer must be left out: rounds use the encoder's")
+    settings = records.read_run(store.path(start)).get("config", {})
+    if not settings.get("encoder"):
+        raise InputError(
+            f"--start {start}: no run.json names the encoder that it began with, wanted a "
+            f"revision that train.py or active_learn.py trained from an encoder"
+        )
+    given = {} if network.dropout is None else {"dropout": network.dropout}
+    return ModelConfig(**{name: settings[name] for name in _FROM_START} | given)

@@ -1,18 +1,20 @@
-"""Chooses the sentences of a round."""
+"""Chooses the sentences of a round, at random or by what a model predicts for the pool."""
 
-import logging
 import time
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from nerc.active_learning.plan import Plan, Trial
+from nerc.active_learning.plan import Plan
 from nerc.active_learning.strategies import (
     SCORES,
     Budget,
     Candidates,
     Order,
+    Rows,
     coverage,
     diversify,
     label_error,
@@ -20,140 +22,130 @@ from nerc.active_learning.strategies import (
     rank,
     select_within_budget,
 )
-from nerc.data import tags
+from nerc.data.corpus import Corpus
 from nerc.data.labels import repair
-from nerc.data.pool import Query
+from nerc.data.pool import Pool, Query
 from nerc.data.sources import load_as_written
+from nerc.data.tags import entities
 from nerc.distributed import Session
 from nerc.model.encoding import encode_for
 from nerc.model.inference import decode, predict
 from nerc.model.modeling import NERSmall
 
-logger = logging.getLogger(__name__)
-
-_AT_RANDOM = ("random", "random-words")
+Selection = list[tuple[int, float | None]]  # places in the pool, each with its score if it has one
 
 
-class RoundQuery(NamedTuple):
-    """What a round asks, and what the model that asks finds in the watched sentences."""
+@dataclass(frozen=True)
+class Request:
+    """What a round may ask for."""
 
-    queries: list[Query]
-    watched: list[list[str]]
-    seconds: float = 0.0  # that asking took
-    scoring: float = 0.0  # of these, the model's
-    skipped: bool = False  # people skipped all of it
+    plan: Plan
+    number: int  # of the round
+    strategy: str
+    budget: Budget
+    earlier: Sequence[Query]  # the queries of all earlier rounds
+
+    @cached_property
+    def free(self) -> list[int]:
+        """Places in the pool of the sentences that no round has asked for."""
+        asked = {query.words for query in self.earlier}
+        return [i for i, s in enumerate(self.plan.pool.sentences) if s.words not in asked]
+
+    def draw_at_random(self, seed: list[int]) -> Selection:
+        """Random sentences, as many as the budget pays for."""
+        sentences = self.plan.pool.sentences
+        candidates = Candidates([sentence.words for sentence in sentences], (), ())
+        free = set(self.free)
+        order = np.random.default_rng(seed).permutation(len(sentences)).tolist()
+        pairs = ((place, 0.0) for place in order if place in free)
+        selected = select_within_budget(pairs, candidates, self.budget)
+        return [(place, None) for place, _ in selected]
+
+    def choose(self, predictor: "PoolPredictor", seed: int) -> Selection:
+        """The sentences that the strategy puts first, as many as the budget pays for."""
+        words = [self.plan.pool.sentences[place].words for place in self.free]
+        rows = predictor.log_probabilities(self.free)
+        mentions = [
+            frozenset(" ".join(sentence[e.start : e.end]).lower() for e in entities(tags))
+            for sentence, tags in zip(words, decode(rows, predictor.word_tags), strict=True)
+        ]
+        candidates = Candidates(words, mentions, [query.words for query in self.earlier])
+        order = self._order(rows, candidates, predictor, seed)
+        selected = select_within_budget(diversify(order, candidates), candidates, self.budget)
+        return [(self.free[i], float(f"{score:.6g}")) for i, score in selected]
+
+    def _order(
+        self, rows: Rows, candidates: Candidates, predictor: "PoolPredictor", seed: int
+    ) -> Order:
+        """The candidates in the order of the strategy."""
+        if self.strategy == "default":
+            return coverage(rows, candidates, seed)
+        if self.strategy == "label-error":
+            weak = weak_label_columns(self.plan.data.corpus, predictor.word_tags, candidates)
+            return rank(label_error(rows, weak), seed)
+        if self.strategy == "bald":
+            rows = predictor.mc_dropout(self.free, seed)
+        return rank(SCORES[self.strategy](rows), seed)
+
+    def queries(
+        self, selection: Selection, proposals: Sequence[Sequence[str]] | None = None
+    ) -> list[Query]:
+        """The queries for the selected sentences, with the tags proposed to people."""
+        pool, queries = self.plan.pool, []
+        for i, (place, score) in enumerate(selection):
+            words, _, location, _ = pool.sentences[place]
+            proposed = None if proposals is None else tuple(proposals[i])
+            query = Query(self.number, self.strategy, score, location, words, None, proposed)
+            queries.append(query._replace(cheap=words in pool.weak))
+        return queries
 
 
-def ask(
-    plan: Plan,
-    arm: Trial,
-    number: int,
-    model: NERSmall,
-    tokenizer: PreTrainedTokenizerBase,
-    before: list[Query],
-    budget: Budget,
-    session: Session,
-) -> RoundQuery:
-    """Choose what the round asks, by what the model finds in the pool."""
-    started, scoring = time.perf_counter(), 0.0
-    model.to(session.accelerator.device)
-    encoded = encode_for(model, tokenizer, plan.corpus)
-    how = {"bf16": plan.precision == "bf16", "accelerator": session.accelerator}
-    seed = int(np.random.SeedSequence([arm.seed, number]).generate_state(1)[0])
-    free = plan.free(before)
-    warn_if_short(number, free, budget, session)
+class PoolPredictor:
+    """Predicts the tags of the pool's sentences with the model of the last round."""
 
-    def found(places: list[int]) -> dict[int, np.ndarray]:
-        nonlocal scoring
-        since = time.perf_counter()
-        places = sorted({*plan.watched, *places})
-        rows = dict(zip(places, predict(model, encoded, np.array(places), **how), strict=True))
-        scoring += time.perf_counter() - since
+    def __init__(
+        self,
+        model: NERSmall,
+        tokenizer: PreTrainedTokenizerBase,
+        pool: Pool,
+        session: Session,
+        *,
+        bf16: bool,
+    ) -> None:
+        self.model = model.to(session.accelerator.device)
+        corpus = Corpus.of(sentence._replace(tags=None) for sentence in pool.sentences)
+        self.encoded = encode_for(model, tokenizer, corpus)
+        self.word_tags = model.config.word_tags
+        self.seconds = 0.0  # that predictions took
+        self._how = {"bf16": bf16, "accelerator": session.accelerator}
+
+    def log_probabilities(self, places: list[int]) -> Rows:
+        """Log-probabilities (words, tags) of the sentences at places of the pool."""
+        return self._timed(predict, places)
+
+    def mc_dropout(self, places: list[int], seed: int) -> Rows:
+        """Log-probabilities (words, passes, tags) under dropout."""
+        return self._timed(mc_dropout, places, seed=seed)
+
+    def _timed(self, function, places: list[int], **more) -> Rows:
+        started = time.perf_counter()
+        rows = function(self.model, self.encoded, np.array(places), **self._how, **more)
+        self.seconds += time.perf_counter() - started
         return rows
 
-    with session.stop.interruptible(lambda: None):
-        if arm.strategy in _AT_RANDOM or not free:
-            chosen = [(place, None) for place in draw_at_random(plan, free, budget, [seed, 10])]
-            rows = found([place for place, _ in chosen])
-        else:
-            rows = found(free)
-            thinned = None
-            if arm.strategy == "bald":
-                since = time.perf_counter()
-                thinned = mc_dropout(model, encoded, np.array(free), seed=seed, **how)
-                scoring += time.perf_counter() - since
-            own = [rows[place] for place in free]
-            candidates = _candidates(plan, model, free, own, before)
-            order = _order(plan, arm.strategy, model, own, thinned, candidates, seed)
-            pairs = select_within_budget(diversify(order, candidates), candidates, budget)
-            chosen = [(free[i], float(f"{score:.6g}")) for i, score in pairs]
-
-    word_tags = model.config.word_tags
-    asked = [new_query(plan, number, arm.strategy, place, score) for place, score in chosen]
-    if plan.active.oracle != "gold":
-        proposed = decode([rows[place] for place, _ in chosen], word_tags)
-        asked = [q._replace(proposed=tuple(p)) for q, p in zip(asked, proposed, strict=True)]
-    watched = decode([rows[place] for place in plan.watched], word_tags)
-    return RoundQuery(asked, watched, time.perf_counter() - started, scoring)
+    def propose(self, places: list[int]) -> list[list[str]]:
+        """The tags that people start from when they label the sentences at places."""
+        return decode(self.log_probabilities(places), self.word_tags) if places else []
 
 
-def warn_if_short(number: int, free: list[int], budget: Budget, session: Session) -> None:
-    """Say where fewer sentences are left than the round may buy."""
-    if not budget.of_words and 0 < len(free) < budget.number:
-        logger.info(f"round {number}: only {len(free)} sentences are left, of {budget.number}")
+def weak_label_columns(
+    corpus: str, word_tags: Sequence[str], candidates: Candidates
+) -> list[np.ndarray | None]:
+    """For each candidate, the columns of word_tags of its weak labels; None where it has none.
 
-
-def draw_at_random(plan: Plan, free: list[int], budget: Budget, seed: list[int]) -> list[int]:
-    """Places drawn at random from those that are free, as many as the budget pays for."""
-    order = np.random.default_rng(seed).permutation(len(plan.pool.sentences))
-    candidates = Candidates([sentence.words for sentence in plan.pool.sentences], (), ())
-    is_free = set(free)
-    lots = ((int(place), 0.0) for place in order if place in is_free)
-    return [place for place, _ in select_within_budget(lots, candidates, budget)]
-
-
-def _candidates(
-    plan: Plan, model: NERSmall, free: list[int], rows: list[np.ndarray], before: list[Query]
-) -> Candidates:
-    words = [plan.pool.sentences[place].words for place in free]
-    labels = decode(rows, model.config.word_tags)
-    found = [mentions(own, tags_) for own, tags_ in zip(words, labels, strict=True)]
-    return Candidates(words, found, [query.words for query in before])
-
-
-def _order(
-    plan: Plan,
-    strategy: str,
-    model: NERSmall,
-    rows: list[np.ndarray],
-    thinned: list[np.ndarray] | None,
-    candidates: Candidates,
-    seed: int,
-) -> Order:
-    """Candidates in the order in which a strategy would buy them."""
-    if strategy == "default":
-        return coverage(rows, candidates, seed)
-    if strategy == "label-error":
-        scores = label_error(rows, weak_labels(plan, model, candidates))
-    else:
-        scores = SCORES[strategy](thinned or rows)
-    return rank(scores, seed)
-
-
-def weak_labels(plan: Plan, model: NERSmall, candidates: Candidates) -> list[np.ndarray | None]:
-    """Columns of the cheap labels of candidates, as --repair form mends them; None without."""
-    mended = repair(load_as_written(plan.data.corpus), ("form",))
-    column = {tag: i for i, tag in enumerate(model.config.word_tags)}
-    known = {s.words: np.array([column.get(tag, -1) for tag in s.tags]) for s in mended}
-    return [known.get(words) for words in candidates.words]
-
-
-def mentions(words: tuple[str, ...], labels: list[str]) -> frozenset[str]:
-    """The entities of a sentence as text, small."""
-    return frozenset(" ".join(words[e.start : e.end]).lower() for e in tags.entities(labels))
-
-
-def new_query(plan: Plan, number: int, strategy: str, place: int, score: float | None) -> Query:
-    sentence = plan.pool.sentences[place]
-    has_cheap = sentence.words in plan.pool.cheap
-    return Query(number, strategy, score, sentence.location, sentence.words, None, None, has_cheap)
+    The weak labels are those of --repair form; -1 stands for a tag that the model does not have.
+    """
+    column = {tag: i for i, tag in enumerate(word_tags)}
+    repaired = repair(load_as_written(corpus), ("form",))
+    columns = {s.words: np.array([column.get(tag, -1) for tag in s.tags]) for s in repaired}
+    return [columns.get(words) for words in candidates.words]

@@ -14,7 +14,7 @@ from typing import Any
 
 from nerc import files
 from nerc.cli import check_flag, option, parse, start_logging
-from nerc.config import REPAIRS, check_repairs, parse_amount
+from nerc.config import REPAIRS, Amount, check_repairs
 from nerc.errors import InputError, one_line_errors
 from nerc.tables import markdown
 
@@ -47,7 +47,7 @@ class AuditConfig:
 
     def __post_init__(self) -> None:
         if self.expert is not None:
-            parse_amount(self.expert, flag="expert")
+            Amount.parse(self.expert, "expert")
         check_flag(0 <= self.seed < 2**32, "seed", "at least 0 and below 2^32", self.seed)
         check_repairs(self.repair)
 

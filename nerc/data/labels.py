@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nerc.config import DataConfig, parse_amount
+from nerc.config import Amount, DataConfig
 from nerc.data import conll, tags
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.sources import InputError, MissingSplit, load, load_as_written
@@ -143,9 +143,7 @@ def _draw_unlabelled(
 
 def num_drawn(total: int, amount: str, what: str) -> int:
     """How many an amount (240, 12%) of total sentences is, of --expert."""
-    number = parse_amount(amount, flag="expert")
-    if isinstance(number, float):
-        number = max(1, round(number * total))
+    number = Amount.parse(amount, "expert").num_sentences(total)
     if number > total:
         raise InputError(f"--expert {amount}: there are only {total} {what}; ask for no more")
     return number

@@ -1,4 +1,4 @@
-"""What active learning asks of experts: the pool of sentences, and what was asked and answered."""
+"""The pool of active learning: sentences that experts can label, and what they were asked."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,131 +14,136 @@ from nerc.data.sources import MissingSplit
 from nerc.data.tags import entities
 from nerc.errors import InputError
 
-QUERIES_FILE = "queries.jsonl"  # of a revision: all that was asked up to its round
+QUERIES_FILE = "queries.jsonl"  # in a revision: every query up to its round
 
 
 class Query(NamedTuple):
-    """A sentence that was asked for, why, and the answer."""
+    """A sentence that experts were asked to label, why, and their answer; a line of a file."""
 
     round: int
-    strategy: str  # random for the first ones; start for those that the start knew
-    score: float | None  # that the strategy gave it; None: it gives none
-    origin: str  # where it stood: a Sentence's location
+    strategy: str  # random in round 0; start for what was known before
+    score: float | None  # the strategy's; None where it has none
+    origin: str  # Sentence.location
     words: tuple[str, ...]
-    tags: tuple[str, ...] | None  # the expert's, IOB2; None: skipped
-    proposed: tuple[str, ...] | None = None  # what the model that asked found
-    cheap: bool = False  # whether there is a cheap label, of which the expert's takes the place
+    tags: tuple[str, ...] | None  # the expert's, IOB2; None: not answered, or skipped
+    proposed: tuple[str, ...] | None = None  # the tags that the model proposed to people
+    cheap: bool = False  # whether the sentence has a weak label, which the expert's replaces
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The sentences that can be asked for, each of different words, with the answers, if known."""
+    """The sentences that experts can be asked for, no two with the same words."""
 
-    sentences: Sequence[Sentence]
-    text: Corpus  # all sentences, whoever labelled them, copies too
-    known: Sequence[Sentence]  # what experts labelled before anything was asked
-    types: frozenset[str]  # entity types that answers may have; none: any
-    expert_types: frozenset[str]  # of these, those that experts are known to use
-    cheap: frozenset[tuple[str, ...]]  # the sentences with cheap labels
+    sentences: Sequence[Sentence]  # with the answers, where they are known
+    text: Corpus  # all training sentences, whoever labelled them, copies included
+    known: Sequence[Sentence]  # labelled by experts before the first round
+    types: frozenset[str]  # entity types that answers may have; empty: any
+    expert_types: frozenset[str]  # those of them that experts are known to use
+    weak: frozenset[tuple[str, ...]]  # words of the sentences with weak labels
 
     @property
     def total(self) -> int:
-        """How many sentences percentages are of: copies, and what is known, count too."""
+        """The number of sentences that percentages refer to, copies and known ones included."""
         return len(self.text)
 
-    def bought(self, queries: Iterable[Query]) -> AcquiredLabels:
-        """What a round learns from."""
-        sentences = (Sentence(q.words, q.tags, q.origin, 0) for q in answered(queries))
-        corpus = Corpus.of(sentences)
+    def acquired_labels(self, queries: Iterable[Query]) -> AcquiredLabels:
+        """The expert labels that a round learns from."""
+        corpus = Corpus.of(Sentence(q.words, q.tags, q.origin, 0) for q in answered(queries))
         types = self.expert_types | corpus.entity_types()
         return AcquiredLabels(Corpus(corpus.table, (), types), self.text)
 
 
 def answered(queries: Iterable[Query]) -> list[Query]:
-    """Those that were not skipped."""
+    """The queries that were not skipped."""
     return [query for query in queries if query.tags is not None]
 
 
 def count_acquired(queries: Iterable[Query]) -> dict[str, int]:
-    """How many sentences, words and entities the answered ones are."""
-    own = answered(queries)
+    """The number of sentences, words and entities with expert labels."""
+    labelled = answered(queries)
     return {
-        "sentences": len(own),
-        "words": sum(len(query.words) for query in own),
-        "entities": sum(len(entities(query.tags)) for query in own),
+        "sentences": len(labelled),
+        "words": sum(len(query.words) for query in labelled),
+        "entities": sum(len(entities(query.tags)) for query in labelled),
     }
 
 
-def open_pool(corpus: str, oracle: str, *, with_cheap: bool, types: Sequence[str] = ()) -> Pool:
-    """The training split, whose labels are the answers (oracle gold), or what has none.
+def open_pool(corpus: str, oracle: str, *, with_weak: bool, types: Sequence[str] = ()) -> Pool:
+    """Read the pool of a corpus.
 
-    For people, that is what unlabelled.txt and the files of cheap labels hold, but for the
-    sentences of train.txt, where there is one; these are known.
+    With --oracle gold it is the training split, whose labels are the answers. With people it is
+    unlabelled.txt and the files of weak labels; what train.txt holds, if there is one, is known.
     """
     try:
-        written = sources.load_as_written(corpus) if with_cheap else Corpus.of(())
+        weak = sources.load_as_written(corpus) if with_weak else Corpus.of(())
     except MissingSplit as error:
-        raise InputError(f"{error}; without cheap labels, give --data gold") from None
-    cheap = frozenset(sentence.words for sentence in written)
+        raise InputError(f"{error}; without weak labels, give --data gold") from None
+    weak_words = frozenset(sentence.words for sentence in weak)
     if oracle == "gold":
         train = sources.load(corpus, "train")
-        own = train.entity_types()
-        return Pool(list(_distinct(train).values()), train, (), own, own, cheap)
+        gold_types = train.entity_types()
+        return Pool(list(_by_words(train).values()), train, (), gold_types, gold_types, weak_words)
     expert, unlabelled = Corpus.of(()), Corpus.of(())
     with suppress(MissingSplit):
         expert = sources.load(corpus, "train")
     with suppress(MissingSplit):
         unlabelled = sources.load(corpus, "unlabelled")
-    known = _distinct(expert)
-    parts = [part for part in (unlabelled, written) if len(part)]
-    new = {w: s for part in parts for w, s in _distinct(part).items() if w not in known}
+    known = _by_words(expert)
+    parts = [part for part in (unlabelled, weak) if len(part)]
+    new = {w: s for part in parts for w, s in _by_words(part).items() if w not in known}
     if not new:
         raise InputError(
             f"--corpus {corpus}: has no sentence without an expert's label, wanted them in "
             f"{sources.FILES['unlabelled']} or {sources.FILES['llm']}"
         )
-    new = [sentence._replace(tags=None) for sentence in new.values()]
-    own = (frozenset(types) | expert.entity_types()) or written.entity_types()
-    text = Corpus.of((*known.values(), *new))
-    return Pool(new, text, list(known.values()), own | written.entity_types(), own, cheap)
+    sentences = [sentence._replace(tags=None) for sentence in new.values()]
+    expert_types = (frozenset(types) | expert.entity_types()) or weak.entity_types()
+    return Pool(
+        sentences,
+        Corpus.of((*known.values(), *sentences)),
+        list(known.values()),
+        expert_types | weak.entity_types(),
+        expert_types,
+        weak_words,
+    )
 
 
-def _distinct(corpus: Corpus) -> dict[tuple[str, ...], Sentence]:
-    """The first sentence of each words."""
-    found: dict[tuple[str, ...], Sentence] = {}
+def _by_words(corpus: Corpus) -> dict[tuple[str, ...], Sentence]:
+    """The sentences by their words; of copies, the first."""
+    sentences: dict[tuple[str, ...], Sentence] = {}
     for sentence in corpus:
-        found.setdefault(sentence.words, sentence)
-    return found
+        sentences.setdefault(sentence.words, sentence)
+    return sentences
 
 
 def queries_to_text(queries: Iterable[Query]) -> str:
-    """A JSON object a line."""
+    """JSON lines, one for each query."""
     return "".join(json.dumps(query._asdict(), ensure_ascii=False) + "\n" for query in queries)
 
 
 def queries_from_text(text: str, path: Path) -> list[Query]:
-    """What to_text() made; InputError names the path where it did not."""
-    found = []
+    """The queries of queries_to_text(); path: the file that an InputError names."""
+    queries = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line:
             continue
         try:
             row = json.loads(line)
-            lists = {k: v if v is None else tuple(v) for k, v in row.items() if k in _LISTS}
-            found.append(Query(**row | lists))
+            tuples = {k: v if v is None else tuple(v) for k, v in row.items() if k in _TUPLES}
+            queries.append(Query(**row | tuples))
         except (ValueError, TypeError):
             raise InputError(
                 f"{path}:{number}: is damaged, wanted what active_learn.py writes there"
             ) from None
-    return found
+    return queries
 
 
-_LISTS = ("words", "tags", "proposed")
+_TUPLES = ("words", "tags", "proposed")
 
 
 def read_queries(path: Path) -> list[Query]:
-    """The queries of a file."""
+    """The queries in a file."""
     try:
         return queries_from_text(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
-        raise InputError(f"{path}: is missing, and holds what experts answered") from None
+        raise InputError(f"{path}: is missing; it holds what experts answered") from None

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nerc import hub
-from nerc.config import DataConfig, parse_amount
+from nerc.config import Amount, DataConfig, Unit
 from nerc.errors import InputError, Interrupted, is_disk_full
 from nerc.files import make_readable
 
@@ -32,7 +32,7 @@ def default_name(config: DataConfig) -> str:
     if config.expert_amount is None:
         return base
     amount = config.expert_amount
-    is_share = isinstance(parse_amount(amount, flag="expert"), float)
+    is_share = Amount.parse(amount, "expert").unit is Unit.SHARE
     return f"{base}_{amount[:-1]}" if is_share else f"{base}_{amount}_sentences"
 
 

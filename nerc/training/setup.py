@@ -155,10 +155,10 @@ def _rebuild_training_corpus(run: dict[str, Any], folder: Path) -> labels.MixedC
         pool = open_pool(
             config["corpus"],
             plan["oracle"],
-            with_cheap=config["data"] == "mixed",
+            with_weak=config["data"] == "mixed",
             types=plan["types"],
         )
-        bought = pool.bought(read_queries(folder / QUERIES_FILE))
+        bought = pool.acquired_labels(read_queries(folder / QUERIES_FILE))
     labelled = labels.training_corpus(DataConfig(**chosen), config["seed"], bought)
     if labelled.corpus.fingerprint() != run["data"]["train"]["sha256"]:
         raise InputError(f"the training sentences of {config['corpus']} have changed")

@@ -1,0 +1,360 @@
+"""Runs active learning: each round queries, has experts label, trains and keeps a revision."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import set_seed
+
+from nerc.active_learning.plan import Plan, Trial
+from nerc.active_learning.query import PoolPredictor, Request
+from nerc.active_learning.state import (
+    CompletedRound,
+    RoundQuery,
+    TrialState,
+    read_round,
+    skipped_rounds,
+)
+from nerc.active_learning.stopping import MIN_GAIN, PATIENCE, has_plateaued
+from nerc.active_learning.strategies import Budget
+from nerc.annotation.people import WaitingForAnswers, ask
+from nerc.config import Unit
+from nerc.data.labels import num_drawn
+from nerc.data.pool import QUERIES_FILE, Query, answered, count_acquired, queries_to_text
+from nerc.distributed import Session, from_main
+from nerc.errors import InputError, Interrupted
+from nerc.store import model_files, records
+from nerc.store.revisions import Store
+from nerc.training import setup
+from nerc.training.run import train
+
+logger = logging.getLogger(__name__)
+
+AT_RANDOM = ("random", "random-words")
+
+
+def run_trials(plan: Plan, store: Store, session: Session, precision: str) -> None:
+    """Run all trials of a plan; raises WaitingForAnswers where people have to answer first."""
+    with _notes_once():
+        setup.held_out(plan.data, plan.training)  # refuses before people label for nothing
+        known = _known_queries(plan, store)
+        logger.info(
+            f"{len(plan.pool.sentences):,} different sentences can be asked for, of "
+            f"{plan.pool.total:,}; {len(known):,} are known"
+        )
+        try:
+            for round_0, trials in plan.trials():
+                if plan.start is None:
+                    before = CompletedRound(None, known, None)
+                    start = ActiveLearner(plan, round_0, before, store, session, precision).run()
+                else:
+                    start = CompletedRound(plan.start, known, None)
+                for trial in trials:
+                    ActiveLearner(plan, trial, start, store, session, precision).run()
+        except Interrupted as interrupted:
+            interrupted.advice = "continue with the same command and --resume"
+            raise
+
+
+def _known_queries(plan: Plan, store: Store) -> list[Query]:
+    """What experts had labelled before the first round, copies once."""
+    known = list(plan.pool.known)
+    if plan.start is not None:
+        folder = store.path(plan.start)
+        known = [*setup.expert_sentences(records.read_run(folder), folder), *known]
+    queries = (Query(0, "start", None, s.location, s.words, s.tags) for s in known)
+    return list({query.words: query for query in queries}.values())
+
+
+class _NoteFilter(logging.Filter):
+    """Lets each note of a training's setup pass once, however many rounds repeat it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        is_repeated = record.name in _NOTE_LOGGERS and text in self.shown
+        self.shown.add(text)
+        return not is_repeated
+
+
+_NOTE_LOGGERS = (setup.__name__, __name__)
+
+
+@contextmanager
+def _notes_once() -> Iterator[None]:
+    """Print repeated notes once; the log.txt of each revision holds its own."""
+    handlers = [h for h in logging.getLogger("nerc").handlers if not isinstance(h, MemoryHandler)]
+    filters = [(handler, _NoteFilter()) for handler in handlers]
+    for handler, note_filter in filters:
+        handler.addFilter(note_filter)
+    try:
+        yield
+    finally:
+        for handler, note_filter in filters:
+            handler.removeFilter(note_filter)
+
+
+class ActiveLearner:
+    """Runs the rounds of a trial.
+
+    Every process has one, and all take the same steps; the main process alone touches files.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        trial: Trial,
+        start: CompletedRound,
+        store: Store,
+        session: Session,
+        precision: str,
+    ) -> None:
+        self.plan, self.trial = plan, trial
+        self.store, self.session, self.precision = store, session, precision
+        self.state = TrialState(plan, trial, store)
+        self.last = start  # the last round that is done
+        self.completed: dict[int, CompletedRound] = {}
+        self.skipped: set[int] = set()
+        self._model = None  # of the last round, with its tokenizer; None: not in memory
+
+    def run(self) -> CompletedRound:
+        """Do the rounds that are left; the last one that was done."""
+        self.completed = self._on_main(self.state.completed)
+        self.skipped = skipped_rounds(self.completed)
+        is_first = self.trial.strategy is None
+        numbers = range(0, 1) if is_first else range(1, self.plan.active.rounds + 1)
+        self._log_completed(len({*numbers} - self.completed.keys() - self.skipped))
+        if is_first and self.completed and not self.state.folder.exists():
+            return self.completed[0]
+        with self.state.lock() if self.session.is_main else nullcontext():
+            for number in numbers:
+                if number in self.completed:
+                    self.last = self.completed[number]
+                elif number not in self.skipped and not self._run_round(number):
+                    break
+            # Of skipped rounds after the last revision, the state alone knows.
+            if max(self.skipped, default=-1) < max(self.completed, default=0):
+                if self.session.is_main:
+                    self.state.forget()
+        return self.last
+
+    def _run_round(self, number: int) -> bool:
+        """Query, label, update; False where the trial ends before this round."""
+        if self._stops_before(number):
+            return False
+        query = self.query(number)
+        if number and not query.queries:
+            logger.info(f"round {number}: nothing is left to ask for")
+            return False
+        answers = self.label(query)
+        self.update(query, answers)
+        return True
+
+    # ------------------------------------------------------------ the steps of a round
+
+    def query(self, number: int) -> RoundQuery:
+        """What the round asks for: what it asked before an interruption, or what it chooses now."""
+        stored = self._on_main(lambda: self.state.read_query(number))
+        if stored is not None:
+            return stored
+        chosen = self._choose(number)
+        # What processes predict may differ in the last digit, and what they ask for must not.
+        chosen = self._on_main(lambda: chosen)
+        if self.session.is_main:
+            self.state.write_query(chosen)
+        return chosen
+
+    def label(self, query: RoundQuery) -> list[Query]:
+        """The queries with the experts' answers; raises WaitingForAnswers until people have."""
+        if query.skipped:
+            return query.queries
+        if not self.plan.active.people:
+            gold = {sentence.words: sentence.tags for sentence in self.plan.pool.sentences}
+            return [asked._replace(tags=gold[asked.words]) for asked in query.queries]
+        folder, types = Path(self.plan.active.oracle), self.plan.pool.types
+
+        def answers() -> list[Query] | str:
+            try:
+                return ask(query.queries, folder, query.number, types)
+            except WaitingForAnswers as waiting:
+                return str(waiting)
+
+        labelled = self._on_main(answers)
+        if isinstance(labelled, str):
+            raise WaitingForAnswers(labelled)
+        return labelled
+
+    def update(self, query: RoundQuery, answers: list[Query]) -> None:
+        """Train on all answers so far, and keep the model as the revision of the round."""
+        number, queries = query.number, [*self.last.queries, *answers]
+        if not answered(answers if number else queries):
+            self._skip(query, queries)
+            return
+        self._model = None
+        run_setup = self._prepare_training(query, queries)
+        name = self.state.revision_name(number, len(answered(queries)))
+        beside = {QUERIES_FILE: queries_to_text(queries)}
+        keep, command = self.plan.keep.of_round, self.plan.command
+        reports = train(run_setup, name, self.store, keep, self.session, command, beside)
+        if reports is not None:  # None: a kill came between the revision and the end of its round
+            self._model = run_setup.model, run_setup.tokenizer
+        self.last = self._on_main(lambda: read_round(self.store.folder / name))
+        self.completed[number] = self.last
+        logger.info(f"round {number}: {self._summary(query, answers)}; {name}")
+
+    # ------------------------------------------------------------ choosing sentences
+
+    def _choose(self, number: int) -> RoundQuery:
+        """Choose the sentences of a round; all processes predict their share."""
+        started = time.perf_counter()
+        strategy, people = self.trial.strategy, self.plan.active.people
+        budget = self._on_main(lambda: self._budget(number))
+        request = Request(self.plan, number, strategy or "random", budget, self.last.queries)
+        if not budget.of_words and 0 < len(request.free) < budget.number:
+            left = f"only {len(request.free)} sentences are left, of {budget.number}"
+            logger.info(f"round {number}: {left}")
+        if strategy is None:
+            selection = request.draw_at_random([self.trial.seed, 0])
+            return RoundQuery(number, request.queries(selection))
+        seed = int(np.random.SeedSequence([self.trial.seed, number]).generate_state(1)[0])
+        at_random = strategy in AT_RANDOM or not request.free
+        if at_random and not people:
+            return RoundQuery(number, request.queries(request.draw_at_random([seed, 10])))
+        with self.session.stop.interruptible(lambda: None):
+            predictor = self._predictor()
+            if at_random:
+                selection = request.draw_at_random([seed, 10])
+            else:
+                selection = request.choose(predictor, seed)
+            proposals = predictor.propose([place for place, _ in selection]) if people else None
+        queries = request.queries(selection, proposals)
+        return RoundQuery(number, queries, time.perf_counter() - started, predictor.seconds)
+
+    def _budget(self, number: int) -> Budget:
+        """What a round may acquire."""
+        plan, pool, trial = self.plan, self.plan.pool, self.trial
+        if number == 0 and plan.data.expert is not None:
+            return Budget(num_drawn(pool.total, plan.data.expert, "sentences"))
+        if number == 0 and self.last.queries:
+            return Budget(0)
+        if trial.words_of:
+            other = next(trials[0] for _, trials in plan.trials() if trial in trials)
+            done = TrialState(plan, other, self.store).completed().get(number)
+            queries = [query for query in done.queries if query.round == number] if done else []
+            return Budget(count_acquired(queries)["words"], of_words=True)
+        amount = plan.active.amount(number)
+        if amount.unit is Unit.WORDS:
+            return Budget(amount.number, of_words=True)
+        budget = Budget(amount.num_sentences(pool.total))
+        if trial.strategy != "random-words":
+            return budget
+        num_words = sum(len(sentence.words) for sentence in pool.sentences)
+        return Budget(round(budget.number * num_words / len(pool.sentences)), of_words=True)
+
+    def _predictor(self) -> PoolPredictor:
+        self._model = self._model or model_files.load_revision(self.store.path(self.last.name))
+        return PoolPredictor(
+            *self._model, self.plan.pool, self.session, bf16=self.precision == "bf16"
+        )
+
+    # ------------------------------------------------------------ training
+
+    def _prepare_training(self, query: RoundQuery, queries: list[Query]) -> setup.RunSetup:
+        """The setup of the round's training, with what run.json says about the round."""
+        plan, trial, number = self.plan, self.trial, query.number
+        counts = count_acquired(queries)
+        training = replace(plan.training, seed=trial.seed)
+        set_seed(training.seed)  # new weights are drawn from it
+        of_strategy = f" of {trial.strategy}" if number else ""
+        logger.info(
+            f"round {number}{of_strategy}, seed {trial.seed}: {counts['sentences']} expert "
+            f"sentences"
+        )
+        acquired = plan.pool.acquired_labels(queries)
+        run_setup = setup.prepare(
+            plan.data, plan.network, training, self.store, self.precision, acquired
+        )
+        self.store.check_room(model_files.num_bytes(run_setup.model))
+        run_setup.description["active"] = {
+            "round": number,
+            "strategy": trial.strategy,
+            "seed": trial.seed,
+            **counts,
+            "skipped": len(queries) - counts["sentences"],
+            "start": self.last.name,
+            "words_of": trial.words_of,
+            "asking": {"seconds": round(query.seconds, 2), "scoring": round(query.scoring, 2)},
+            "plan": plan.description,
+        }
+        return run_setup
+
+    def _skip(self, query: RoundQuery, queries: list[Query]) -> None:
+        """Go on after a round that people skipped as a whole; a later revision will know it."""
+        number = query.number
+        if number == 0:
+            raise InputError(
+                "every sentence of round 0 was skipped: there is nothing to learn from"
+            )
+        if self.session.is_main:
+            self.state.write_query(query._replace(skipped=True))
+        logger.info(f"round {number}: all {len(query.queries)} were skipped, nothing to learn from")
+        self.last = self.last._replace(queries=queries)
+        self.skipped.add(number)
+
+    # ------------------------------------------------------------ messages and decisions
+
+    def _stops_before(self, number: int) -> bool:
+        """Whether --stop ends the trial before a round; logs what plateau would do."""
+        scores = [self.completed[n].validation for n in sorted(self.completed)]
+        if not has_plateaued(scores):
+            return False
+        stops = self.plan.active.stop == "plateau"
+        logger.info(
+            f"the last {PATIENCE} rounds have not raised validation F1 by {MIN_GAIN}: --stop "
+            f"plateau {'ends' if stops else 'would end'} the run before round {number}"
+        )
+        return stops
+
+    def _log_completed(self, num_left: int) -> None:
+        """Log what was done before, where it matters for what is left."""
+        done = max(self.completed, default=0)
+        if done >= self.plan.active.rounds:
+            logger.info(
+                f"all {done} rounds of {self.trial.strategy}, seed {self.trial.seed}, are "
+                f"complete; to continue, give more --rounds"
+            )
+        precisions = {known.precision for known in (self.last, *self.completed.values())}
+        if num_left and (others := precisions - {None, self.precision}):
+            logger.warning(
+                f"rounds so far were computed in {' and '.join(sorted(others))}, this one goes on "
+                f"in {self.precision}"
+            )
+
+    def _summary(self, query: RoundQuery, answers: list[Query]) -> str:
+        """What a round acquired and what F1 it reached, in words."""
+        counts = count_acquired(answers)
+        num_skipped = len(answers) - counts["sentences"]
+        skipped = f" ({num_skipped} skipped)" if num_skipped else ""
+        how = "at random"
+        if self.trial.strategy:
+            how = f"by {self.trial.strategy}, chosen in {query.seconds:.0f} s"
+            how += f" (the model took {query.scoring:.0f} s)"
+        f1 = self.last.validation
+        score = "no validation" if f1 is None else f"validation F1 {100 * f1:.2f}"
+        return (
+            f"{counts['sentences']} sentences{skipped}, {counts['words']:,} words, "
+            f"{counts['entities']:,} entities, {how}; {score}"
+        )
+
+    def _on_main(self, find: Callable[[], Any]) -> Any:
+        """What the main process finds, for all: the others may see files later than it does."""
+        return from_main(self.session.accelerator, find() if self.session.is_main else None)

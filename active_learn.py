@@ -67,7 +67,7 @@ def run(
     check_store(plan, store)
 
     from nerc import distributed, hardware
-    from nerc.active_learning import curves
+    from nerc.active_learning.curve_tables import summary
     from nerc.active_learning.learner import run_trials
     from nerc.annotation.people import WaitingForAnswers
 
@@ -81,7 +81,7 @@ def run(
             logger.info(str(waiting))
             return
         if session.is_main:
-            logger.info("\n" + curves.summary(store, active.price))
+            logger.info("\n" + summary(store, active.price))
 
 
 if __name__ == "__main__":

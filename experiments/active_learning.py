@@ -1,4 +1,4 @@
-"""What choosing sentences is worth: strategies beside chance, and shares of full gold.
+"""Compare strategies of active learning with random choice, and with all expert labels.
 
   python experiments/active_learning.py run --corpus DIR --encoder DIR --seeds 0 1 2
   python experiments/active_learning.py table
@@ -6,8 +6,8 @@
 
 Every run is an active_learn.py without a validation split, so that validation can choose nothing.
 Each of its rounds is a line in active_learning.jsonl beside this file. Runs that have their lines
-are not run again, and one that was stopped goes on where it was; several may go on at a time with
-the same file. `table` makes the README's tables from the file, and `plot` active_learning.png.
+are not run again, and one that was stopped continues; several processes may share the file. `table`
+prints the tables of docs/active_learning.md from the file, and `plot` draws active_learning.png.
 """
 
 import argparse
@@ -21,13 +21,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from weak_labels import full_gold, lines, scores, taken
 from filelock import FileLock
-
-from nerc.tables import markdown, spread
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+sys.path[:0] = [str(HERE), str(ROOT)]
+
+from weak_labels import full_gold, lines, scores, taken  # noqa: E402
+
+from nerc.active_learning import curve_tables  # noqa: E402
+from nerc.active_learning.curves import UNITS, Curve, Point, by_strategy  # noqa: E402
+from nerc.tables import Rows, markdown, spread  # noqa: E402
+
 RESULTS, PLOT = HERE / "active_learning.jsonl", HERE / "active_learning.png"
 FIRST = "--recipe strong --expert 60"
 
@@ -38,7 +43,7 @@ class Run(NamedTuple):
     group: str
     flags: str
     strategies: str
-    seeds: int = 9  # it is not run with this seed or a higher one
+    seeds: int = 9  # only seeds below this one are run
 
 
 RUNS = [
@@ -69,7 +74,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     groups = [run.group for run in RUNS]
     parser.add_argument("--only", nargs="+", choices=groups, default=groups, help="groups of runs")
-    parser.add_argument("--work", default="models/active", help="where models lie meanwhile")
+    parser.add_argument(
+        "--work", default="models/active", help="folder for the models of unfinished runs"
+    )
     parser.add_argument("--num-threads", default="0", help="as of active_learn.py")
     given = parser.parse_args()
     if given.action == "table":
@@ -83,15 +90,15 @@ def main() -> None:
     for seed in given.seeds:
         for run in RUNS:
             if seed < run.seeds and run.group in given.only:
-                do(run, seed, given)
+                execute(run, seed, given)
 
 
-def do(run: Run, seed: int, given: argparse.Namespace) -> None:
-    """One run, unless it has its lines or another process is at it."""
+def execute(run: Run, seed: int, given: argparse.Namespace) -> None:
+    """Do one run, unless it has its lines or another process is doing it."""
     work = Path(given.work).absolute()
     work.mkdir(parents=True, exist_ok=True)
-    place = work / f"{run.group.replace(' ', '_')}_seed{seed}"
-    lock = taken(work / f"{place.name}.lock")
+    store = work / f"{run.group.replace(' ', '_')}_seed{seed}"
+    lock = taken(work / f"{store.name}.lock")
     if lock is None or [run.group, seed] in [[x["group"], x["seed"]] for x in lines(RESULTS)]:
         return
     corpus = work / "corpus"
@@ -105,19 +112,19 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
                 sys.exit(f"{link} is of another --corpus: give another --work")
     flags = [*run.flags.split(), "--strategy", *run.strategies.split(), "--seed", str(seed)]
     flags += ["--keep", "last", "--corpus", str(corpus), "--encoder", given.encoder, "--resume"]
-    flags += ["--repo", str(place), "--num-threads", given.num_threads]
-    print(f"{place.name}: {shlex.join(flags)}", flush=True)
+    flags += ["--repo", str(store), "--num-threads", given.num_threads]
+    print(f"{store.name}: {shlex.join(flags)}", flush=True)
     subprocess.run([sys.executable, "active_learn.py", *flags], check=True, cwd=ROOT)
     with FileLock(work / "lock"), RESULTS.open("a", encoding="utf-8") as file:
-        for line in of_run(run, seed, place):
+        for line in round_lines(run, seed, store):
             file.write(json.dumps(line) + "\n")
-    shutil.rmtree(place)
+    shutil.rmtree(store)
     lock.release()
 
 
-def of_run(run: Run, seed: int, place: Path) -> Iterator[dict[str, Any]]:
+def round_lines(run: Run, seed: int, store: Path) -> Iterator[dict[str, Any]]:
     """A line for every round."""
-    for path in sorted(place.glob("*/run.json")):
+    for path in sorted(store.glob("*/run.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         metrics = json.loads((path.parent / "metrics.json").read_text(encoding="utf-8"))["test"]
         about = record["active"]
@@ -128,7 +135,7 @@ def of_run(run: Run, seed: int, place: Path) -> Iterator[dict[str, Any]]:
             "round": about["round"],
             "name": path.parent.name,
             "flags": run.flags,
-            **{unit: about[unit] for unit in ("sentences", "words", "entities")},
+            **{unit: about[unit] for unit in UNITS},
             "test": {k: metrics[k] for k in ("f1", "precision", "recall", "accuracy", "types")},
             "asking": about["asking"],
             "seconds": record["seconds"],
@@ -140,76 +147,69 @@ def of_run(run: Run, seed: int, place: Path) -> Iterator[dict[str, Any]]:
 # ------------------------------------------------------------ tables
 
 
-def read(group: str) -> list:
-    """The learning curves of a group, as nerc.active_learning.curves has them."""
-    from nerc.active_learning.curves import UNITS, Curve, Point
-
-    own = [line for line in lines(RESULTS) if line["group"] == group]
+def read(group: str) -> list[Curve]:
+    """The learning curves of a group."""
+    rounds = [line for line in lines(RESULTS) if line["group"] == group]
 
     def point(line: dict[str, Any]) -> Point:
-        bought = {unit: line[unit] for unit in UNITS}
-        return Point(line["name"], line["round"], bought, {"test": line["test"]["f1"]})
+        acquired = {unit: line[unit] for unit in UNITS}
+        return Point(line["name"], line["round"], acquired, {"test": line["test"]["f1"]})
 
-    found = []
-    for strategy, seed in dict.fromkeys((x["strategy"], x["seed"]) for x in own if x["strategy"]):
-        rows = [x for x in own if x["seed"] == seed and x["strategy"] in (None, strategy)]
+    curves = []
+    pairs = dict.fromkeys((line["strategy"], line["seed"]) for line in rounds if line["strategy"])
+    for strategy, seed in pairs:
+        rows = [x for x in rounds if x["seed"] == seed and x["strategy"] in (None, strategy)]
         points = sorted(map(point, rows), key=lambda p: p.round)
-        found.append(Curve(strategy, seed, points, HERE))
-    order = RUNS[[run.group for run in RUNS].index(group)].strategies.split()
-    return sorted(found, key=lambda curve: (order.index(curve.strategy), curve.seed))
+        curves.append(Curve(strategy, seed, points, HERE))
+    order = next(run.strategies.split() for run in RUNS if run.group == group)
+    return sorted(curves, key=lambda curve: (order.index(curve.strategy), curve.seed))
 
 
 def tables() -> str:
     """F1 by round, areas under the curves, and labels needed; then the other groups."""
-    from nerc.active_learning import curves
-
-    own, best = read("curves"), read("best")
-    whole = statistics.mean(full_gold())
-    found = [
-        by_round(own, whole),
-        curves.areas(own, "test"),
-        curves.leads(own, "test"),
-        curves.shares(own, whole, "test"),
-        by_round(best, whole),
-        curves.shares(best, whole, "test"),
-        by_round(read("at 240"), whole),
+    curves, best = read("curves"), read("best")
+    full = statistics.mean(full_gold())
+    all_rows = [
+        by_round(curves, full),
+        curve_tables.area_table(curves, "test"),
+        curve_tables.lead_table(curves, "test"),
+        curve_tables.share_table(curves, full, "test"),
+        by_round(best, full),
+        curve_tables.share_table(best, full, "test"),
+        by_round(read("at 240"), full),
     ]
-    return "\n\n".join(markdown(rows) for rows in found if len(rows) > 1)
+    return "\n\n".join(markdown(rows) for rows in all_rows if len(rows) > 1)
 
 
-def by_round(found: list, whole: float) -> list[list[str]]:
-    """Test F1 in percent after each round, means over seeds; the first is of all strategies.
+def by_round(curves: list[Curve], full: float) -> Rows:
+    """Test F1 in percent after each round, means over seeds; strategies share the first row.
 
-    whole: F1 of full gold.
+    full: F1 of all expert labels.
     """
-    from nerc.active_learning import curves
-
     rows = [["Strategy", "sentences", "words", "seeds", "test F1", "of full gold"]]
-    for strategy, own in curves.by_strategy(found).items():
-        for number in range(len(rows) > 1, len(own[0].points)):
-            points = [curve.points[number] for curve in own]
+    for strategy, group in by_strategy(curves).items():
+        for number in range(len(rows) > 1, len(group[0].points)):
+            points = [curve.points[number] for curve in group]
             f1 = [100 * point.f1["test"] for point in points]
-            bought = (
-                f"{statistics.mean(p.bought[unit] for p in points):,.0f}"
+            amounts = [
+                f"{statistics.mean(point.acquired[unit] for point in points):,.0f}"
                 for unit in ("sentences", "words")
-            )
-            share = f"{statistics.mean(f1) / whole:.1f} %"
+            ]
+            share = f"{statistics.mean(f1) / full:.1f} %"
             name = strategy if number else "the start"
-            rows.append([name, *bought, str(len(f1)), spread(f1), share])
+            rows.append([name, *amounts, str(len(f1)), spread(f1), share])
     return rows
 
 
 def plot() -> None:
-    """The curves beside what all experts' labels, few, and the weak ones alone give."""
-    from nerc.active_learning import curves
-
-    own, others = read("curves"), scores()
+    """Draw the curves, with the levels of all expert labels, of 702, and of weak labels alone."""
+    others = scores()
     levels = {
         "all expert labels": statistics.mean(full_gold()),
         "702 drawn at random alone": statistics.mean(others["702", "experts alone", "whole"]),
         "weak labels alone": statistics.mean(others["0", "repaired", "whole"]),
     }
-    PLOT.write_bytes(curves.curve_plot(own, levels, "test"))
+    PLOT.write_bytes(curve_tables.curve_plot(read("curves"), levels, "test"))
 
 
 if __name__ == "__main__":

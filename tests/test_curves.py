@@ -6,7 +6,7 @@ import json
 import pytest
 from conftest import refused
 
-from nerc.active_learning import curves
+from nerc.active_learning import curve_tables, curves
 from nerc.commands import curves as command
 from nerc.data import pool
 from nerc.data.pool import Query
@@ -69,7 +69,7 @@ def repo(tmp_path):
 
 def test_areas_and_leads_over_chance(repo):
     found = curves.read_curves(Store(str(repo)))
-    header, default, _ = curves.areas(found, "test")
+    header, default, _ = curve_tables.area_table(found, "test")
     by_name = dict(zip(header, default, strict=True))
     # By sentences, of 20: ((.2 + .6) / 2 + (.6 + .8) / 2) / 2 = .55, and .575.
     assert by_name["area by sentences"] == "56.25 ± 1.77"
@@ -77,7 +77,7 @@ def test_areas_and_leads_over_chance(repo):
     assert by_name["area by words"] == "45.00 ± 7.07"
     # Random, by sentences: ((.2 + .4) / 2 + (.4 + .5) / 2) / 2 = .375, and .425: leads .175, .15.
     # By words, of 100: the same .375 and .425: leads of .025 and .075.
-    _, lead = curves.leads(found, "test")
+    _, lead = curve_tables.lead_table(found, "test")
     assert lead == ["default", "random", "+16.25 ± 1.25", "+5.00 ± 2.50"]
     assert (by_name["F1 at the start"], by_name["at the end"]) == ("30.00 ± 14.14", "75.00 ± 7.07")
 
@@ -87,14 +87,14 @@ def test_what_is_needed_for_a_share_of_full_gold(repo):
     found = curves.read_curves(store)
     assert curves.reference_levels(store, (), "test") == {
         "all expert labels": 0.8,
-        "cheap labels alone": 0.3,
+        "weak labels alone": 0.3,
     }
     revision(store.folder, "published", 0.1)  # nothing says what it learnt from
     assert curves.reference_levels(store, ("published",), "test")["all expert labels"] == 0.1
     for name in ("another", "main", found[0].points[1].name):
         with pytest.raises(InputError, match=f"--full {name}: did not learn from all"):
             curves.reference_levels(store, (name,), "test")
-    header, default, random = curves.shares(found, 0.8, "test")
+    header, default, random = curve_tables.share_table(found, 0.8, "test")
     # The mean curve of default goes .3, .6, .75: 90 % of .8 is at .72, 95 % at .76.
     row = dict(zip(header, default, strict=True))
     assert row["90%, sentences"] == "28" and row["90%, words"] == "230"
@@ -102,17 +102,17 @@ def test_what_is_needed_for_a_share_of_full_gold(repo):
 
 
 def test_what_was_picked_is_what_the_strategy_asked_for(repo):
-    header, default, random = curves.acquired_table(curves.read_curves(Store(str(repo))))
+    header, default, random = curve_tables.query_table(curves.read_curves(Store(str(repo))))
     row = dict(zip(header, default, strict=True))
     assert (
         row["sentences"] == "40" and row["words each"] == "10.0"
     )  # not the first, nor the skipped
-    assert row["with a cheap label"] == "50%" and row["without entity"] == "0%"
+    assert row["with a weak label"] == "50%" and row["without entity"] == "0%"
     assert row["LOC"] == "100%" and row["entities each"] == "1.00" and "PER" not in row
 
 
 def test_the_best_round_is_named_by_validation(repo):
-    text = curves.summary(Store(str(repo)), 0.5)
+    text = curve_tables.summary(Store(str(repo)), 0.5)
     assert "best on validation, of all: active_iter_2_default_seed0 (40.00)" in text
     assert " 125.00 |" in text  # 250 words
 
@@ -122,7 +122,7 @@ def test_one_command_makes_everything_from_the_store(repo, tmp_path, capsys):
     line = ["--repo", str(repo), "--output", str(out), "--price", "0.5"]
     command.main(line)
     said = capsys.readouterr().out
-    assert "all expert labels: 80.00; bought until a share of it is reached:" in said
+    assert "all expert labels: 80.00; labels needed to reach a share of it:" in said
     for name in ("curves", "picked"):
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(out.glob("*.png"))) == 2
@@ -162,7 +162,7 @@ def test_curves_that_have_nothing_in_common_are_refused(repo, capsys):
 def test_the_first_round_alone_is_no_curve(tmp_path, capsys):
     rounds(tmp_path, "mnlp", 5, [0.1], 5)
     assert "holds round 0 alone" in refused(command, capsys, "--repo", tmp_path)
-    assert curves.summary(Store(str(tmp_path)), 0.0).startswith("round 0 alone is in ")
+    assert curve_tables.summary(Store(str(tmp_path)), 0.0).endswith("holds round 0 alone")
 
 
 def test_a_store_without_rounds_is_refused(tmp_path, capsys):

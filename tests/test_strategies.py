@@ -123,10 +123,10 @@ def test_thinned_taggers_are_the_tagger_under_masks(model, encoded):
 # ------------------------------------------------------------ the choice
 
 
-def candidates(*sentences: str, mentions=None, bought=()) -> Candidates:
+def candidates(*sentences: str, mentions=None, acquired=()) -> Candidates:
     words = [tuple(sentence.split()) for sentence in sentences]
     mentions = mentions or [frozenset()] * len(words)
-    return Candidates(words, mentions, [tuple(sentence.split()) for sentence in bought])
+    return Candidates(words, mentions, [tuple(sentence.split()) for sentence in acquired])
 
 
 def test_a_budget_of_sentences_and_one_of_words():
@@ -162,7 +162,7 @@ def test_near_duplicates_and_repeated_entities_come_last():
         "as it was bought",
         "nothing like it",
         mentions=[*[frozenset()] * 2, *[frozenset({"kiwi"})] * 3, *[frozenset()] * 2],
-        bought=["As it was bought"],
+        acquired=["As it was bought"],
     )
     order = [(i, 1.0 - i / 10) for i in range(7)]
     found = list(strategies.diversify(order, pool))

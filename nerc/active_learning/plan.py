@@ -19,7 +19,7 @@ from nerc.store.revisions import Store
 
 _FROM_START = ("encoder", "lstm_hidden_size", "dropout")  # flags that rounds take from --start
 # Flags of earlier versions, with the value that the program now behaves as if it had.
-_REMOVED_FLAGS = {"from_last": False}
+REMOVED_FLAGS = {"from_last": False}
 _UNCHANGING_EARLIER = {
     *("rounds", "strategy", "seeds", "seed", "price", "stop", "corpus", "oracle"),
     *("num_threads", "micro_batch_words", "precision"),
@@ -98,7 +98,7 @@ class Plan:
         ]
         changes += [
             f"{name.replace('_', '-')} was {earlier[name]}, which is no longer possible"
-            for name, default in _REMOVED_FLAGS.items()
+            for name, default in REMOVED_FLAGS.items()
             if earlier.get(name, default) != default
         ]
         return changes
@@ -111,7 +111,7 @@ class Plan:
         """The identity that versions with the flag --from-last gave the trial."""
         flags = self._describe(_UNCHANGING_EARLIER)
         last = {name: flags.pop(name) for name in ("oracle", "pool")}
-        return json.dumps([flags | _REMOVED_FLAGS | last, trial[:3]])
+        return json.dumps([flags | REMOVED_FLAGS | last, trial[:3]])
 
 
 def make_plan(

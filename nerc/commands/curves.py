@@ -1,11 +1,10 @@
-"""Show the learning curves of active learning: what expert labels bought in F1.
+"""Show learning curves of active learning: F1 by the number of expert labels.
 
 python -m nerc curves                         tables of ./models
 python -m nerc curves --output curves         also plots and curves.csv
 python -m nerc curves --split test --full model_primary
 """
 
-# What takes seconds to import is imported where it is used, as in train.py.
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,68 +18,62 @@ PROGRAM = "python -m nerc curves"
 
 @dataclass(frozen=True)
 class CurvesConfig:
-    """Which learning curves are shown, and where pictures of them go."""
+    """Which learning curves to show, and where to write plots of them."""
 
     repo: str = option("models", "folder that holds the rounds of active_learn.py")
-    split: str = option("test", "whose F1: test or validation", ("test", "validation"))
+    split: str = option("test", "whose F1 to show: test or validation", ("test", "validation"))
     full: tuple[str, ...] = option(
         (),
-        "revisions of all expert labels, no rounds, whose mean F1 is 100 %%. Default: those of "
-        "--data gold in the folder that left out none",
+        "revisions trained on all expert labels, whose mean F1 is 100 %%. Default: those of --data "
+        "gold in the folder that used them all",
     )
-    price: float = option(0.0, "what an answer costs for each of its words, in any currency")
+    price: float = option(0.0, "price of labelling a word, in any currency")
     output: str | None = option(
-        None,
-        "write plots (PNG) and curves.csv to this folder, which is made where it is not there",
+        None, "write plots (PNG) and curves.csv to this folder, which need not exist"
     )
 
     def __post_init__(self) -> None:
         check_flag(0 <= self.price < math.inf, "price", "0 or more", self.price)
 
 
-# ------------------------------------------------------------ what is written
-
-
 def show(config: CurvesConfig) -> None:
-    """Print tables of the curves of a store; write pictures, a CSV file and events if asked to."""
-    from nerc.active_learning.curves import (
-        acquired_table,
-        areas,
-        leads,
-        read_curves,
-        reference_levels,
-        rounds,
-        shares,
+    """Print tables of the curves of a store; write plots and a CSV file if asked to."""
+    from nerc.active_learning.curve_tables import (
+        area_table,
+        lead_table,
+        query_table,
+        round_table,
+        share_table,
         write_curves,
     )
+    from nerc.active_learning.curves import read_curves, reference_levels
     from nerc.store.revisions import Store
 
-    store = Store(config.repo)
+    store, split = Store(config.repo), config.split
     curves = read_curves(store)
     if not curves:
-        raise InputError(f"--repo {store.folder}: holds round 0 alone, and no curve without more")
-    everywhere = set.intersection(*(set(p.f1) for c in curves for p in c.points))
-    split = config.split
-    if split not in everywhere:
+        raise InputError(f"--repo {store.folder}: holds round 0 alone, wanted a round after it")
+    splits = set.intersection(*(set(point.f1) for curve in curves for point in curve.points))
+    if split not in splits:
         raise InputError(
-            f"--split {split}: not all rounds in {store.folder} were judged on it (all were on: "
-            f"{', '.join(sorted(everywhere)) or 'none'})"
+            f"--split {split}: not all rounds in {store.folder} were evaluated on it (all were on: "
+            f"{', '.join(sorted(splits)) or 'none'})"
         )
-    at_levels = reference_levels(store, config.full, split)
-    print(f"F1 on {split}, in percent; areas are mean heights of curves where all go\n")
-    print(tables.markdown(areas(curves, split)))
-    if len(over_chance := leads(curves, split)) > 1:
-        print(f"\n{tables.markdown(over_chance)}")
-    if "all expert labels" in at_levels:
-        full = at_levels["all expert labels"]
-        print(f"\nall expert labels: {100 * full:.2f}; bought until a share of it is reached:\n")
-        print(tables.markdown(shares(curves, full, split)))
+    levels = reference_levels(store, config.full, split)
+    print(f"F1 on {split}, in percent; areas are mean heights where all curves have values\n")
+    print(tables.markdown(area_table(curves, split)))
+    if len(leads := lead_table(curves, split)) > 1:
+        print(f"\n{tables.markdown(leads)}")
+    if "all expert labels" in levels:
+        full = levels["all expert labels"]
+        print(f"\nall expert labels: {100 * full:.2f}; labels needed to reach a share of it:\n")
+        print(tables.markdown(share_table(curves, full, split)))
     else:
-        print(f"\nno revision of all expert labels is in {store.folder}: --full names some")
-    print(f"\nWhat was asked for\n\n{tables.markdown(acquired_table(curves))}")
-    print(f"\nRounds\n\n{tables.markdown(rounds(curves, config.price))}")
+        print(f"\nno revision in {store.folder} used all expert labels: name some with --full")
+    print(f"\nWhat strategies asked for\n\n{tables.markdown(query_table(curves))}")
+    print(f"\nRounds\n\n{tables.markdown(round_table(curves, config.price))}")
     if config.output:
-        write_curves(Path(config.output), curves, at_levels, split, config.price)
+        write_curves(Path(config.output), curves, levels, split, config.price)
         print(f"\nwritten to {config.output}")
 
 

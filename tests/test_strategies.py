@@ -9,7 +9,8 @@ from torch import nn
 
 from nerc.active_learning import strategies
 from nerc.active_learning.config import STRATEGIES
-from nerc.active_learning.strategies import Budget, Candidates
+from nerc.active_learning.strategies import Candidates
+from nerc.config import Amount, Unit
 from nerc.data import sources
 from nerc.errors import InputError
 from nerc.model import encoding, inference
@@ -129,10 +130,12 @@ def candidates(*sentences: str, mentions=None, acquired=()) -> Candidates:
     return Candidates(words, mentions, [tuple(sentence.split()) for sentence in acquired])
 
 
-def test_a_budget_of_sentences_and_one_of_words():
+def test_an_amount_of_sentences_and_one_of_words():
     pool = candidates("a b c", "d", "e f g h i j", "k")
     order = [(i, 0.0) for i in range(4)]
-    assert [i for i, _ in strategies.select_within_budget(order, pool, Budget(2))] == [0, 1]
+    assert [
+        i for i, _ in strategies.select_within_amount(order, pool, Amount(2, Unit.SENTENCES))
+    ] == [0, 1]
     for words, wanted in (
         (4, [0, 1]),
         (6, [0, 1]),
@@ -141,8 +144,8 @@ def test_a_budget_of_sentences_and_one_of_words():
         (1, [0]),
         (0, []),
     ):
-        taken = strategies.select_within_budget(order, pool, Budget(words, of_words=True))
-        assert [i for i, _ in taken] == wanted, words
+        selected = strategies.select_within_amount(order, pool, Amount(words, Unit.WORDS))
+        assert [i for i, _ in selected] == wanted, words
 
 
 def test_ranked_is_by_score_and_ties_by_lot():

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from nerc.cli import check_flag, option
@@ -62,28 +61,26 @@ class ActiveConfig:
     )
 
     def __post_init__(self) -> None:
-        check_flag(self.rounds >= 1, "rounds", "1 or more", self.rounds)
-        check_flag(0 <= self.price < math.inf, "price", "0 or more", self.price)
+        def check(flag: str, ok: bool, wanted: str) -> None:
+            value = getattr(self, flag)
+            check_flag(ok, flag, wanted, " ".join(value) if isinstance(value, tuple) else value)
+
+        check("rounds", self.rounds >= 1, "1 or more")
+        check("price", 0 <= self.price < math.inf, "0 or more")
         for text in self.add:
             Amount.parse(text, "add", words=True)
         wanted = f"one amount, or up to {self.rounds}, one for each of --rounds"
-        check_flag(len(self.add) <= max(1, self.rounds), "add", wanted, " ".join(self.add))
+        check("add", len(self.add) <= max(1, self.rounds), wanted)
         are_seeds = all(re.fullmatch("[0-9]{1,9}", seed) for seed in self.seeds)
-        wanted = "different numbers"
-        check_flag(are_seeds and _differ(self.seeds), "seeds", wanted, " ".join(self.seeds))
-        names = " ".join(self.strategy)
-        check_flag(_differ(self.strategy), "strategy", "different names", names)
-        types = " ".join(self.types)
-        if self.people:
-            for flag in ("seeds", "strategy"):
-                values = getattr(self, flag)
-                wanted = "a single one when people label (--oracle DIR)"
-                check_flag(len(values) <= 1, flag, wanted, " ".join(values))
-        else:
-            wanted = "left out with --oracle gold, whose types are known"
-            check_flag(not self.types, "types", wanted, types)
+        check("seeds", are_seeds and len({*self.seeds}) == len(self.seeds), "different numbers")
+        check("strategy", len({*self.strategy}) == len(self.strategy), "different names")
+        for flag in ("seeds", "strategy") if self.people else ():
+            is_single = len(getattr(self, flag)) <= 1
+            check(flag, is_single, "a single one when people label (--oracle DIR)")
+        wanted = "left out with --oracle gold, whose types are known"
+        check("types", self.people or not self.types, wanted)
         are_names = all(re.fullmatch(r"[^\s-]\S*", name) for name in self.types)
-        check_flag(are_names, "types", "names such as PER", types)
+        check("types", are_names, "names such as PER")
 
     @property
     def people(self) -> bool:
@@ -94,10 +91,6 @@ class ActiveConfig:
         """How much a round asks for, by --add."""
         add = self.add or ("50",)
         return Amount.parse(add[min(max(number, 1), len(add)) - 1], "add", words=True)
-
-
-def _differ(values: Sequence[str]) -> bool:
-    return len(set(values)) == len(values)
 
 
 @dataclass(frozen=True)

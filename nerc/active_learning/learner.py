@@ -2,14 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate.utils import set_seed
 
 from nerc.active_learning.plan import Plan, Trial
@@ -22,9 +21,8 @@ from nerc.active_learning.state import (
     skipped_rounds,
 )
 from nerc.active_learning.stopping import MIN_GAIN, PATIENCE, has_plateaued
-from nerc.active_learning.strategies import Budget
 from nerc.annotation.people import WaitingForAnswers, ask
-from nerc.config import Unit
+from nerc.config import Amount, Unit
 from nerc.data.labels import num_drawn
 from nerc.data.pool import QUERIES_FILE, Query, answered, count_acquired, queries_to_text
 from nerc.distributed import Session, from_main
@@ -36,30 +34,27 @@ from nerc.training.run import train
 
 logger = logging.getLogger(__name__)
 
-AT_RANDOM = ("random", "random-words")
-
 
 def run_trials(plan: Plan, store: Store, session: Session, precision: str) -> None:
     """Run all trials of a plan; raises WaitingForAnswers where people have to answer first."""
-    with _notes_once():
-        setup.held_out(plan.data, plan.training)  # refuses before people label for nothing
-        known = _known_queries(plan, store)
-        logger.info(
-            f"{len(plan.pool.sentences):,} different sentences can be asked for, of "
-            f"{plan.pool.total:,}; {len(known):,} are known"
-        )
-        try:
-            for round_0, trials in plan.trials():
-                if plan.start is None:
-                    before = CompletedRound(None, known, None)
-                    start = ActiveLearner(plan, round_0, before, store, session, precision).run()
-                else:
-                    start = CompletedRound(plan.start, known, None)
-                for trial in trials:
-                    ActiveLearner(plan, trial, start, store, session, precision).run()
-        except Interrupted as interrupted:
-            interrupted.advice = "continue with the same command and --resume"
-            raise
+    _print_notes_once()
+    setup.held_out(plan.data, plan.training)  # refuses before people label for nothing
+    known = _known_queries(plan, store)
+    logger.info(
+        f"{len(plan.pool.sentences):,} different sentences can be asked for, of "
+        f"{plan.pool.total:,}; {len(known):,} are known"
+    )
+    start = CompletedRound(plan.start, known, None)
+    try:
+        for round_0, trials in plan.trials():
+            if plan.start is None:
+                before = CompletedRound(None, known, None)
+                start = ActiveLearner(plan, round_0, before, store, session, precision).run()
+            for trial in trials:
+                ActiveLearner(plan, trial, start, store, session, precision).run()
+    except Interrupted as interrupted:
+        interrupted.advice = "continue with the same command and --resume"
+        raise
 
 
 def _known_queries(plan: Plan, store: Store) -> list[Query]:
@@ -72,35 +67,24 @@ def _known_queries(plan: Plan, store: Store) -> list[Query]:
     return list({query.words: query for query in queries}.values())
 
 
-class _NoteFilter(logging.Filter):
-    """Lets each note of a training's setup pass once, however many rounds repeat it."""
+class _Once(logging.Filter):
+    """Prints a note that every round repeats once; the log.txt of each revision has its own."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.shown: set[str] = set()
+        self.printed: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        is_repeated = record.name in _NOTE_LOGGERS and text in self.shown
-        self.shown.add(text)
+        is_repeated = record.name in (setup.__name__, __name__) and text in self.printed
+        self.printed.add(text)
         return not is_repeated
 
 
-_NOTE_LOGGERS = (setup.__name__, __name__)
-
-
-@contextmanager
-def _notes_once() -> Iterator[None]:
-    """Print repeated notes once; the log.txt of each revision holds its own."""
-    handlers = [h for h in logging.getLogger("nerc").handlers if not isinstance(h, MemoryHandler)]
-    filters = [(handler, _NoteFilter()) for handler in handlers]
-    for handler, note_filter in filters:
-        handler.addFilter(note_filter)
-    try:
-        yield
-    finally:
-        for handler, note_filter in filters:
-            handler.removeFilter(note_filter)
+def _print_notes_once() -> None:
+    for handler in logging.getLogger("nerc").handlers:
+        if not isinstance(handler, MemoryHandler):  # which keeps messages for log.txt
+            handler.addFilter(_Once())
 
 
 class ActiveLearner:
@@ -133,12 +117,10 @@ class ActiveLearner:
         is_first = self.trial.strategy is None
         numbers = range(0, 1) if is_first else range(1, self.plan.active.rounds + 1)
         self._log_completed(len({*numbers} - self.completed.keys() - self.skipped))
-        if is_first and self.completed and not self.state.folder.exists():
-            return self.completed[0]
         with self.state.lock() if self.session.is_main else nullcontext():
             for number in numbers:
                 if number in self.completed:
-                    self.last = self.completed[number]
+                    self.last, self._model = self.completed[number], None
                 elif number not in self.skipped and not self._run_round(number):
                     break
             # Of skipped rounds after the last revision, the state alone knows.
@@ -200,86 +182,14 @@ class ActiveLearner:
             self._skip(query, queries)
             return
         self._model = None
-        run_setup = self._prepare_training(query, queries)
-        name = self.state.revision_name(number, len(answered(queries)))
-        beside = {QUERIES_FILE: queries_to_text(queries)}
-        keep, command = self.plan.keep.of_round, self.plan.command
-        reports = train(run_setup, name, self.store, keep, self.session, command, beside)
-        if reports is not None:  # None: a kill came between the revision and the end of its round
-            self._model = run_setup.model, run_setup.tokenizer
-        self.last = self._on_main(lambda: read_round(self.store.folder / name))
-        self.completed[number] = self.last
-        logger.info(f"round {number}: {self._summary(query, answers)}; {name}")
-
-    # ------------------------------------------------------------ choosing sentences
-
-    def _choose(self, number: int) -> RoundQuery:
-        """Choose the sentences of a round; all processes predict their share."""
-        started = time.perf_counter()
-        strategy, people = self.trial.strategy, self.plan.active.people
-        budget = self._on_main(lambda: self._budget(number))
-        request = Request(self.plan, number, strategy or "random", budget, self.last.queries)
-        if not budget.of_words and 0 < len(request.free) < budget.number:
-            left = f"only {len(request.free)} sentences are left, of {budget.number}"
-            logger.info(f"round {number}: {left}")
-        if strategy is None:
-            selection = request.draw_at_random([self.trial.seed, 0])
-            return RoundQuery(number, request.queries(selection))
-        seed = int(np.random.SeedSequence([self.trial.seed, number]).generate_state(1)[0])
-        at_random = strategy in AT_RANDOM or not request.free
-        if at_random and not people:
-            return RoundQuery(number, request.queries(request.draw_at_random([seed, 10])))
-        with self.session.stop.interruptible(lambda: None):
-            predictor = self._predictor()
-            if at_random:
-                selection = request.draw_at_random([seed, 10])
-            else:
-                selection = request.choose(predictor, seed)
-            proposals = predictor.propose([place for place, _ in selection]) if people else None
-        queries = request.queries(selection, proposals)
-        return RoundQuery(number, queries, time.perf_counter() - started, predictor.seconds)
-
-    def _budget(self, number: int) -> Budget:
-        """What a round may acquire."""
-        plan, pool, trial = self.plan, self.plan.pool, self.trial
-        if number == 0 and plan.data.expert is not None:
-            return Budget(num_drawn(pool.total, plan.data.expert, "sentences"))
-        if number == 0 and self.last.queries:
-            return Budget(0)
-        if trial.words_of:
-            other = next(trials[0] for _, trials in plan.trials() if trial in trials)
-            done = TrialState(plan, other, self.store).completed().get(number)
-            queries = [query for query in done.queries if query.round == number] if done else []
-            return Budget(count_acquired(queries)["words"], of_words=True)
-        amount = plan.active.amount(number)
-        if amount.unit is Unit.WORDS:
-            return Budget(amount.number, of_words=True)
-        budget = Budget(amount.num_sentences(pool.total))
-        if trial.strategy != "random-words":
-            return budget
-        num_words = sum(len(sentence.words) for sentence in pool.sentences)
-        return Budget(round(budget.number * num_words / len(pool.sentences)), of_words=True)
-
-    def _predictor(self) -> PoolPredictor:
-        self._model = self._model or model_files.load_revision(self.store.path(self.last.name))
-        return PoolPredictor(
-            *self._model, self.plan.pool, self.session, bf16=self.precision == "bf16"
-        )
-
-    # ------------------------------------------------------------ training
-
-    def _prepare_training(self, query: RoundQuery, queries: list[Query]) -> setup.RunSetup:
-        """The setup of the round's training, with what run.json says about the round."""
-        plan, trial, number = self.plan, self.trial, query.number
-        counts = count_acquired(queries)
+        plan, trial, counts = self.plan, self.trial, count_acquired(queries)
         training = replace(plan.training, seed=trial.seed)
-        set_seed(training.seed)  # new weights are drawn from it
-        of_strategy = f" of {trial.strategy}" if number else ""
         logger.info(
-            f"round {number}{of_strategy}, seed {trial.seed}: {counts['sentences']} expert "
-            f"sentences"
+            f"round {number}{f' of {trial.strategy}' if number else ''}, seed {trial.seed}: "
+            f"{counts['sentences']} expert sentences"
         )
         acquired = plan.pool.acquired_labels(queries)
+        set_seed(training.seed)  # new weights are drawn from it
         run_setup = setup.prepare(
             plan.data, plan.network, training, self.store, self.precision, acquired
         )
@@ -295,7 +205,15 @@ class ActiveLearner:
             "asking": {"seconds": round(query.seconds, 2), "scoring": round(query.scoring, 2)},
             "plan": plan.description,
         }
-        return run_setup
+        name = self.state.revision_name(number, counts["sentences"])
+        beside = {QUERIES_FILE: queries_to_text(queries)}
+        keep = plan.keep.of_round
+        reports = train(run_setup, name, self.store, keep, self.session, plan.command, beside)
+        if reports is not None:  # None: a kill came between the revision and the end of its round
+            self._model = run_setup.model, run_setup.tokenizer
+        self.last = self._on_main(lambda: read_round(self.store.folder / name))
+        self.completed[number] = self.last
+        logger.info(f"round {number}: {self._summary(query, answers)}; {name}")
 
     def _skip(self, query: RoundQuery, queries: list[Query]) -> None:
         """Go on after a round that people skipped as a whole; a later revision will know it."""
@@ -309,6 +227,53 @@ class ActiveLearner:
         logger.info(f"round {number}: all {len(query.queries)} were skipped, nothing to learn from")
         self.last = self.last._replace(queries=queries)
         self.skipped.add(number)
+
+    # ------------------------------------------------------------ choosing sentences
+
+    def _choose(self, number: int) -> RoundQuery:
+        """Choose the sentences of a round; all processes predict their share."""
+        started = time.perf_counter()
+        amount = self._on_main(lambda: self._amount(number))
+        request = Request(self.plan, self.trial, number, amount, self.last.queries)
+        num_free = len(request.free)
+        if amount.unit is Unit.SENTENCES and 0 < num_free < amount.number:
+            logger.info(f"round {number}: only {num_free} sentences are left, of {amount}")
+        people = self.plan.active.people
+        if request.is_random and not (people and number):  # round 0 has no model that proposes
+            return RoundQuery(number, request.queries(request.select()))
+        with self.session.stop.interruptible(lambda: None):
+            predictor = self._predictor()
+            selection = request.select(predictor)
+            proposals = predictor.propose([place for place, _ in selection]) if people else None
+        queries = request.queries(selection, proposals)
+        return RoundQuery(number, queries, time.perf_counter() - started, predictor.seconds)
+
+    def _amount(self, number: int) -> Amount:
+        """How many sentences or words a round asks for."""
+        plan, pool, trial = self.plan, self.plan.pool, self.trial
+        if number == 0 and plan.data.expert is not None:
+            return Amount(num_drawn(pool.total, plan.data.expert, "sentences"), Unit.SENTENCES)
+        if number == 0 and self.last.queries:
+            return Amount(0, Unit.SENTENCES)
+        if trial.words_of:
+            other = next(trials[0] for _, trials in plan.trials() if trial in trials)
+            done = TrialState(plan, other, self.store).completed().get(number)
+            queries = [query for query in done.queries if query.round == number] if done else []
+            return Amount(count_acquired(queries)["words"], Unit.WORDS)
+        amount = plan.active.amount(number)
+        if amount.unit is Unit.WORDS:
+            return amount
+        num_sentences = amount.num_sentences(pool.total)
+        if trial.strategy != "random-words":
+            return Amount(num_sentences, Unit.SENTENCES)
+        num_words = sum(len(sentence.words) for sentence in pool.sentences)
+        return Amount(round(num_sentences * num_words / len(pool.sentences)), Unit.WORDS)
+
+    def _predictor(self) -> PoolPredictor:
+        self._model = self._model or model_files.load_revision(self.store.path(self.last.name))
+        return PoolPredictor(
+            *self._model, self.plan.pool, self.session, bf16=self.precision == "bf16"
+        )
 
     # ------------------------------------------------------------ messages and decisions
 

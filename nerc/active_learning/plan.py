@@ -20,15 +20,14 @@ from nerc.store.revisions import Store
 _FROM_START = ("encoder", "lstm_hidden_size", "dropout")  # flags that rounds take from --start
 # Flags of earlier versions, with the value that the program now behaves as if it had.
 REMOVED_FLAGS = {"from_last": False}
-_UNCHANGING_EARLIER = {
-    *("rounds", "strategy", "seeds", "seed", "price", "stop", "corpus", "oracle"),
-    *("num_threads", "micro_batch_words", "precision"),
-}
 
 
 def _unchanging() -> set[str]:
     """Flags that change neither what is asked for nor what is learned, or only extend a run."""
-    return _UNCHANGING_EARLIER - {"precision"}
+    return {
+        *("rounds", "strategy", "seeds", "seed", "price", "stop", "corpus", "oracle"),
+        *("num_threads", "micro_batch_words"),
+    }
 
 
 class Trial(NamedTuple):
@@ -69,22 +68,14 @@ class Plan:
         return groups
 
     @cached_property
-    def flags(self) -> dict[str, Any]:
-        """Every flag, and what stands for the contents of places: pool, oracle."""
+    def description(self) -> dict[str, Any]:
+        """What a run of this plan is recognised by, besides its strategy and seed."""
         configs = (self.data, self.network, self.training, self.active)
         flags = {name: value for config in configs for name, value in asdict(config).items()}
         flags |= {"start": self.start, "add": " ".join(self.active.add)}
-        return json.loads(json.dumps(flags))
-
-    @cached_property
-    def description(self) -> dict[str, Any]:
-        """What a run of this plan is recognised by, besides its strategy and seed."""
-        return self._describe(_unchanging())
-
-    def _describe(self, unchanging: set[str]) -> dict[str, Any]:
-        flags = {name: value for name, value in self.flags.items() if name not in unchanging}
+        flags = {name: value for name, value in flags.items() if name not in _unchanging()}
         flags["oracle"] = "people" if self.active.people else "gold"
-        return flags | {"pool": self.pool.text.fingerprint()}
+        return json.loads(json.dumps(flags | {"pool": self.pool.text.fingerprint()}))
 
     def changes(self, earlier: Mapping[str, Any]) -> list[str]:
         """How the description of an earlier run differs from this one, in words."""
@@ -109,7 +100,7 @@ class Plan:
 
     def earlier_identity(self, trial: Trial) -> str:
         """The identity that versions with the flag --from-last gave the trial."""
-        flags = self._describe(_UNCHANGING_EARLIER)
+        flags = {name: value for name, value in self.description.items() if name != "precision"}
         last = {name: flags.pop(name) for name in ("oracle", "pool")}
         return json.dumps([flags | REMOVED_FLAGS | last, trial[:3]])
 

@@ -8,10 +8,9 @@ from functools import cached_property
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from nerc.active_learning.plan import Plan
+from nerc.active_learning.plan import Plan, Trial
 from nerc.active_learning.strategies import (
     SCORES,
-    Budget,
     Candidates,
     Order,
     Rows,
@@ -20,8 +19,9 @@ from nerc.active_learning.strategies import (
     label_error,
     mc_dropout,
     rank,
-    select_within_budget,
+    select_within_amount,
 )
+from nerc.config import Amount
 from nerc.data.corpus import Corpus
 from nerc.data.labels import repair
 from nerc.data.pool import Pool, Query
@@ -40,9 +40,9 @@ class Request:
     """What a round may ask for."""
 
     plan: Plan
+    trial: Trial
     number: int  # of the round
-    strategy: str
-    budget: Budget
+    amount: Amount  # of sentences, or words
     earlier: Sequence[Query]  # the queries of all earlier rounds
 
     @cached_property
@@ -51,18 +51,18 @@ class Request:
         asked = {query.words for query in self.earlier}
         return [i for i, s in enumerate(self.plan.pool.sentences) if s.words not in asked]
 
-    def draw_at_random(self, seed: list[int]) -> Selection:
-        """Random sentences, as many as the budget pays for."""
-        sentences = self.plan.pool.sentences
-        candidates = Candidates([sentence.words for sentence in sentences], (), ())
-        free = set(self.free)
-        order = np.random.default_rng(seed).permutation(len(sentences)).tolist()
-        pairs = ((place, 0.0) for place in order if place in free)
-        selected = select_within_budget(pairs, candidates, self.budget)
-        return [(place, None) for place, _ in selected]
+    @property
+    def is_random(self) -> bool:
+        """Whether the sentences are drawn at random, without a model."""
+        return self.trial.strategy in (None, "random", "random-words") or not self.free
 
-    def choose(self, predictor: "PoolPredictor", seed: int) -> Selection:
-        """The sentences that the strategy puts first, as many as the budget pays for."""
+    def select(self, predictor: "PoolPredictor | None" = None) -> Selection:
+        """The sentences to ask for; predictor: needed unless they are drawn at random."""
+        if self.number == 0:
+            return self._draw([self.trial.seed, 0])
+        seed = int(np.random.SeedSequence([self.trial.seed, self.number]).generate_state(1)[0])
+        if self.is_random:
+            return self._draw([seed, 10])
         words = [self.plan.pool.sentences[place].words for place in self.free]
         rows = predictor.log_probabilities(self.free)
         mentions = [
@@ -70,32 +70,41 @@ class Request:
             for sentence, tags in zip(words, decode(rows, predictor.word_tags), strict=True)
         ]
         candidates = Candidates(words, mentions, [query.words for query in self.earlier])
-        order = self._order(rows, candidates, predictor, seed)
-        selected = select_within_budget(diversify(order, candidates), candidates, self.budget)
+        order = diversify(self._order(rows, candidates, predictor, seed), candidates)
+        selected = select_within_amount(order, candidates, self.amount)
         return [(self.free[i], float(f"{score:.6g}")) for i, score in selected]
+
+    def _draw(self, seed: list[int]) -> Selection:
+        sentences = self.plan.pool.sentences
+        candidates = Candidates([sentence.words for sentence in sentences], (), ())
+        free = set(self.free)
+        order = np.random.default_rng(seed).permutation(len(sentences)).tolist()
+        pairs = ((place, 0.0) for place in order if place in free)
+        return [(i, None) for i, _ in select_within_amount(pairs, candidates, self.amount)]
 
     def _order(
         self, rows: Rows, candidates: Candidates, predictor: "PoolPredictor", seed: int
     ) -> Order:
         """The candidates in the order of the strategy."""
-        if self.strategy == "default":
+        strategy = self.trial.strategy
+        if strategy == "default":
             return coverage(rows, candidates, seed)
-        if self.strategy == "label-error":
+        if strategy == "label-error":
             weak = weak_label_columns(self.plan.data.corpus, predictor.word_tags, candidates)
             return rank(label_error(rows, weak), seed)
-        if self.strategy == "bald":
+        if strategy == "bald":
             rows = predictor.mc_dropout(self.free, seed)
-        return rank(SCORES[self.strategy](rows), seed)
+        return rank(SCORES[strategy](rows), seed)
 
     def queries(
         self, selection: Selection, proposals: Sequence[Sequence[str]] | None = None
     ) -> list[Query]:
         """The queries for the selected sentences, with the tags proposed to people."""
-        pool, queries = self.plan.pool, []
+        pool, strategy, queries = self.plan.pool, self.trial.strategy or "random", []
         for i, (place, score) in enumerate(selection):
             words, _, location, _ = pool.sentences[place]
             proposed = None if proposals is None else tuple(proposals[i])
-            query = Query(self.number, self.strategy, score, location, words, None, proposed)
+            query = Query(self.number, strategy, score, location, words, None, proposed)
             queries.append(query._replace(cheap=words in pool.weak))
         return queries
 

@@ -180,17 +180,12 @@ def check_store(plan: Plan, store: Store) -> None:
     folders = {state.folder for state in states}
     for state in states:
         completed = state.completed()
-        if completed and not plan.keep.resume:
-            name = completed[min(completed)].name
-            raise InputError(
-                f"{store.folder / name} is there already; give --resume to continue after it, or "
-                f"another --repo"
-            )
         folder = state.folder
-        if folder.exists() and not plan.keep.resume:
+        existing = [store.folder / completed[number].name for number in sorted(completed)]
+        existing += [folder] if folder.exists() else []
+        if existing and not plan.keep.resume:
             raise InputError(
-                f"an unfinished run of these rounds is in {folder}; give --resume to continue it, "
-                f"or another --repo"
+                f"{existing[0]} is there already; give --resume to continue it, or another --repo"
             )
         for other in folder.parent.glob(folder.name.rpartition("-")[0] + "-????????"):
             if other not in folders:

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from nerc.config import Amount, Unit
 from nerc.errors import InputError
 from nerc.model.encoding import Encoded
 from nerc.model.inference import predict
@@ -154,18 +155,6 @@ class _MCDropoutLinear(nn.Module):
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How much a round may ask for: a number of sentences, or of words."""
-
-    number: int
-    of_words: bool = False
-
-    def cost(self, words: Sequence[str]) -> int:
-        """What a sentence takes from the budget."""
-        return len(words) if self.of_words else 1
-
-
-@dataclass(frozen=True)
 class Candidates:
     """Sentences that may be asked for, no two with the same words."""
 
@@ -183,17 +172,17 @@ def rank(scores: np.ndarray, seed: int) -> Order:
     return [(int(i), float(scores[i])) for i in np.lexsort((tie_breakers, -scores))]
 
 
-def select_within_budget(
-    order: Order, candidates: Candidates, budget: Budget
+def select_within_amount(
+    order: Order, candidates: Candidates, amount: Amount
 ) -> list[tuple[int, float]]:
-    """The first candidates of an order that the budget pays for.
+    """The first candidates of an order, as many as an amount of sentences or words allows.
 
-    A budget of words may be exceeded: by the last sentence, if more than half of it fits, and by
-    the first one in any case, so that a small budget acquires something.
+    An amount of words may be exceeded: by the last sentence, if more than half of it fits, and by
+    the first one in any case, so that a small amount still selects something.
     """
-    selected, left = [], budget.number
+    selected, left = [], amount.number
     for i, score in order:
-        cost = budget.cost(candidates.words[i])
+        cost = len(candidates.words[i]) if amount.unit is Unit.WORDS else 1
         if left <= 0 or (selected and cost / 2 >= left):
             break
         selected.append((i, score))

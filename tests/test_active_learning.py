@@ -187,6 +187,81 @@ def test_resume_goes_on_with_more_rounds(store, folder, encoder, tmp_path, capsy
     )
 
 
+def edit_rounds(repo: Path, change) -> None:
+    """Apply change to the record of every round, as another version might have written it."""
+    for path in repo.glob("active_iter_*/run.json"):
+        run = json.loads(path.read_text())
+        change(run)
+        path.write_text(json.dumps(run))
+
+
+def test_another_precision_is_refused_and_what_auto_chose_is_told(
+    store, folder, encoder, tmp_path, capsys
+):
+    repo = shutil.copytree(store, tmp_path / "m")
+    line = flags(folder, encoder, repo, *PLAN, *ARMS, "--resume")
+    other = ["auto" if flag == "float32" else flag for flag in line]
+    assert "another run: precision was float32, is auto" in refused(active_learn, capsys, *other)
+
+    def as_if_in_bf16(run):
+        del run["active"]["plan"]["precision"]  # earlier versions did not write it
+        run["precision"] = "bf16"
+
+    edit_rounds(repo, as_if_in_bf16)
+    active_learn.main(line)
+    said = capsys.readouterr().out
+    assert "all 2 rounds of mnlp, seed 0, are complete" in said and "bf16" not in said
+    more = (*PLAN[:4], "--rounds", 3, "--strategy", "mnlp", "--resume", "--quiet")
+    active_learn.main(flags(folder, encoder, repo, *more))
+    said = capsys.readouterr().out
+    assert said.count("rounds so far were computed in bf16, this one goes on in float32") == 1
+
+
+def test_rounds_of_versions_with_more_flags_go_on(store, folder, encoder, tmp_path, capsys):
+    repo = shutil.copytree(store, tmp_path / "m")
+    line = flags(folder, encoder, repo, *PLAN, *ARMS, "--resume")
+    edit_rounds(repo, lambda run: run["active"]["plan"].update(from_last=False))
+    active_learn.main(line)
+    assert "all 2 rounds of mnlp, seed 0, are complete" in capsys.readouterr().out
+    edit_rounds(repo, lambda run: run["active"]["plan"].update(from_last=True))
+    message = refused(active_learn, capsys, *line)
+    assert "is of another run: from-last was True, which is no longer possible" in message
+
+
+def test_notes_of_every_round_are_printed_once(folder, encoder, tmp_path, capsys):
+    corpus = shutil.copytree(folder, tmp_path / "corpus")
+    (corpus / "test.txt").unlink()
+    more = ("--expert", 8, "--add", 6, "--rounds", 1, "--strategy", "random", "mnlp")
+    active_learn.main(flags(corpus, encoder, tmp_path / "m", *more, "--epochs", 1))
+    note = "has no test.txt, which holds the test sentences"
+    assert capsys.readouterr().out.count(note) == 1
+    logs = [path.read_text() for path in (tmp_path / "m").glob("*/log.txt")]
+    assert len(logs) == 3 and all(note in log for log in logs)
+
+
+def test_what_needs_no_model_is_refused_before_the_libraries_load(store, folder, encoder, tmp_path):
+    usual = flags(folder, encoder, tmp_path / "m", "--expert", 8)
+    lines = [
+        flags(folder, encoder, store, *PLAN, *ARMS),  # its rounds are there
+        flags(folder, encoder, store, *PLAN, *ARMS, "--add", 7, "--resume"),
+        flags(tmp_path / "nowhere", encoder, tmp_path / "m"),
+        [*usual, "--expert", "71"],
+        [*usual, "--oracle", str(folder / "train.txt")],
+        [*usual, "--strategy", "label-error", "--data", "gold"],
+    ]
+    code = f"""
+import sys, active_learn
+for line in {lines!r}:
+    try:
+        active_learn.main(line)
+    except SystemExit as stop:
+        assert stop.code == 2
+    assert "torch" not in sys.modules, line
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0 and run.stderr.count(": error: ") == len(lines), run.stderr
+
+
 def killed_at(moments, folder, encoder, repo) -> int:
     """Run a plan that is killed so many seconds after each start; how often it was."""
     line = [*flags(folder, encoder, repo, *PLAN, *ARMS), "--checkpoint-every", "1", "--resume"]
@@ -576,3 +651,22 @@ def test_without_any_label_the_first_answers_say_which_types_there_are(encoder, 
     active_learn.main([*line, "--resume"])
     assert "round 1: all 1 were skipped, nothing to learn from" in capsys.readouterr().out
     assert [*rounds_of(tmp_path / "m")] == [name]
+
+
+def test_people_finish_a_round_that_an_earlier_version_asked(tmp_path, capsys):
+    corpus, labels, repo = (tmp_path / name for name in ("corpus", "labels", "m"))
+    corpus.mkdir()
+    (corpus / "unlabelled.txt").write_text("Kiwi\ngrows\n\nTui\nsings\n\nno\nbird\n")
+    line = "--encoder tiny --data gold --keep last --expert 2 --add 1 --rounds 1 --epochs 1"
+    line = [*line.split(), "--corpus", str(corpus), "--oracle", str(labels), "--repo", str(repo)]
+    active_learn.main(line)
+    (folder,) = (repo / ".checkpoints").iterdir()
+    earlier = folder.rename(folder.with_name("active-2feb0fcd"))  # of the plan with --from-last
+    query = json.loads((earlier / "round_0.json").read_text()) | {"watched": [["O", "O"]]}
+    (earlier / "round_0.json").write_text(json.dumps(query))
+    answer(labels, 0, lambda row, i: row | {"answer": "accept"})
+    capsys.readouterr()
+    active_learn.main([*line, "--resume"])
+    assert "round 1 waits for labels of 1 sentences" in capsys.readouterr().out
+    assert [about["round"] for about in rounds_of(repo).values()] == [0]
+    assert (repo / ".checkpoints").exists() and not earlier.exists()

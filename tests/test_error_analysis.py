@@ -8,6 +8,7 @@ from nerc.data import tags
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.tags import Entity
 from nerc.evaluation import error_analysis
+from nerc.evaluation.metrics import Scores
 
 
 @pytest.mark.parametrize(
@@ -67,11 +68,11 @@ def test_every_entity_is_in_exactly_one_pair():
 def test_slices_of_a_family_add_up_to_all_entities():
     corpus, predicted = sentences(1, 200)
     support = sum(len(tags.entities(s.tags)) for s in corpus)
-    found = error_analysis.slices(corpus, predicted, train=corpus.select(range(50)))
-    families = {s.family for s in found}
+    slices = error_analysis.slices(corpus, predicted, train=corpus.select(range(50)))
+    families = {family for family, _ in slices}
     assert len(families) == 6
     for family in families:
-        assert sum(s.support for s in found if s.family == family) == support
+        assert sum(s.support for (f, _), s in slices.items() if f == family) == support
 
 
 def test_scores_of_slices_by_hand():
@@ -81,17 +82,15 @@ def test_scores_of_slices_by_hand():
     train = corpus(("Zoe ran", "B-PER O"), ("in Rome", "O B-LOC"))
     test = corpus(("in Rome", "O B-LOC"), ("Zoe saw Ann Lee", "B-PER O B-PER I-PER"), ("IN", "O"))
     predicted = [["O", "B-LOC"], ["B-PER", "O", "B-PER", "O"], ["B-LOC"]]
-    found = {(s.family, s.name): s for s in error_analysis.slices(test, predicted, train)}
+    slices = error_analysis.slices(test, predicted, train)
     # In training: Rome and Zoe, both right. Not there: Ann Lee, predicted as Ann, and IN.
-    assert found["entity in training", "yes"][2:] == (2, 1.0, 1.0, 1.0)
-    assert found["entity in training", "no"][2:] == (1, 0.0, 0.0, 0.0)
-    assert found["sentence in training", "yes"][2:] == (1, 1.0, 1.0, 1.0)
+    assert slices["entity in training", "yes"] == Scores(1.0, 1.0, 1.0, 2)
+    assert slices["entity in training", "no"] == Scores(0.0, 0.0, 0.0, 1)
+    assert slices["sentence in training", "yes"] == Scores(1.0, 1.0, 1.0, 1)
     # One word: Rome and Zoe right of four predictions; two words: Ann Lee, missed.
-    assert found["words in the entity", "1"][2:] == (2, 0.5, 1.0, pytest.approx(2 / 3))
-    assert found["words in the entity", "2"].support == 1
-    assert found["letters", "uppercase sentence"][2:] == (0, 0.0, 0.0, 0.0)
-    (other,) = error_analysis.slices(corpus(("東京 is", "B-LOC O")), [["B-LOC", "O"]], None)[-1:]
-    assert (other.family, other.name) == ("letters", "without case")
-    assert ("entity in training", "yes") not in {
-        (s.family, s.name) for s in error_analysis.slices(test, predicted, None)
-    }
+    assert slices["words in the entity", "1"] == Scores(0.5, 1.0, pytest.approx(2 / 3), 2)
+    assert slices["words in the entity", "2"].support == 1
+    assert slices["letters", "uppercase sentence"] == Scores(0.0, 0.0, 0.0, 0)
+    *_, last = error_analysis.slices(corpus(("東京 is", "B-LOC O")), [["B-LOC", "O"]], None)
+    assert last == ("letters", "without case")
+    assert ("entity in training", "yes") not in error_analysis.slices(test, predicted, None)

@@ -57,9 +57,9 @@ def test_sentences_are_not_joined():
 def test_precision_and_recall_by_type():
     # PER: 2 predicted, 1 of them right, 1 in gold. ORG: 1 in gold. MISC: 1 predicted.
     r = report(("B-PER O O B-ORG", "B-PER B-PER B-MISC O"))
-    assert r.types["PER"] == metrics.TypeScores(0.5, 1.0, pytest.approx(2 / 3), 1)
-    assert r.types["ORG"] == metrics.TypeScores(0, 0, 0, 1)
-    assert r.types["MISC"] == metrics.TypeScores(0, 0, 0, 0)
+    assert r.types["PER"] == metrics.Scores(0.5, 1.0, pytest.approx(2 / 3), 1)
+    assert r.types["ORG"] == metrics.Scores(0, 0, 0, 1)
+    assert r.types["MISC"] == metrics.Scores(0, 0, 0, 0)
     assert r.precision == pytest.approx(1 / 3) and r.recall == 0.5 and r.f1 == pytest.approx(0.4)
 
 

@@ -62,10 +62,8 @@ def read_groups(folder: Path) -> list[Group]:
         raise InputError(f"--repo {folder}: holds no revision with a run.json and a metrics.json")
     groups = []
     for names in sorted(records.by_configuration({name: run for name, (run, _) in found.items()})):
-        runs, reports = zip(
-            *sorted((found[name] for name in names), key=lambda r: r[0]["config"]["seed"]),
-            strict=True,
-        )
+        members = sorted((found[name] for name in names), key=lambda r: r[0]["config"]["seed"])
+        runs, reports = zip(*members, strict=True)
         scores = {
             column: [100 * report[split][score] for report in reports if split in report]
             for column, (split, score) in SCORES.items()
@@ -103,19 +101,13 @@ def results_table(groups: Sequence[Group], *, split_deviation: bool = False) -> 
         row = ["-" if value is None else str(value) for value in values]
         row.append(", ".join(map(str, group.seeds)))
         for scores in group.scores.values():
-            row += _mean_and_deviation(scores) if split_deviation else [_spread(scores)]
+            if split_deviation:
+                row.append(f"{statistics.mean(scores):.4f}" if scores else "")
+                row.append(f"{statistics.stdev(scores):.4f}" if len(scores) > 1 else "")
+            else:
+                row.append(tables.spread(scores) if scores else "-")
         rows.append(row)
     return rows
-
-
-def _spread(scores: Sequence[float]) -> str:
-    return tables.spread(scores) if scores else "-"
-
-
-def _mean_and_deviation(scores: Sequence[float]) -> list[str]:
-    mean = f"{statistics.mean(scores):.4f}" if scores else ""
-    deviation = f"{statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
-    return [mean, deviation]
 
 
 def main(argv: list[str]) -> None:

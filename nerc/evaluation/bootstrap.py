@@ -8,6 +8,7 @@ between models get intervals of their own, which are narrower than those of the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -72,8 +73,7 @@ def intervals(counts: np.ndarray, types: Sequence[str], draws: np.ndarray) -> di
     """F1 of ALL and of each type with percentile intervals; counts: (groups, types, 3)."""
     values = _f1_with_all(counts.sum(axis=0))
     low, high = np.quantile(_resampled_f1(counts, draws), _BOUNDS, axis=0)
-    rows = zip(values, low, high, strict=True)
-    return {name: Interval(*map(float, row)) for name, row in zip((ALL, *types), rows, strict=True)}
+    return _by_type(Interval, types, values, low, high)
 
 
 def differences(
@@ -89,13 +89,15 @@ def differences(
     low, high = np.quantile(samples, _BOUNDS, axis=0)
     num_as_large = (np.abs(samples - values) >= np.abs(values)).sum(axis=0)
     p = (num_as_large + 1) / (len(draws) + 1)
-    rows = zip(values, low, high, p, strict=True)
-    return {
-        name: Difference(*map(float, row)) for name, row in zip((ALL, *types), rows, strict=True)
-    }
+    return _by_type(Difference, types, values, low, high, p)
 
 
 _BOUNDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
+
+def _by_type(cls: type, types: Sequence[str], *columns: np.ndarray) -> dict[str, Any]:
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return {name: cls(*row) for name, row in zip((ALL, *types), rows, strict=True)}
 
 
 def _resampled_f1(counts: np.ndarray, draws: np.ndarray) -> np.ndarray:

@@ -10,9 +10,9 @@ import numpy as np
 from nerc.data.corpus import Corpus
 from nerc.evaluation import bootstrap, error_analysis
 from nerc.evaluation.bootstrap import Difference, Interval
-from nerc.evaluation.error_analysis import Errors, Slice
+from nerc.evaluation.error_analysis import Errors
 from nerc.evaluation.evaluator import Evaluation
-from nerc.evaluation.metrics import Report
+from nerc.evaluation.metrics import Report, Scores
 from nerc.model import calibration
 
 
@@ -41,10 +41,9 @@ class EvaluatedRevision:
         return error_analysis.errors(self.corpus, self.evaluation.predicted)
 
     @cached_property
-    def slices(self) -> dict[tuple[str, str], Slice]:
-        """By family and name."""
-        slices = error_analysis.slices(self.corpus, self.evaluation.predicted, self.train)
-        return {(part.family, part.name): part for part in slices}
+    def slices(self) -> dict[tuple[str, str], Scores]:
+        """By family and name of the slice."""
+        return error_analysis.slices(self.corpus, self.evaluation.predicted, self.train)
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class Comparison:
 
     revisions: tuple[EvaluatedRevision, ...]
     types: tuple[str, ...]
+    supports: dict[str, int]  # gold entities by type, and of ALL
     num_groups: int  # documents, or sentences, that were resampled for the intervals
     intervals: dict[str, dict[str, Interval]]  # of F1, by revision and then by type or ALL
     differences: dict[str, dict[str, Difference]]  # in F1 from the first revision, by each other
@@ -73,12 +73,18 @@ def compare(revisions: Sequence[EvaluatedRevision]) -> Comparison:
     counts = {
         r.name: bootstrap.count_entities(corpus, r.evaluation.predicted, types) for r in revisions
     }
-    first, *others = counts.items()
-    draws = bootstrap.bootstrap_draws(len(first[1]))
+    first = counts[revisions[0].name]
+    num_gold = first[:, :, 2].sum(axis=0).astype(int).tolist()
+    draws = bootstrap.bootstrap_draws(len(first))
     return Comparison(
         revisions=tuple(revisions),
         types=types,
-        num_groups=len(first[1]),
+        supports={bootstrap.ALL: sum(num_gold)} | dict(zip(types, num_gold, strict=True)),
+        num_groups=len(first),
         intervals={name: bootstrap.intervals(c, types, draws) for name, c in counts.items()},
-        differences={name: bootstrap.differences(first[1], c, types, draws) for name, c in others},
+        differences={
+            name: bootstrap.differences(first, c, types, draws)
+            for name, c in counts.items()
+            if name != revisions[0].name
+        },
     )

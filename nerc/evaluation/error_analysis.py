@@ -9,6 +9,7 @@ import numpy as np
 from nerc.data.corpus import Corpus
 from nerc.data.tags import Entity, entities
 from nerc.evaluation.bootstrap import f1
+from nerc.evaluation.metrics import Scores
 from nerc.tables import Rows
 
 KINDS = ("correct", "wrong type", "wrong boundary", "spurious", "missed")
@@ -113,19 +114,10 @@ def entity_text(words: Sequence[str], entity: Entity | None) -> str:
 # ------------------------------------------------------------ slices
 
 
-class Slice(NamedTuple):
-    """Scores of the entities that have something in common; see slices()."""
-
-    family: str
-    name: str
-    support: int  # how many of them are in gold
-    precision: float
-    recall: float
-    f1: float
-
-
-def slices(corpus: Corpus, predicted: Sequence[Sequence[str]], train: Corpus | None) -> list[Slice]:
-    """Score slices of the entities, such as those of two words, or those seen in training.
+def slices(
+    corpus: Corpus, predicted: Sequence[Sequence[str]], train: Corpus | None
+) -> dict[tuple[str, str], Scores]:
+    """Score slices of the entities, such as those of two words; by family and name of the slice.
 
     The slice of an entity, gold or predicted, depends on its own words and on its sentence. Without
     the training corpus there are no slices by what training contained.
@@ -141,7 +133,12 @@ def slices(corpus: Corpus, predicted: Sequence[Sequence[str]], train: Corpus | N
                     counts.setdefault(key, np.zeros(3))[i] += 1
     order = list(families)
     keys = sorted(counts, key=lambda key: (order.index(key[0]), _natural(key[1])))
-    return [_slice(*key, counts[key]) for key in keys]
+    result = {}
+    for key in keys:
+        correct, *totals = counts[key]
+        precision, recall = (float(correct / n) if n else 0.0 for n in totals)
+        result[key] = Scores(precision, recall, float(f1(counts[key])), int(totals[1]))
+    return result
 
 
 def _slice_families(
@@ -162,12 +159,6 @@ def _slice_families(
         "entity in training": lambda words, e: _yes(_surface(words, e) in seen),
         "sentence in training": lambda words, e: _yes(words in sentences),
     }
-
-
-def _slice(family: str, name: str, counts: np.ndarray) -> Slice:
-    correct, predicted, support = counts
-    precision, recall = (correct / n if n else 0.0 for n in (predicted, support))
-    return Slice(family, name, int(support), float(precision), float(recall), float(f1(counts)))
 
 
 def _surface(words: Sequence[str], entity: Entity) -> tuple[str, ...]:

@@ -170,11 +170,9 @@ def agreement_by_type(paired: PairedLabels) -> Rows:
 def agreement_by_slice(paired: PairedLabels, written: Corpus) -> Rows:
     """Precision, recall and F1 by slice of the entities, by valid tags and by source."""
     rows = [["Slice", "in gold", "precision", "recall", "F1"]]
-    for part in error_analysis.slices(paired.gold, paired.predicted, None):
-        figures = [f"{x:.3f}" for x in (part.precision, part.recall, part.f1)]
-        if not part.support:
-            figures[1:] = "-", "-"
-        rows.append([f"{part.family}: {part.name}", f"{part.support:,}", *figures])
+    for key, part in error_analysis.slices(paired.gold, paired.predicted, None).items():
+        recall_and_f1 = (f"{x:.3f}" if part.support else "-" for x in (part.recall, part.f1))
+        rows.append([": ".join(key), f"{part.support:,}", f"{part.precision:.3f}", *recall_and_f1])
     locations = written.table["location"].to_pylist()
     invalid = dict(zip(locations, labels.num_invalid_tags(list(written)), strict=True))
     locations = paired.gold.table["location"].to_pylist()

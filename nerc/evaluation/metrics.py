@@ -16,8 +16,8 @@ from nerc.errors import InputError
 
 
 @dataclass(frozen=True)
-class TypeScores:
-    """Scores of the entities of one type; support: how many of them are in gold."""
+class Scores:
+    """Scores of some entities, such as those of one type; support: how many are in gold."""
 
     precision: float
     recall: float
@@ -40,7 +40,7 @@ class Report:
     sentences: int
     words: int
     entities: int
-    types: dict[str, TypeScores]
+    types: dict[str, Scores]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -90,15 +90,15 @@ def report(
 
 def entity_scores(
     gold: list[list[str]], predicted: list[list[str]], names: Sequence[str]
-) -> tuple[dict[str, TypeScores], tuple[float, float, float], int]:
+) -> tuple[dict[str, Scores], tuple[float, float, float], int]:
     """seqeval's scores of each type in names, micro precision, recall and F1, and total support."""
     # seqeval leaves out a type that occurs on neither side, and sorts the others by name.
     present = sorted(tags.types_of(tag for row in (*gold, *predicted) for tag in row))
     columns = precision_recall_fscore_support(gold, predicted, average=None, zero_division=0)
     by_type = {
-        name: TypeScores(float(p), float(r), float(f), int(s))
+        name: Scores(float(p), float(r), float(f), int(s))
         for name, p, r, f, s in zip(present, *columns, strict=True)
     }
     micro = precision_recall_fscore_support(gold, predicted, average="micro", zero_division=0)
-    scores = {name: by_type.get(name, TypeScores(0.0, 0.0, 0.0, 0)) for name in names}
+    scores = {name: by_type.get(name, Scores(0.0, 0.0, 0.0, 0)) for name in names}
     return scores, tuple(map(float, micro[:3])), sum(s.support for s in by_type.values())

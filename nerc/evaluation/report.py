@@ -4,6 +4,7 @@ from typing import Any
 
 from nerc.data.tags import entities
 from nerc.evaluation import plots, tables
+from nerc.evaluation.bootstrap import ALL
 from nerc.evaluation.compare import Comparison, EvaluatedRevision
 from nerc.evaluation.page import render_page
 from nerc.evaluation.plots import Plots, data_uri
@@ -25,7 +26,7 @@ def error_tables(comparison: Comparison) -> TitledTables:
     result = []
     if comparison.differences:
         title = f"Difference in F1 from {comparison.first.name}, by type"
-        result.append((title, tables.differences_by_type(comparison)))
+        result.append((title, tables.differences(comparison, comparison.types)))
     result += [
         ("Errors by kind (numbers of entities)", tables.error_kinds(comparison)),
         ("F1 by slice of the entities", tables.slices(comparison)),
@@ -72,7 +73,7 @@ def html_page(comparison: Comparison, images: Plots, split: str) -> str:
     shown = [("Figures", tables.figures(comparison, split))]
     if comparison.differences:
         title = f"Difference in F1 from {comparison.first.name}"
-        shown.append((title, tables.differences(comparison)))
+        shown.append((title, tables.differences(comparison, [ALL])))
     shown += summary_tables(comparison)
     counts = tables.count_line(comparison.first.report, split)
     return render_page(

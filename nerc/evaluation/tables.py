@@ -91,37 +91,25 @@ def figures(comparison: Comparison, split: str) -> Rows:
     return [[*row[:column], cell, *row[column:]] for row, cell in zip(rows, cells, strict=True)]
 
 
-def differences(comparison: Comparison) -> Rows:
-    """The difference in F1 of each revision from the first one."""
-    rows = [["Revision", "Difference", "95 % interval", "p"]]
-    return rows + [[name, *_cells(by[ALL])] for name, by in comparison.differences.items()]
-
-
 def f1_by_type(comparison: Comparison) -> Rows:
-    """F1 of each type with its interval, a column for each revision."""
+    """F1 of each type with its interval, a column for each revision; - if gold has none."""
     rows = [["Type", "Entities", *(f"F1 of {name}" for name in comparison.reports)]]
-    for type_, support in _supports(comparison).items():
-        intervals = [by_type[type_] for by_type in comparison.intervals.values()]
-        cells = [
-            f"{i.value:.4f} ({i.low:.3f} to {i.high:.3f})" if support else "-" for i in intervals
-        ]
+    for type_ in comparison.types:
+        support = comparison.supports[type_]
+        f1 = [by_type[type_] for by_type in comparison.intervals.values()]
+        cells = [f"{i.value:.4f} ({i.low:.3f} to {i.high:.3f})" if support else "-" for i in f1]
         rows.append([type_, f"{support:,}", *cells])
     return rows
 
 
-def differences_by_type(comparison: Comparison) -> Rows:
-    """The difference in F1 of each revision from the first one, for each type."""
+def differences(comparison: Comparison, types: Sequence[str]) -> Rows:
+    """The difference in F1 of each revision from the first one, for each of types."""
     rows = [["Type", "Revision", "Difference", "95 % interval", "p"]]
-    for type_, support in _supports(comparison).items():
+    for type_ in types:
         for name, by_type in comparison.differences.items():
-            rows.append([type_, name, *(_cells(by_type[type_]) if support else ["-"] * 3)])
+            has_gold = comparison.supports[type_] > 0
+            rows.append([type_, name, *(_cells(by_type[type_]) if has_gold else ["-"] * 3)])
     return rows
-
-
-def _supports(comparison: Comparison) -> dict[str, int]:
-    """The number of gold entities of each type; where it is 0, F1 cannot be estimated."""
-    scores = [report.types for report in comparison.reports.values()]
-    return {t: next(s[t].support for s in scores if t in s) for t in comparison.types}
 
 
 def _cells(difference: Difference) -> list[str]:

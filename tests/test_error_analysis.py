@@ -68,8 +68,9 @@ def test_every_entity_is_in_exactly_one_pair():
 def test_slices_of_a_family_add_up_to_all_entities():
     corpus, predicted = sentences(1, 200)
     support = sum(len(tags.entities(s.tags)) for s in corpus)
-    slices = error_analysis.slices(corpus, predicted, train=corpus.select(range(50)))
-    families = {family for family, _ in slices}
+    families = error_analysis.slice_families(corpus.select(range(50)))
+    slices = error_analysis.slices(corpus, predicted, families)
+    assert {family for family, _ in slices} == set(families)
     assert len(families) == 6
     for family in families:
         assert sum(s.support for (f, _), s in slices.items() if f == family) == support
@@ -82,7 +83,7 @@ def test_scores_of_slices_by_hand():
     train = corpus(("Zoe ran", "B-PER O"), ("in Rome", "O B-LOC"))
     test = corpus(("in Rome", "O B-LOC"), ("Zoe saw Ann Lee", "B-PER O B-PER I-PER"), ("IN", "O"))
     predicted = [["O", "B-LOC"], ["B-PER", "O", "B-PER", "O"], ["B-LOC"]]
-    slices = error_analysis.slices(test, predicted, train)
+    slices = error_analysis.slices(test, predicted, error_analysis.slice_families(train))
     # In training: Rome and Zoe, both right. Not there: Ann Lee, predicted as Ann, and IN.
     assert slices["entity in training", "yes"] == Scores(1.0, 1.0, 1.0, 2)
     assert slices["entity in training", "no"] == Scores(0.0, 0.0, 0.0, 1)
@@ -91,6 +92,6 @@ def test_scores_of_slices_by_hand():
     assert slices["words in the entity", "1"] == Scores(0.5, 1.0, pytest.approx(2 / 3), 2)
     assert slices["words in the entity", "2"].support == 1
     assert slices["letters", "uppercase sentence"] == Scores(0.0, 0.0, 0.0, 0)
-    *_, last = error_analysis.slices(corpus(("東京 is", "B-LOC O")), [["B-LOC", "O"]], None)
-    assert last == ("letters", "without case")
-    assert ("entity in training", "yes") not in error_analysis.slices(test, predicted, None)
+    families = error_analysis.slice_families()
+    *_, last = error_analysis.slices(corpus(("東京 is", "B-LOC O")), [["B-LOC", "O"]], families)
+    assert last == ("letters", "without case") and "entity in training" not in families

@@ -19,13 +19,7 @@ from nerc.store import records
 from nerc.tables import Rows
 
 PROGRAM = "python -m nerc results"
-SCORES = {  # column: split and score
-    "validation F1": ("validation", "f1"),
-    "test precision": ("test", "precision"),
-    "test recall": ("test", "recall"),
-    "test F1": ("test", "f1"),
-    "test accuracy": ("test", "accuracy"),
-}
+SCORES = ("validation F1", "test precision", "test recall", "test F1", "test accuracy")
 DATA = ("gold", "mixed", "llm")  # the order of the rows
 
 
@@ -64,10 +58,10 @@ def read_groups(folder: Path) -> list[Group]:
     for names in sorted(records.by_configuration({name: run for name, (run, _) in found.items()})):
         members = sorted((found[name] for name in names), key=lambda r: r[0]["config"]["seed"])
         runs, reports = zip(*members, strict=True)
-        scores = {
-            column: [100 * report[split][score] for report in reports if split in report]
-            for column, (split, score) in SCORES.items()
-        }
+        scores = {}
+        for column in SCORES:
+            split, score = column.lower().split()
+            scores[column] = [100 * r[split][score] for r in reports if split in r]
         seeds = [run["config"]["seed"] for run in runs]
         groups.append(Group(records.settings(runs[0]), seeds, scores))
     return sorted(groups, key=lambda group: DATA.index(group.settings["data"]))

@@ -43,7 +43,8 @@ class EvaluatedRevision:
     @cached_property
     def slices(self) -> dict[tuple[str, str], Scores]:
         """By family and name of the slice."""
-        return error_analysis.slices(self.corpus, self.evaluation.predicted, self.train)
+        families = error_analysis.slice_families(self.train)
+        return error_analysis.slices(self.corpus, self.evaluation.predicted, families)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Analyses the errors of predicted tags: their kinds, confusions of types, F1 by slice."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from nerc.data.corpus import Corpus
+from nerc.data.corpus import Corpus, Sentence
 from nerc.data.tags import Entity, entities
 from nerc.evaluation.bootstrap import f1
 from nerc.evaluation.metrics import Scores
@@ -114,64 +115,62 @@ def entity_text(words: Sequence[str], entity: Entity | None) -> str:
 # ------------------------------------------------------------ slices
 
 
-def slices(
-    corpus: Corpus, predicted: Sequence[Sequence[str]], train: Corpus | None
-) -> dict[tuple[str, str], Scores]:
-    """Score slices of the entities, such as those of two words; by family and name of the slice.
+Families = Mapping[str, Callable[[Sentence, Entity], str]]  # the name of an entity's slice
 
-    The slice of an entity, gold or predicted, depends on its own words and on its sentence. Without
-    the training corpus there are no slices by what training contained.
-    """
-    families = _slice_families(train)
+
+def slices(
+    corpus: Corpus, predicted: Sequence[Sequence[str]], families: Families
+) -> dict[tuple[str, str], Scores]:
+    """Score slices of the entities, such as those of two words; by family and name of the slice."""
     counts: dict[tuple[str, str], np.ndarray] = {}  # (3,) correct, predicted, gold
     for sentence, labels in zip(corpus, predicted, strict=True):
         gold, guesses = entities(sentence.tags), entities(labels)
         for i, members in enumerate((set(gold) & set(guesses), guesses, gold)):
             for entity in members:
                 for family, name_of in families.items():
-                    key = family, name_of(sentence.words, entity)
+                    key = family, name_of(sentence, entity)
                     counts.setdefault(key, np.zeros(3))[i] += 1
     order = list(families)
-    keys = sorted(counts, key=lambda key: (order.index(key[0]), _natural(key[1])))
     result = {}
-    for key in keys:
+    for key in sorted(counts, key=lambda key: (order.index(key[0]), _natural(key[1]))):
         correct, *totals = counts[key]
         precision, recall = (float(correct / n) if n else 0.0 for n in totals)
         result[key] = Scores(precision, recall, float(f1(counts[key])), int(totals[1]))
     return result
 
 
-def _slice_families(
-    train: Corpus | None,
-) -> dict[str, Callable[[tuple[str, ...], Entity], str]]:
-    """By family, a function from a sentence's words and an entity to the name of its slice."""
+def slice_families(train: Corpus | None = None) -> Families:
+    """Slices by length, position and letters and, given the training corpus, by what it contains.
+
+    An entity belongs to a slice by its own words and its sentence, be it gold or predicted.
+    """
     families = {
-        "words in the entity": lambda words, e: _bin(e.end - e.start, (1, 2, 3)),
-        "position in the sentence": lambda words, e: _bin(e.start + 1, (5, 10, 20, 40)),
-        "words in the sentence": lambda words, e: _bin(len(words), (5, 10, 20, 40)),
+        "words in the entity": lambda _, e: _bin(e.end - e.start, (1, 2, 3)),
+        "position in the sentence": lambda _, e: _bin(e.start + 1, (5, 10, 20, 40)),
+        "words in the sentence": lambda sentence, _: _bin(len(sentence.words), (5, 10, 20, 40)),
         "letters": _letters,
     }
     if train is None:
         return families
-    seen = {_surface(s.words, entity) for s in train for entity in entities(s.tags)}
-    sentences = {s.words for s in train}
+    seen = {_surface(sentence, e) for sentence in train for e in entities(sentence.tags)}
+    sentences = {sentence.words for sentence in train}
     return families | {
-        "entity in training": lambda words, e: _yes(_surface(words, e) in seen),
-        "sentence in training": lambda words, e: _yes(words in sentences),
+        "entity in training": lambda sentence, e: _yes(_surface(sentence, e) in seen),
+        "sentence in training": lambda sentence, _: _yes(sentence.words in sentences),
     }
 
 
-def _surface(words: Sequence[str], entity: Entity) -> tuple[str, ...]:
-    return tuple(words[entity.start : entity.end])
+def _surface(sentence: Sentence, entity: Entity) -> tuple[str, ...]:
+    return sentence.words[entity.start : entity.end]
 
 
-def _letters(words: Sequence[str], entity: Entity) -> str:
-    text = "".join(_surface(words, entity))
+def _letters(sentence: Sentence, entity: Entity) -> str:
+    text = "".join(_surface(sentence, entity))
     if not any(letter.isalpha() for letter in text):
         return "none"
     if text.upper() == text.lower():
         return "without case"
-    if all(word.upper() == word for word in words):
+    if all(word.upper() == word for word in sentence.words):
         return "uppercase sentence"
     return "uppercase" if text.upper() == text else "lowercase" if text.lower() == text else "mixed"
 
@@ -188,8 +187,8 @@ def _bin(number: int, bounds: tuple[int, ...]) -> str:
 
 def _natural(name: str) -> tuple[int, str]:
     """A sort key that orders bins by their numbers."""
-    digits = name.split("-")[0].split()[0]
-    return (int(digits), "") if digits.isdecimal() else (0, name)
+    number = re.match(r"\d+", name)
+    return int(number[0]) if number else 0, name
 
 
 def _yes(value: bool) -> str:

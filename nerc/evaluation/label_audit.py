@@ -169,24 +169,18 @@ def agreement_by_type(paired: PairedLabels) -> Rows:
 
 def agreement_by_slice(paired: PairedLabels, written: Corpus) -> Rows:
     """Precision, recall and F1 by slice of the entities, by valid tags and by source."""
-    rows = [["Slice", "in gold", "precision", "recall", "F1"]]
-    for key, part in error_analysis.slices(paired.gold, paired.predicted, None).items():
-        recall_and_f1 = (f"{x:.3f}" if part.support else "-" for x in (part.recall, part.f1))
-        rows.append([": ".join(key), f"{part.support:,}", f"{part.precision:.3f}", *recall_and_f1])
     locations = written.table["location"].to_pylist()
     invalid = dict(zip(locations, labels.num_invalid_tags(list(written)), strict=True))
-    locations = paired.gold.table["location"].to_pylist()
-    families = {
-        "inside tags that continue no entity": [
-            "some" if invalid[place] else "none" for place in locations
-        ],
-        "source": [place.rpartition(":")[0] for place in locations],
+    families = error_analysis.slice_families() | {
+        "inside tags that continue no entity": lambda s, _: (
+            "some" if invalid[s.location] else "none"
+        ),
+        "source": lambda s, _: s.location.rpartition(":")[0],
     }
-    for family, names in families.items():
-        for name in sorted(set(names)):
-            chosen = [i for i, n in enumerate(names) if n == name]
-            part = PairedLabels(paired.gold.select(chosen), [paired.predicted[i] for i in chosen])
-            rows.append([f"{family}: {name}", *agreement_by_type(part)[1][1:]])
+    rows = [["Slice", "in gold", "precision", "recall", "F1"]]
+    for key, part in error_analysis.slices(*paired, families).items():
+        recall_and_f1 = (f"{x:.3f}" if part.support else "-" for x in (part.recall, part.f1))
+        rows.append([": ".join(key), f"{part.support:,}", f"{part.precision:.3f}", *recall_and_f1])
     return rows
 
 

@@ -147,23 +147,25 @@ def find_revisions(config: EvaluateConfig) -> list[Candidate]:
     store = Store(config.repo)
     if not config.revision:
         names = store.names()
+        there = f"{os.path.join('.', config.repo)} holds: {', '.join(names) or 'none'}"
+        if store.hub and not names:
+            there = f"python -m nerc revisions list --repo {config.repo} lists those on the Hub"
         raise InputError(
             f"--revision names the revisions to evaluate, such as --revision "
-            f"{names[0] if names else 'model_primary'}; {os.path.join('.', config.repo)} holds: "
-            f"{', '.join(names) or 'none'}"
+            f"{names[0] if names else 'model_primary'}; {there}"
         )
     candidates = []
     for name, folder in {name: store.path(name) for name in config.revision}.items():
-        run = records.read_run(folder)
-        source = config.corpus or run.get("config", {}).get("corpus")
+        record = records.read_run(folder)
+        source = config.corpus or record.get("config", {}).get("corpus")
         if source is None:
             raise InputError(f"{folder}: has no run.json that names a corpus; give --corpus")
-        candidates.append(Candidate(name, folder, run, source))
+        candidates.append(Candidate(name, folder, record, source))
     return candidates
 
 
 def read_corpora(candidates: list[Candidate], config: EvaluateConfig) -> dict[str, Any]:
-    """Read each corpus once; by source. --map renames its types."""
+    """Read each corpus once, and rename its types as --map says; by source."""
     from nerc.data.sources import load
 
     corpora = {}
@@ -195,8 +197,10 @@ def read_corpora(candidates: list[Candidate], config: EvaluateConfig) -> dict[st
     return corpora
 
 
-def evaluate(candidate: Candidate, corpus, config: EvaluateConfig, accelerator, *, bf16: bool):
-    """The EvaluatedRevision of a candidate, on every process."""
+def evaluate(
+    candidate: Candidate, corpus: Any, config: EvaluateConfig, accelerator: Any, *, bf16: bool
+) -> Any:
+    """Evaluate a candidate on a Corpus, all processes together; returns an EvaluatedRevision."""
     from nerc.data.corpus import check_tags
     from nerc.data.tags import types_of
     from nerc.evaluation import evaluator
@@ -233,8 +237,8 @@ def evaluate(candidate: Candidate, corpus, config: EvaluateConfig, accelerator, 
     return EvaluatedRevision(name, run, corpus, evaluation, model.config.calibration, train)
 
 
-def show(comparison, config: EvaluateConfig) -> None:
-    """Print the table of a comparison, its intervals and, with --details, all other tables."""
+def show(comparison: Any, config: EvaluateConfig) -> None:
+    """Print the scores of a Comparison, their intervals and, with --details, its other tables."""
     from nerc.evaluation import report, tables
 
     print(tables.count_line(comparison.first.report, config.split))
@@ -245,7 +249,7 @@ def show(comparison, config: EvaluateConfig) -> None:
             print(f"\n{title}\n{markdown(rows)}")
 
 
-def write(comparisons: list, config: EvaluateConfig) -> None:
+def write(comparisons: list[Any], config: EvaluateConfig) -> None:
     """Write the files that --json, --plots and --html ask for."""
     from nerc.evaluation import report
     from nerc.evaluation.plots import write_plots

@@ -23,7 +23,7 @@ def run(**config) -> dict:
     return {"config": values | config, "data": {}, "precision": "bf16"}
 
 
-def test_runs_that_differ_in_the_seed_alone_belong_together():
+def test_runs_that_differ_only_in_the_seed_belong_together():
     runs = {
         "a": run(),
         "b": run(seed=1, num_threads=4, corpus="/elsewhere/conll"),
@@ -57,7 +57,7 @@ def test_spread_by_hand():
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"test": {}}', '{"test": {"f1": "x", "loss": 1.0}}'])
-def test_damaged_reports_are_said(tmp_path, text):
+def test_damaged_reports_are_refused(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(InputError, match="metrics.json: is damaged"):
         records.read_metrics(tmp_path)

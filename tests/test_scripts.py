@@ -225,7 +225,7 @@ def test_a_missing_test_split_is_said(folder, encoder, tmp_path, capsys):
     assert list(metrics) == ["validation"]
 
 
-def test_a_changed_corpus_is_said(store, folder, tmp_path, capsys):
+def test_a_changed_corpus_is_reported(store, folder, tmp_path, capsys):
     corpus = tmp_path / "corpus"
     shutil.copytree(folder, corpus)
     repo = tmp_path / "models"

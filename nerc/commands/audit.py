@@ -11,6 +11,7 @@ labels.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nerc import files
 from nerc.cli import check_flag, option, parse, start_logging
@@ -94,8 +95,8 @@ def print_tables(*tables: Rows) -> None:
         print(f"\n{markdown(table)}")
 
 
-def audit_plots(weak, paired) -> dict[str, tuple[str, bytes]]:
-    """Plots of a weak corpus and, unless paired is empty, of the agreement of its PairedLabels."""
+def audit_plots(weak: Any, paired: Any) -> dict[str, tuple[str, bytes]]:
+    """Plot a Corpus of weak labels and, if there are any, the agreement of its PairedLabels."""
     from nerc.evaluation import error_analysis, label_audit, plots
 
     rates = label_audit.entity_rate_by_position(weak)

@@ -63,9 +63,9 @@ def f1(counts: np.ndarray) -> np.ndarray:
     return np.divide(2 * correct, total, out=np.zeros_like(correct), where=total > 0)
 
 
-def bootstrap_draws(num_groups: int, seed: int = 0, num: int = NUM_DRAWS) -> np.ndarray:
+def bootstrap_draws(num_groups: int, num: int = NUM_DRAWS) -> np.ndarray:
     """Draw resamples: how often each contains each group, (num, num_groups)."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     return generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), num)
 
 

@@ -17,19 +17,14 @@ import sys
 from pathlib import Path
 
 from nerc import files
-from nerc.active_learning.config import (
-    ActiveConfig,
-    ActiveDataConfig,
-    ActiveStoreConfig,
-    ActiveTrainConfig,
-)
+from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveStoreConfig
 from nerc.cli import LogConfig, parse, start_logging
-from nerc.config import ModelConfig
+from nerc.config import ModelConfig, TrainConfig
 from nerc.errors import one_line_errors
 
 PROGRAM = "active_learn.py"
 CONFIGS = (
-    *(ActiveConfig, ActiveDataConfig, ModelConfig, ActiveTrainConfig, ActiveStoreConfig),
+    *(ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig, ActiveStoreConfig),
     LogConfig,
 )
 logger = logging.getLogger("nerc.active_learn")
@@ -46,7 +41,7 @@ def run(
     active: ActiveConfig,
     data: ActiveDataConfig,
     network: ModelConfig,
-    training: ActiveTrainConfig,
+    training: TrainConfig,
     keep: ActiveStoreConfig,
     *,
     command: str,

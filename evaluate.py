@@ -1,4 +1,4 @@
-"""Judge revisions on labelled sentences, side by side.
+"""Evaluate revisions on labelled sentences, side by side.
 
 python evaluate.py --revision main model_primary
 python evaluate.py --revision model_primary --split test --json report.json
@@ -6,10 +6,12 @@ python evaluate.py --revision model_primary --corpus DIR --split test --decode a
 """
 
 import logging
+import os
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from nerc import files
 from nerc.cli import LogConfig, check_flag, option, parse, start_logging
@@ -24,49 +26,47 @@ PROGRAM = "evaluate.py"
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What evaluate.py judges, on what, and where the report goes."""
+    """What evaluate.py evaluates, on which corpus, and where the results go."""
 
-    revision: tuple[str, ...] = option((), "revisions to judge, side by side")
+    revision: tuple[str, ...] = option((), "the revisions to evaluate, side by side")
     repo: str = option("models", REPO_HELP)
     corpus: str | None = option(
-        None, "text to judge on, as in train.py. Default: the one the revision was trained on"
+        None, "corpus to evaluate on, as in train.py. Default: the one the revision was trained on"
     )
-    split: str = option("validation", "which split of it", ("validation", "test"))
+    split: str = option("validation", "which split of the corpus", ("validation", "test"))
     decode: str = option(
         "viterbi",
         "viterbi: the most probable valid IOB2 sequence; argmax: the most probable tag of each "
-        "word by itself",
+        "word on its own",
         ("viterbi", "argmax"),
     )
     batch_size: int | None = option(
         None,
-        "sentences computed together, which changes no prediction. Default: what suits the device",
+        "sentences per batch; it changes no prediction. Default: what suits the device",
     )
-    precision: str = option(
-        "float32",
-        PRECISION_HELP,
-        ("float32", "bf16", "auto"),
-    )
+    precision: str = option("float32", PRECISION_HELP, ("float32", "bf16", "auto"))
     tokenizer: str | None = option(None, TOKENIZER_HELP)
     json: str | None = option(
         None, "write the reports to this file as {revision: {split: {figures}}}"
     )
     details: bool = option(
         False,
-        "print, too, F1 by type with intervals, errors by kind, confusions, and F1 of parts: by "
-        "length, letters, and whether training had the entity or the sentence",
+        "also print F1 by type with intervals, errors by kind, confusions of types, and F1 by "
+        "slice: by length, position and letters, and by whether the entity or the sentence "
+        "occurs in training",
     )
     html: str | None = option(
         None,
-        "write all of it, and every sentence with what was found in it, as a page to this file",
+        "write all of this to this file as a page, which also shows the predictions in every "
+        "sentence",
     )
     plots: str | None = option(
-        None, "write the plots as PNG to this folder, which is made where it is not there"
+        None, "write the plots as PNG to this folder, which is created if needed"
     )
     map: tuple[str, ...] = option(
         (),
-        "what entity types of the corpus are called by the revisions, as THEIRS=OURS; THEIRS=O "
-        "for those that are to count as no entity",
+        "rename entity types of the corpus to those of the revisions, as THEIRS=OURS; THEIRS=O: "
+        "do not count this type as an entity",
     )
     num_threads: int = option(0, THREADS_HELP)
 
@@ -75,14 +75,12 @@ class EvaluateConfig:
             ok = re.fullmatch(r"[^=\s]+=[^=\s]+", pair) is not None
             check_flag(ok, "map", "pairs of types, such as PERSON=PER or DATE=O", pair)
         theirs = [pair.partition("=")[0] for pair in self.map]
-        check_flag(len(set(theirs)) == len(theirs), "map", "of each type once", " ".join(self.map))
+        is_once = len(set(theirs)) == len(theirs)
+        check_flag(is_once, "map", "one pair for each type", " ".join(self.map))
         same = self.html is not None and self.html == self.json
         check_flag(not same, "html", "another file than --json", self.html)
-        check_flag(bool(self.revision), "revision", "followed by one or more names", "")
-        names = " ".join(self.revision)
-        check_flag(
-            len(set(self.revision)) == len(self.revision), "revision", "different names", names
-        )
+        names = self.revision
+        check_flag(len(set(names)) == len(names), "revision", "different names", " ".join(names))
         size = self.batch_size
         check_flag(size is None or size >= 1, "batch_size", "1 or more", size)
         threads = self.num_threads
@@ -96,103 +94,122 @@ def main(argv: list[str]) -> None:
         run(config)
 
 
-def run(config: EvaluateConfig) -> None:
-    """Print one table of all revisions; write what else was asked for."""
-    from nerc import distributed, hardware
-    from nerc.store import records, revisions
+class Candidate(NamedTuple):
+    """A revision to evaluate."""
 
-    for flag in ("json", "html", "plots"):
-        if (path := getattr(config, flag)) is not None:
-            check = files.check_folder if flag == "plots" else files.check_file
-            check(Path(path), f"--{flag}")
-    store = revisions.Store(config.repo)
-    folders = {name: store.path(name) for name in config.revision}
-    runs = {name: records.read_run(folder) for name, folder in folders.items()}
+    name: str
+    folder: Path
+    run: dict[str, Any]  # its run.json; {} if it has none
+    source: str  # the corpus to evaluate it on, as --corpus names it
+
+
+def run(config: EvaluateConfig) -> None:
+    """Evaluate the revisions, print a table for each corpus, write the files asked for."""
+    # What needs no model is refused before the libraries load, which takes seconds.
+    check_outputs(config)
+    candidates = find_revisions(config)
+    corpora = read_corpora(candidates, config)
+
+    from nerc import distributed, hardware
+    from nerc.evaluation.compare import compare
 
     accelerator = distributed.start()
-
     hardware.set_threads(config.num_threads)
     bf16 = hardware.choose_precision(config.precision, accelerator.device) == "bf16"
     if bf16:
         logger.warning("computed in bf16: figures differ a little between machines")
-    corpora, judged, calibrations = {}, {}, {}
-    for name, folder in folders.items():  # by corpus: figures of others do not compare
-        corpus, found, calibration = judge(name, folder, runs[name], config, accelerator, bf16=bf16)
-        fingerprint = corpus.fingerprint()
-        corpora[fingerprint] = corpus
-        judged.setdefault(fingerprint, {})[name] = found
-        calibrations[name] = calibration
-    if (config.html or config.plots) and len(corpora) > 1:
-        raise InputError(
-            "--html and --plots show revisions on the same sentences, and these were trained on "
-            "different ones; give --corpus"
-        )
+    by_corpus: dict[str, list] = {}  # figures on different sentences do not compare
+    for candidate in candidates:
+        corpus = corpora[candidate.source]
+        revision = evaluate(candidate, corpus, config, accelerator, bf16=bf16)
+        by_corpus.setdefault(corpus.fingerprint(), []).append(revision)
     if accelerator.is_main_process:
-        tell(corpora, judged, calibrations, runs, folders, config)
+        comparisons = [compare(revisions) for revisions in by_corpus.values()]
+        for comparison in comparisons:
+            show(comparison, config)
+        write(comparisons, config)
     accelerator.end_training()
 
 
-def tell(
-    corpora: dict,
-    judged: dict,
-    calibrations: dict,
-    runs: dict,
-    folders: dict,
-    config: EvaluateConfig,
-) -> None:
-    """Say what the revisions are worth, a table for each corpus, and write what was asked for."""
-    from nerc.evaluation import compare, report, tables
-    from nerc.evaluation.plots import write_plots
-    from nerc.training.setup import training_sentences
-
-    values = {}
-    for fingerprint, corpus in corpora.items():
-        names, trains = list(judged[fingerprint]), {}
-        for name in names if config.details or config.html else []:
-            trains[name] = training_sentences(runs[name], folders[name])
-        found = compare.compare(corpus, judged[fingerprint], calibrations, trains)
-        print(tables.count_line(found.reports[names[0]], config.split))
-        print(tables.report_table(found.reports, config.split))
-        print("\n".join(tables.interval_lines(found, {name: runs[name] for name in names})))
-        for title, rows in report.detail_tables(found, runs) if config.details else []:
-            print(f"\n{title}\n{markdown(rows)}")
-        values |= {name: {config.split: found.reports[name].to_json()} for name in names}
-        plots = report.comparison_plots(found, runs) if config.html or config.plots else {}
-        if config.plots:
-            write_plots(Path(config.plots), plots)
-        if config.html:
-            page = report.page_of(found, runs, plots, config.split)
-            files.write_text(Path(config.html), page)
-    if config.json is not None:
-        files.write_json(Path(config.json), values)
+def check_outputs(config: EvaluateConfig) -> None:
+    """Raise InputError if a file that is asked for cannot be written."""
+    for flag in ("json", "html", "plots"):
+        if (path := getattr(config, flag)) is not None:
+            check = files.check_folder if flag == "plots" else files.check_file
+            check(Path(path), f"--{flag}")
 
 
-def judge(name: str, folder: Path, run: dict, config: EvaluateConfig, accelerator, *, bf16: bool):
-    """The corpus that one revision is judged on, what it is worth there, and its calibration."""
-    from nerc.data.corpus import check_tags
+def find_revisions(config: EvaluateConfig) -> list[Candidate]:
+    """Find the revisions and what each of them is to be evaluated on."""
+    from nerc.store import records
+    from nerc.store.revisions import Store
+
+    store = Store(config.repo)
+    if not config.revision:
+        names = store.names()
+        there = f"{os.path.join('.', config.repo)} holds: {', '.join(names) or 'none'}"
+        if store.hub and not names:
+            there = f"python -m nerc revisions list --repo {config.repo} lists those on the Hub"
+        raise InputError(
+            f"--revision names the revisions to evaluate, such as --revision "
+            f"{names[0] if names else 'model_primary'}; {there}"
+        )
+    candidates = []
+    for name, folder in {name: store.path(name) for name in config.revision}.items():
+        record = records.read_run(folder)
+        source = config.corpus or record.get("config", {}).get("corpus")
+        if source is None:
+            raise InputError(f"{folder}: has no run.json that names a corpus; give --corpus")
+        candidates.append(Candidate(name, folder, record, source))
+    return candidates
+
+
+def read_corpora(candidates: list[Candidate], config: EvaluateConfig) -> dict[str, Any]:
+    """Read each corpus once, and rename its types as --map says; by source."""
     from nerc.data.sources import load
+
+    corpora = {}
+    for name, _, run, source in candidates:
+        if source not in corpora:
+            try:
+                corpora[source] = load(source, config.split)
+            except InputError as error:
+                if config.corpus is not None:
+                    raise
+                raise InputError(
+                    f"{name} was trained on {source}: {error}; give --corpus"
+                ) from None
+        trained = run.get("data", {}).get(config.split)
+        if not config.corpus and trained and trained["sha256"] != corpora[source].fingerprint():
+            logger.warning(
+                f"{name}: the {config.split} sentences of {source} have changed since training"
+            )
+    types = dict(pair.split("=") for pair in config.map)
+    corpora = {source: corpus.renamed(types) for source, corpus in corpora.items()}
+    for note in (note for corpus in corpora.values() for note in corpus.notes):
+        logger.info(note)
+    num_corpora = len({corpus.fingerprint() for corpus in corpora.values()})
+    if (config.html or config.plots) and num_corpora > 1:
+        raise InputError(
+            "--html and --plots compare revisions on the same sentences, and these revisions were "
+            "trained on different corpora; give --corpus"
+        )
+    return corpora
+
+
+def evaluate(
+    candidate: Candidate, corpus: Any, config: EvaluateConfig, accelerator: Any, *, bf16: bool
+) -> Any:
+    """Evaluate a candidate on a Corpus, all processes together; returns an EvaluatedRevision."""
+    from nerc.data.corpus import check_tags
     from nerc.data.tags import types_of
     from nerc.evaluation import evaluator
+    from nerc.evaluation.compare import EvaluatedRevision
     from nerc.model import encoding
     from nerc.store import model_files
+    from nerc.training.setup import training_sentences
 
-    source = config.corpus or run.get("config", {}).get("corpus")
-    if source is None:
-        raise InputError(f"{folder}: has no run.json that names a corpus; give --corpus")
-    try:
-        corpus = load(source, config.split)
-    except InputError as error:
-        if config.corpus is not None:
-            raise
-        raise InputError(f"{name} was trained on {source}: {error}; give --corpus") from None
-    known = run.get("data", {}).get(config.split)
-    if config.corpus is None and known and known["sha256"] != corpus.fingerprint():
-        logger.warning(
-            f"{name}: the {config.split} sentences of {source} have changed since training"
-        )
-    corpus = corpus.renamed(dict(pair.split("=") for pair in config.map))
-    for note in corpus.notes:
-        logger.info(note)
+    name, folder, run, _ = candidate
     model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
     model.to(accelerator.device)
     check_tags(corpus, model.config.inventory, f"revision {name}")
@@ -205,7 +222,7 @@ def judge(name: str, folder: Path, run: dict, config: EvaluateConfig, accelerato
     encoded = encoding.encode_for(model, tokenizer, corpus)
     for note in encoded.notes:
         logger.info(f"{name}: {note}")
-    found = evaluator.evaluate(
+    evaluation = evaluator.evaluate(
         model,
         corpus,
         encoded,
@@ -214,7 +231,41 @@ def judge(name: str, folder: Path, run: dict, config: EvaluateConfig, accelerato
         bf16=bf16,
         accelerator=accelerator,
     )
-    return corpus, found, model.config.calibration
+    train = None
+    if accelerator.is_main_process and (config.details or config.html):
+        train = training_sentences(run, folder)
+    return EvaluatedRevision(name, run, corpus, evaluation, model.config.calibration, train)
+
+
+def show(comparison: Any, config: EvaluateConfig) -> None:
+    """Print the scores of a Comparison, their intervals and, with --details, its other tables."""
+    from nerc.evaluation import report, tables
+
+    print(tables.count_line(comparison.first.report, config.split))
+    print(tables.report_table(comparison.reports, config.split))
+    print("\n".join(tables.summary_lines(comparison)))
+    if config.details:
+        for title, rows in report.summary_tables(comparison) + report.error_tables(comparison):
+            print(f"\n{title}\n{markdown(rows)}")
+
+
+def write(comparisons: list[Any], config: EvaluateConfig) -> None:
+    """Write the files that --json, --plots and --html ask for."""
+    from nerc.evaluation import report
+    from nerc.evaluation.plots import write_plots
+
+    if config.html or config.plots:
+        (comparison,) = comparisons  # read_corpora() refuses several
+        plots = report.comparison_plots(comparison)
+        if config.plots:
+            write_plots(Path(config.plots), plots)
+        if config.html:
+            page = report.html_page(comparison, plots, config.split)
+            files.write_text(Path(config.html), page)
+    if config.json:
+        reports = {name: r for each in comparisons for name, r in each.reports.items()}
+        values = {name: {config.split: r.to_json()} for name, r in reports.items()}
+        files.write_json(Path(config.json), values)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
+from enum import Enum
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -14,19 +15,43 @@ from typing import Any, NoReturn, get_args
 from nerc.errors import InputError, fail, one_line_errors, rank
 
 
+class Effect(Enum):
+    """What a flag changes: the one statement that resuming and comparing runs rely on."""
+
+    RESULT = "what is learnt"
+    PLACE = "where something lies, whose content is what counts"
+    MACHINE = "what the machine decides where the flag leaves it open; run.json holds the decision"
+    SEED = "which of several equal runs it is"
+    EXTENT = "how far a run goes; more of it continues a finished one"
+    NONE = "no result"
+
+
 def option(
     default: Any,
     help: str,
     choices: Sequence[str] | None = None,
     *,
+    effect: Effect = Effect.RESULT,
     by_recipe: Mapping[str, Any] | None = None,
 ) -> Any:
     """A dataclass field that is a command-line flag; by_recipe: the default of each recipe."""
-    metadata = {"help": help, "choices": choices, "by_recipe": by_recipe or {}}
-    return field(default=default, metadata=metadata)
+    about = {"help": help, "choices": choices, "effect": effect, "by_recipe": by_recipe or {}}
+    return field(default=default, metadata=about)
+
+
+def help_of(config: type, flag: str) -> str:
+    """The help text of a flag, for another config that has the same one."""
+    return config.__dataclass_fields__[flag].metadata["help"]
+
+
+def flags_with(effects: Container[Effect], *configs: type) -> set[str]:
+    """The names of the fields of configs whose effect is one of effects."""
+    every = (f for config in configs for f in fields(config))
+    return {f.name for f in every if f.metadata["effect"] in effects}
 
 
 def check_flag(ok: bool, flag: str, wanted: str, found: Any) -> None:
+    """Raise InputError that says what a flag must be, unless its value is ok."""
     if not ok:
         raise InputError(f"--{flag.replace('_', '-')} must be {wanted}, not {found!r}")
 
@@ -57,7 +82,10 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
         group = parser.add_argument_group(config.__doc__.splitlines()[0].rstrip("."))
         for f in fields(config):
             _add_flag(group, f)
-    values = vars(parser.parse_args([_with_hyphens(argument) for argument in argv]))
+    known, unknown = parser.parse_known_args([_with_hyphens(argument) for argument in argv])
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_our_flag(unknown, parser)}")
+    values = vars(known)
     for name, value in values.items():
         if "" in (value if isinstance(value, (list, tuple)) else [value]):
             parser.error(f"--{name.replace('_', '-')} is empty")
@@ -71,7 +99,9 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
 class LogConfig:
     """What is printed."""
 
-    quiet: bool = option(False, "print results, warnings and errors alone")
+    quiet: bool = option(
+        False, "print results, warnings and errors, and nothing else", effect=Effect.NONE
+    )
 
 
 class _Console(logging.Handler):
@@ -154,6 +184,43 @@ def run_action(
     start_logging()
     with one_line_errors(program):
         act(config)
+
+
+# Flags of transformers' example scripts, and ours for the same thing.
+_OUR_FLAGS = {
+    "--learning-rate": "--lr",
+    "--output-dir": "--repo and --revision",
+    "--model-name-or-path": "--encoder",
+    "--tokenizer-name": "--encoder, which brings its tokenizer",
+    "--dataset-name": "--corpus",
+    "--train-file": "--corpus with a folder that holds train.txt, valid.txt and test.txt",
+    "--num-train-epochs": "--epochs",
+    "--per-device-train-batch-size": "--batch-size, of all processes together",
+    "--train-batch-size": "--batch-size, of all processes together",
+    "--per-device-eval-batch-size": "none: evaluation picks its batches",
+    "--gradient-accumulation-steps": "--micro-batch-words, which leaves the update as it is",
+    "--max-seq-length": "none: longer sentences are read in overlapping windows",
+    "--optim": "--optimizer",
+    "--lr-scheduler-type": "--schedule",
+    "--warmup-ratio": "--warmup",
+    "--warmup-steps": "--warmup, a share of the updates",
+    "--max-grad-norm": "--clip",
+    "--bf16": "--precision bf16",
+    "--fp16": "--precision bf16",
+    "--save-steps": "--checkpoint-every",
+    "--resume-from-checkpoint": "--resume",
+    "--overwrite-output-dir": "--overwrite",
+    "--push-to-hub": "--push",
+    "--hub-model-id": "--repo",
+}
+
+
+def _our_flag(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """What to type instead of the first unknown argument, where it is one of transformers'."""
+    ours = _OUR_FLAGS.get(unknown[0].partition("=")[0], "")
+    flag = ours.partition(" ")[0].rstrip(",:")
+    is_flag_here = flag == "none" or flag in parser.format_help()
+    return f"; nerc's flag is {ours}" if ours and is_flag_here else ""
 
 
 def _with_hyphens(argument: str) -> str:

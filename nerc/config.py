@@ -1,7 +1,7 @@
-"""One frozen dataclass per concern, and parse(), which turns a command line into them.
+"""The settings of a run: one frozen dataclass per concern, one field per flag.
 
-A field is a flag: name, type, default, help and range stand in one place. Fields that are None are
-decided by the recipe, the corpus or the machine; what was decided stands in a revision's run.json.
+A field holds a flag's name, type, default, help and range. Fields that are None are decided by the
+recipe, the corpus or the machine; run.json of the revision records the decision.
 """
 
 import math
@@ -12,15 +12,13 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
-from nerc.cli import check_flag, option
+from nerc.cli import Effect, check_flag, help_of, option
 from nerc.recipes import FEW, FEW_LR, RECIPES, SMALL, SMALL_BATCH_SIZE, SMALL_UPDATES
 
 # How expert and weak labels are combined: nerc.training.combine.METHODS.
 COMBINATIONS = tuple("concat replace weighted pretrain filter corrector selftrain".split())
 REPAIRS = ("inventory", "well-formed", "form", "none")
 MAX_UNLABELLED = 8000  # sentences that selftrain reads
-
-
 MAX_THREADS = 1024  # past some thousands, torch crashes
 
 
@@ -30,22 +28,24 @@ class DataConfig:
 
     data: str = option(
         "gold",
-        "whose labels: expert (gold), a large language model's (llm), or both (mixed); see "
-        "--combine",
+        "whose labels to learn from: the experts' (gold), a large language model's (llm) or both "
+        "(mixed; --combine says how)",
         ("gold", "llm", "mixed"),
     )
     expert: str | None = option(
         None,
-        "how many expert sentences gold or mixed may use, drawn at random by --seed: a share of "
-        "the training split (12%%) or a number (240). 12%% of CoNLL-2003 is 1,685 sentences; the "
-        "published notebooks' '12 %%' was 244. Default: all for gold, 12%% for mixed",
+        "how many expert sentences to use, drawn at random by --seed: a share of the training "
+        "split (12%%) or a number (240). 12%% of CoNLL-2003 is 1,685 sentences; the notebooks' "
+        "'12 %%' was 244. Default: all for gold, 12%% for mixed",
     )
     corpus: str = option(
         "conll2003",
-        "which text: conll2003 (from the Hub), sample or sample:SENTENCES (built in, needs no "
-        "network; sample:SENTENCES:missing has other errors in its cheap labels), a folder with "
-        "train.txt valid.txt test.txt and, for cheap labels, llm.txt (of more sources, "
-        "llm.NAME.txt) in CoNLL columns, or the id USER/NAME of a data set on the Hub",
+        "which text: a folder with train.txt, valid.txt, test.txt and, for weak labels, llm.txt "
+        "(further sources: llm.NAME.txt) in CoNLL columns; conll2003 (from the Hub) or USER/NAME, "
+        "another data set on the Hub; or sample, the built-in corpus, which needs no network and "
+        "is for trying nerc out (sample:1000 has 1,000 training sentences; the weak labels of "
+        "sample:1000:missing miss entities instead of inventing them)",
+        effect=Effect.PLACE,
     )
     combine: str | None = option(
         None,
@@ -62,18 +62,17 @@ class DataConfig:
     )
     repair: tuple[str, ...] = option(
         (),
-        "what is mended in cheap labels before anything is learnt from them, one or several: "
-        "inventory, entities of types that no drawn expert's label has are left unlabelled (mixed "
-        "alone); well-formed, sentences whose tags no scheme allows are left out; form, entities "
-        "are dropped in which no word has a form (capitals, digits, ...) that the cheap labels "
-        "often have in entities; none. Default: for llm alone with --recipe strong, well-formed "
-        "and form, else none",
+        "how to repair weak labels before training, one or several of: well-formed (drop "
+        "sentences whose tags no scheme allows), form (remove entities none of whose words has a "
+        "shape, such as capitals or digits, that is common in entities), inventory (remove the "
+        "labels of types that no expert label has; --data mixed only), none. Default: well-formed "
+        "and form for --data llm with --recipe strong, else none",
         REPAIRS,
     )
     unlabelled: int | None = option(
         None,
-        "most sentences that selftrain reads without labels, drawn by --seed from unlabelled.txt, "
-        "and from those of the training split whose labels are not used (default: 8000)",
+        "how many sentences without labels selftrain reads at most, drawn by --seed from "
+        "unlabelled.txt and from the training sentences whose labels are not used. Default: 8000",
     )
 
     def __post_init__(self) -> None:
@@ -87,7 +86,7 @@ class DataConfig:
         repairs = " ".join(self.repair)
         gold = self.data == "gold" and self.repair
         check_flag(
-            not gold, "repair", "left out with --data gold, which has no cheap labels", repairs
+            not gold, "repair", "left out with --data gold, which has no weak labels", repairs
         )
         alone = self.data == "llm" and "inventory" in self.repair
         wanted = "without inventory, which compares with expert labels, with --data llm"
@@ -97,7 +96,7 @@ class DataConfig:
         check_flag(number is None or number >= 0, "unlabelled", "0 or more", number)
 
     def resolved(self, recipe: str) -> "DataConfig":
-        """This configuration with what the recipe decides in the place of what is not given."""
+        """This configuration, with the recipe's values where a flag was not given."""
         decided: dict[str, Any] = {"expert": self.expert_amount}
         if self.data == "mixed":
             combine = self.combine or RECIPES[recipe]["combine"]
@@ -111,13 +110,14 @@ class DataConfig:
 
     @property
     def expert_amount(self) -> str | None:
-        """--expert, or what it stands for when it is not given; None: every expert sentence."""
+        """--expert or its default; None: every expert sentence."""
         return self.expert or ("12%" if self.data == "mixed" else None)
 
 
 def check_repairs(repairs: Sequence[str]) -> None:
+    """Raise InputError where none stands beside another repair."""
     alone = len(repairs) == 1 or "none" not in repairs
-    check_flag(alone, "repair", "none, or others without it", " ".join(repairs))
+    check_flag(alone, "repair", "none by itself, or others without it", " ".join(repairs))
 
 
 class Unit(Enum):
@@ -166,27 +166,30 @@ class ModelConfig:
 
     encoder: str | None = option(
         None,
-        "pretrained BERT: a folder, a Hub name, or tiny (2 layers from scratch, vocabulary learnt "
-        "from the training text). Default: bert-base-cased, and tiny for --corpus sample",
+        "pretrained BERT encoder: a folder, a name on the Hub, or tiny (2 layers with random "
+        "weights and a vocabulary learnt from the training text). Default: bert-base-cased, and "
+        "tiny for --corpus sample",
+        effect=Effect.PLACE,
     )
     start: str | None = option(
         None,
-        "go on from the weights of this revision in --repo instead of an encoder's (fine-tuning); "
-        "in active_learn.py it asks first, what its experts labelled is known, and rounds begin "
-        "with the encoder that it began with",
+        "train on from the weights of this revision in --repo instead of an encoder's. In "
+        "active_learn.py this revision chooses the first sentences, its expert labels are known, "
+        "and every round starts from its encoder. none: no revision",
     )
     tokenizer: str | None = option(
         None,
-        "tokenizer, a folder or a Hub name, of a published revision that holds none. Default: that "
-        "of the encoder which its config.json names, or bert-base-cased",
+        "tokenizer for a published revision that has none: a folder or a name on the Hub. "
+        "Default: that of the encoder named in its config.json, or bert-base-cased",
+        effect=Effect.PLACE,
     )
     lstm_hidden_size: int | None = option(
-        None, "units of the BiLSTM per direction; 0: no BiLSTM. Default: 512, and 128 for tiny"
+        None, "units of the BiLSTM per direction; 0: no BiLSTM. Default: 512, or 128 for tiny"
     )
     dropout: float | None = option(
         None,
-        "dropout everywhere: encoder, attention and before the linear tagger, 0 to 1. "
-        "Default: 0.1, or as the revision of --start has it",
+        "dropout in the encoder, its attention and before the linear tagger, 0 to 1. Default: "
+        "0.1, or that of the revision of --start",
     )
 
     def __post_init__(self) -> None:
@@ -201,10 +204,10 @@ class ModelConfig:
             for flag in ("encoder", "lstm_hidden_size"):
                 value = getattr(self, flag)
                 check_flag(
-                    value is None, flag, "left out with --start, whose revision has it", value
+                    value is None, flag, "left out with --start, whose revision decides it", value
                 )
         else:
-            wanted = "left out without --start: an encoder has its own"
+            wanted = "left out without --start: an encoder brings its own"
             check_flag(self.tokenizer is None, "tokenizer", wanted, self.tokenizer)
 
 
@@ -216,58 +219,71 @@ def _recipe_option(name: str, help: str, choices: Sequence[str] | None = None) -
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The optimisation; the recipe decides what is not given."""
+    """How to train; the recipe decides what is not given."""
 
     recipe: str = option(
-        "paper",
-        "paper: the published SGD recipe; strong: AdamW, the best F1 we know for the class",
+        "strong",
+        "strong: AdamW and the best way we know to combine labels; paper: the published SGD "
+        "recipe, which is too short for a new BiLSTM",
         tuple(RECIPES),
     )
     optimizer: str | None = _recipe_option("optimizer", "sgd or adamw", ("sgd", "adamw"))
     lr: float | None = _recipe_option(
         "lr",
-        "peak learning rate of the encoder; strong's is for bert-base and grows for smaller ones",
+        "peak learning rate of the encoder; strong raises its own for encoders smaller than "
+        "bert-base",
     )
     head_lr: float | None = _recipe_option(
-        "head_lr", "peak learning rate of BiLSTM and linear tagger"
+        "head_lr", "peak learning rate of the BiLSTM and the linear tagger"
     )
     momentum: float | None = _recipe_option("momentum", "momentum of sgd, 0 to 1")
     weight_decay: float | None = _recipe_option(
-        "weight_decay", "weight decay, not on biases and norms"
+        "weight_decay", "weight decay of all but biases and norms"
     )
     warmup: float | None = _recipe_option(
-        "warmup", "share of updates with rising learning rate, 0 to 1"
+        "warmup", "share of the updates in which the learning rate rises, 0 to 1"
     )
     schedule: str | None = _recipe_option(
         "schedule", "learning rate after warm-up: constant, or linear to 0", ("constant", "linear")
     )
-    clip: float | None = _recipe_option("clip", "largest norm of the gradient; 0: no clipping")
+    clip: float | None = _recipe_option(
+        "clip", "largest allowed norm of the gradient; 0: no clipping"
+    )
     batch_size: int | None = _recipe_option(
-        "batch_size", "sentences per update, over all processes together, however many there are"
+        "batch_size", "sentences per update, summed over all processes"
     )
     epochs: int | None = _recipe_option(
-        "epochs", "passes over the training sentences, in every stage that --combine has"
+        "epochs", "passes over the training sentences, in every stage of --combine"
     )
     keep: str = option(
         "best",
-        "best: the epoch with the highest validation F1, of those that were judged (every one, but "
-        "for few sentences, where reports would take longer than training); last: the last one, "
-        "for runs in which validation labels must choose nothing",
+        "which epoch to keep. best: the one with the highest validation F1 (with few training "
+        "sentences, only some epochs are evaluated, to save time); last: the last one, which needs "
+        "no validation split",
         ("best", "last"),
     )
     micro_batch_words: int = option(
         0,
-        "most words that a process computes at a time, which bounds its memory; an update is the "
-        "sum of as many micro-batches as it takes. 0: a process's whole share of the update",
+        "how many words a process computes at a time at most, to bound its memory; the update "
+        "stays the same. 0: the process's whole share of the update",
+        effect=Effect.NONE,
     )
-    seed: int = option(0, "seed of weights, order, dropout and the draw of expert sentences")
+    seed: int = option(
+        0,
+        "seed of new weights, batch order, dropout and the draw of expert sentences",
+        effect=Effect.SEED,
+    )
     precision: str = option(
         "auto",
-        "auto: bf16 where the device computes in it, else float32. Reports are always float32",
+        "auto: bf16 where the device computes in it, else float32. Evaluation is always float32",
         ("auto", "float32", "bf16"),
+        effect=Effect.MACHINE,
     )
     num_threads: int = option(
-        0, "CPU threads of each process; 0: the machine's cores shared among its processes"
+        0,
+        "CPU threads of each process; 0: the cores of the machine divided by its processes. On a "
+        "machine that is busy with other work, 1 can be several times as fast as 2",
+        effect=Effect.NONE,
     )
 
     def __post_init__(self) -> None:
@@ -295,11 +311,11 @@ class TrainConfig:
         num_sentences: int = SMALL,
         epochs: int | None = None,
     ) -> "TrainConfig":
-        """This configuration with the recipe's values in the place of None.
+        """This configuration with the recipe's values in place of None.
 
-        strong gives an encoder that is narrower or shallower than bert-base (768 wide, 12 layers)
-        larger steps in proportion, up to those of the head; and few sentences smaller batches and
-        so many epochs that there are enough updates. epochs takes the place of the recipe's.
+        strong scales the learning rate of encoders that are narrower or shallower than bert-base
+        (768 wide, 12 layers) up to at most that of the head. Few sentences get smaller batches and
+        more epochs, so that there are enough updates. epochs overrides the recipe's.
         """
         names = {f.name for f in fields(self)}
         values = {name: v for name, v in RECIPES[self.recipe].items() if name in names}
@@ -327,42 +343,49 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """Where a run leaves its revision."""
+    """Where a run saves its revision."""
 
     repo: str = option(
         "models",
         "folder that holds the revisions; USER/NAME of a repository on the Hub is the folder of "
         "that name, and what is not in it is read from the Hub, where a revision is a branch",
+        effect=Effect.NONE,
     )
     revision: str | None = option(
         None,
-        "name of the revision. Default: main for llm, model_primary for gold, model_mixed_12 or "
+        "name of the revision. Default: model_primary for gold, main for llm, model_mixed_12 or "
         "model_mixed_240_sentences for mixed",
+        effect=Effect.NONE,
     )
     overwrite: bool = option(
         False,
-        "replace a revision of that name, finished (the old one stays until the new one is "
-        "complete) or interrupted",
+        "replace a revision of this name, finished or interrupted; a finished one stays until the "
+        "new one is complete",
+        effect=Effect.NONE,
     )
     resume: bool = option(
         False,
-        "go on with the interrupted run of this revision from its last checkpoint; without one "
-        "start anew, and with nothing left to do say so",
+        "continue the interrupted run of this revision from its last checkpoint; where there is "
+        "none, start; where the revision is finished, do nothing",
+        effect=Effect.NONE,
     )
     push: bool = option(
         False,
-        "send the revision to the branch of its name of the repository on the Hub that --repo "
-        "names; a branch that holds something else is replaced with --overwrite only",
+        "send the revision to the branch of its name in the Hub repository that --repo names; "
+        "only --overwrite replaces a branch that holds something else",
+        effect=Effect.NONE,
     )
     checkpoint_every: str = option(
         "15m",
-        "how often to keep what --resume needs: a time (30s, 15m, 2h), a number of updates (500), "
-        "or never, which is but for signals",
+        "how often to write a checkpoint: a time (30s, 15m, 2h), a number of updates (500) or "
+        "never (signals still write one)",
+        effect=Effect.NONE,
     )
     status: str | None = option(
         None,
-        "write the run's state (running, interrupted, finished or failed) and update to this "
-        "file, for job scripts. Default: status.json among the run's checkpoints",
+        "write the run's state (running, interrupted, finished or failed) and its update number "
+        "to this file, for job scripts. Default: status.json beside the run's checkpoints",
+        effect=Effect.NONE,
     )
 
     def __post_init__(self) -> None:
@@ -370,7 +393,7 @@ class StoreConfig:
 
     @property
     def interval(self) -> tuple[int, float]:
-        """--checkpoint-every as (updates, seconds), inf for the one that does not count."""
+        """--checkpoint-every as (updates, seconds); the one that was not given never comes."""
         if self.checkpoint_every == "never":
             return sys.maxsize, math.inf
         match = re.fullmatch(r"([0-9]{1,9})([smh]?)", self.checkpoint_every)
@@ -383,10 +406,10 @@ class StoreConfig:
         return sys.maxsize, number * {"s": 1.0, "m": 60.0, "h": 3600.0}[unit]
 
 
-REPO_HELP = StoreConfig.__dataclass_fields__["repo"].metadata["help"]
-TOKENIZER_HELP = ModelConfig.__dataclass_fields__["tokenizer"].metadata["help"]
+REPO_HELP = help_of(StoreConfig, "repo")
+TOKENIZER_HELP = help_of(ModelConfig, "tokenizer")
 PRECISION_HELP = (
-    "float32, whose figures are the same everywhere; bf16 for speed, where the device computes in "
-    "it; auto: the faster of the two. The output says bf16"
+    "float32: the same figures on every machine; bf16: faster where the device computes in it; "
+    "auto: the faster of the two. The output says when it is bf16"
 )
-THREADS_HELP = TrainConfig.__dataclass_fields__["num_threads"].metadata["help"]
+THREADS_HELP = help_of(TrainConfig, "num_threads")

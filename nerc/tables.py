@@ -1,11 +1,19 @@
-"""Markdown tables and the figures in them: means over seeds, mean differences."""
+"""Tables as Markdown, LaTeX or CSV; means over seeds and mean differences as text."""
 
+import csv as csv_module
+import io
+import re
 import statistics
 from collections.abc import Sequence
 
+Rows = list[list[str]]  # the rows of a table, the first being its header
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX |= {"±": r"$\pm$", "--": "-{}-"} | {c: f"\\{c}" for c in "%&_#${}"}
+
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Mean and, where there are several values, the standard deviation of the sample."""
+    """Mean and, of several values, the standard deviation of the sample."""
     text = f"{statistics.mean(values):.{digits}f}"
     return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
 
@@ -18,11 +26,8 @@ def gain(differences: Sequence[float]) -> str:
     return f"{statistics.mean(differences):+.2f}{error}"
 
 
-Rows = list[list[str]]  # of a table, the first of them its header
-
-
 def markdown(rows: Rows) -> str:
-    """Rows, the first of them the header, as an aligned Markdown table; numbers to the right."""
+    """An aligned Markdown table; all columns but the first are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
 
@@ -32,3 +37,20 @@ def markdown(rows: Rows) -> str:
         return f"| {' | '.join(padded)} |"
 
     return "\n".join([line(rows[0]), line(rule), *map(line, rows[1:])])
+
+
+def latex(rows: Rows) -> str:
+    """A tabular with the rules of the package booktabs; the text is escaped."""
+    special = "|".join(map(re.escape, _LATEX))
+    escaped = [[re.sub(special, lambda match: _LATEX[match[0]], c) for c in row] for row in rows]
+    header, *body = [" & ".join(row) + r" \\" for row in escaped]
+    begin = rf"\begin{{tabular}}{{l{'r' * (len(rows[0]) - 1)}}}"
+    lines = [begin, r"\toprule", header, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(lines)
+
+
+def csv(rows: Rows) -> str:
+    """The rows as comma-separated values."""
+    file = io.StringIO()
+    csv_module.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue().rstrip("\n")

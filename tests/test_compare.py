@@ -1,6 +1,5 @@
 """evaluate.py on several revisions: intervals, differences, errors, plots, the page."""
 
-import dataclasses
 import itertools
 import json
 import re
@@ -18,14 +17,15 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 import evaluate
 import train
 from nerc.data import corpus, sources, synthetic, tags
-from nerc.evaluation import bootstrap, compare, metrics, plots, report
+from nerc.evaluation import bootstrap, metrics, plots, report, tables
+from nerc.evaluation.compare import Comparison, EvaluatedRevision, compare
 from nerc.evaluation.evaluator import Evaluation
 
 
 @pytest.fixture(scope="module")
 def store(folder, encoder, tmp_path_factory):
     """Two revisions that differ in the seed alone, and one that saw half of the sentences."""
-    repo = tmp_path_factory.mktemp("findings") / "models"
+    repo = tmp_path_factory.mktemp("comparison") / "models"
     flags = [*small(folder, encoder), "--epochs", "6", "--repo", str(repo)]
     train.main([*flags, "--revision", "one"])
     train.main([*flags, "--revision", "two", "--seed", "1"])
@@ -34,30 +34,32 @@ def store(folder, encoder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told(store, tmp_path_factory):
-    """What evaluate.py wrote of all three."""
-    out = tmp_path_factory.mktemp("told")
+def written(store, tmp_path_factory):
+    """The folder of what evaluate.py writes about all three."""
+    out = tmp_path_factory.mktemp("written")
     flags = ["--repo", store, "--split", "test", "--revision", "one", "two", "half"]
     flags += ["--json", out / "r.json", "--html", out / "p.html", "--plots", out / "plots"]
     evaluate.main([str(flag) for flag in flags])
     return out
 
 
-def test_the_json_is_that_of_the_revision(told, store):
-    found = json.loads((told / "r.json").read_text())
+def test_the_json_has_the_reports_of_the_revisions(written, store):
+    reports = json.loads((written / "r.json").read_text())
     for name in ("one", "two", "half"):
         metrics = json.loads((store / name / "metrics.json").read_text())["test"]
-        assert found[name]["test"].pop("types") == metrics.pop("types")
-        assert found[name]["test"] == pytest.approx(metrics)
+        assert reports[name]["test"].pop("types") == metrics.pop("types")
+        assert reports[name]["test"] == pytest.approx(metrics)
 
 
-def test_the_console_tells_of_intervals_seeds_and_details(store, capsys):
+def test_the_console_shows_intervals_seeds_and_details(store, capsys):
     flags = ["--repo", str(store), "--revision", "one", "two", "half", "--split", "test"]
     evaluate.main(flags)
     short = capsys.readouterr().out
-    assert re.search(r"^seeds one, two: F1 0\.\d{5} ± 0\.\d{5}, accuracy", short, re.MULTILINE)
     assert re.search(
-        r"^two: F1 .* to .*; against one [+-]0\.\d{5}, .*, p [01]\.\d{3}$", short, re.M
+        r"^mean over seeds \(one, two\): F1 0\.\d{5} ± 0\.\d{5}, accuracy", short, re.M
+    )
+    assert re.search(
+        r"^two: F1 .* to .*; difference from one [+-]0\.\d{5}, .*, p [01]\.\d{3}$", short, re.M
     )
     assert short.count("| Revision") == 1
     evaluate.main([*flags, "--details"])
@@ -65,16 +67,16 @@ def test_the_console_tells_of_intervals_seeds_and_details(store, capsys):
     for title in (
         "F1 by type",
         "Errors by kind",
-        "F1 of parts",
+        "F1 by slice",
         "Most frequent errors, half",
-        "Confidences of the entities found",
+        "Confidences of the predicted entities",
     ):
         assert title in out
     assert "entity in training" in out
 
 
-def test_errors_add_up_to_the_entities_of_the_file(store, folder, told):
-    text = (told / "p.html").read_text()
+def test_the_page_has_all_sentences_and_kinds_of_errors(folder, written):
+    text = (written / "p.html").read_text()
     gold = sources.load(str(folder), "test")
     total = sum(len(tags.entities(s.tags)) for s in gold)
     assert text.count("<script") == 2 and len(text) < 2_000_000
@@ -83,10 +85,10 @@ def test_errors_add_up_to_the_entities_of_the_file(store, folder, told):
     assert total == 33
 
 
-def test_each_plot_is_one_png(told):
+def test_each_plot_is_one_png(written):
     names = {"f1", "reliability", "learning", "confusion_one", "confusion_two", "confusion_half"}
-    assert files(told / "plots") == {f"{name}.png" for name in names}
-    assert all(p.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for p in (told / "plots").iterdir())
+    assert files(written / "plots") == {f"{name}.png" for name in names}
+    assert all(p.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for p in (written / "plots").iterdir())
 
 
 def test_confidences_on_the_page_are_those_of_the_entities(store, folder):
@@ -96,19 +98,17 @@ def test_confidences_on_the_page_are_those_of_the_entities(store, folder):
     right = np.array([tags.Entity("PER", 0, 1) in tags.entities(s.tags) for s in gold])
     word_tags = tags.inventory(tags.CONLL_TYPES)[:9]
     rows = [np.full((len(s.words), 9), np.log(1 / 9), dtype=np.float32) for s in gold]
-    judged = {
-        "x": Evaluation(metrics.report(gold, rows, predicted, word_tags), predicted, raw, right)
-    }
-    found = compare.compare(gold, judged, {"x": None}, {})
-    shown = report.page_sentences(found)
-    assert [s["found"][0][0][3] for s in shown] == [round(c, 3) for c in raw.tolist()]
-    assert [s["found"][0][0][4] == "correct" for s in shown] == right.tolist()
+    scores = metrics.report(gold, rows, predicted, word_tags)
+    revision = EvaluatedRevision("x", {}, gold, Evaluation(scores, predicted, raw, right), None)
+    shown = report.page_sentences(compare([revision]))
+    assert [s["predicted"][0][0][3] for s in shown] == [round(c, 3) for c in raw.tolist()]
+    assert [s["predicted"][0][0][4] == "correct" for s in shown] == right.tolist()
     missed = sum(len(s["missed"][0]) for s in shown)
-    assert missed == found.errors["x"].kinds["missed"]
+    assert missed == revision.errors.kinds["missed"]
 
 
-def compared(types: list[str], num_documents: int = 40, revisions=("one", "two", "three")):
-    """Findings of simulated revisions on a corpus with an entity of each type per document."""
+def compared(types: list[str], num_documents: int = 40, calibrated=(False,) * 3) -> Comparison:
+    """Compare simulated revisions one, two, three on a corpus with an entity of each type."""
     rng = np.random.default_rng(0)
     labels = tuple(tag for type_ in types for tag in (f"B-{type_}", "O"))
     gold = corpus.Corpus.of(
@@ -118,8 +118,8 @@ def compared(types: list[str], num_documents: int = 40, revisions=("one", "two",
     )
     word_tags = tags.inventory(types)
     rows = [np.full((len(labels), len(word_tags)), -2.0, dtype=np.float32) for _ in gold]
-    judged = {}
-    for name in revisions:
+    revisions = []
+    for name, is_calibrated in zip(("one", "two", "three"), calibrated, strict=True):
         predicted = [
             [f"B-{rng.choice(types)}" if tag != "O" and rng.random() < 0.2 else tag for tag in s]
             for s in [labels] * len(gold)
@@ -128,16 +128,16 @@ def compared(types: list[str], num_documents: int = 40, revisions=("one", "two",
             [p == g for row in predicted for p, g in zip(row, labels, strict=True) if p != "O"]
         )
         raw = rng.random(len(right))
-        judged[name] = Evaluation(
-            metrics.report(gold, rows, predicted, word_tags), predicted, raw, right
-        )
-    return compare.compare(gold, judged, dict.fromkeys(revisions), {})
+        scores = metrics.report(gold, rows, predicted, word_tags)
+        evaluation = Evaluation(scores, predicted, raw, right)
+        calibration = [1.0, 0.0] if is_calibrated else None
+        revisions.append(EvaluatedRevision(name, {}, gold, evaluation, calibration))
+    return compare(revisions)
 
 
-def page_data(found) -> dict:
-    """What the page of findings shows, by the names in nerc.page."""
-    runs = dict.fromkeys(found.reports, {})
-    document = report.page_of(found, runs, report.comparison_plots(found, runs), "test")
+def page_data(comparison: Comparison) -> dict:
+    """The data in the page of a comparison."""
+    document = report.html_page(comparison, report.comparison_plots(comparison), "test")
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', document)
     return json.loads(text)
 
@@ -152,14 +152,14 @@ def test_labels_of_a_plot_do_not_overlap(monkeypatch, types, plot):
     drawn = []
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda s, *a, **k: (save(s, *a, **k), drawn.append(s)))
-    found = compared(types, 2)
     if plot == "confusion":
         counts = dict.fromkeys(itertools.product([*types, "-"], repeat=2), 99_999)
         plots.confusion_plot(counts, types)
     elif plot == "f1":
-        plots.f1_by_type(found.intervals)
+        plots.f1_by_type(compared(types, 2).intervals)
     else:
-        plots.bar_plot(dict.fromkeys(["all", *types], (0.1, 0.2, 0.3)), ["P", "R", "F1"])
+        groups = ["all", *types]
+        plots.bar_plot(dict.fromkeys(["P", "R", "F1"], [0.3] * len(groups)), groups)
     figure = drawn[-1]
     (axes,) = figure.axes
     for labels in (axes.get_xticklabels(), axes.get_yticklabels(), axes.texts):
@@ -174,10 +174,9 @@ def test_labels_of_a_plot_do_not_overlap(monkeypatch, types, plot):
 
 
 def test_tables_of_six_types_need_no_scrolling(chromium, tmp_path):
-    found = compared(["PERSON", "ORGANISATION", "LOCATION", "EVENT", "PRODUCT", "LANGUAGE"])
-    runs = dict.fromkeys(found.reports, {})
+    comparison = compared(["PERSON", "ORGANISATION", "LOCATION", "EVENT", "PRODUCT", "LANGUAGE"])
     path = tmp_path / "page.html"
-    path.write_text(report.page_of(found, runs, {}, "validation"))
+    path.write_text(report.html_page(comparison, {}, "validation"))
     chromium.get("about:blank")
     chromium.get(path.as_uri())
     widths = chromium.execute_script(
@@ -196,10 +195,10 @@ def test_the_page_has_each_interval_once():
         for cell in row
         if re.search(r"\d to [+-]?\d", cell)
     ]
-    # Of F1 of three revisions and of two differences, of all entities and of each type.
+    # F1 of three revisions and two differences; for all entities and for each type.
     assert len(cells) == (3 + 2) * (1 + len(SHORT))
     for table in (*shown["tables"], *shown["others"]):
-        assert len(set(table["rows"][0])) == len(table["rows"][0])  # no two columns of one name
+        assert len(set(table["rows"][0])) == len(table["rows"][0])  # names of columns are unique
 
 
 def test_tables_that_count_entities_say_so():
@@ -211,15 +210,27 @@ def test_tables_that_count_entities_say_so():
 
 
 def test_the_page_says_whose_confidences_are_calibrated():
-    found = compared(SHORT)
     for calibrated, expected in (
         ([True, True, True], "calibrated."),
         ([True, False, False], "calibrated, except those of two, three."),
         ([False, False, False], "not calibrated."),
     ):
-        state = dict(zip(found.reports, calibrated, strict=True))
-        note = page_data(dataclasses.replace(found, calibrated=state))["note"]
+        note = page_data(compared(SHORT, calibrated=calibrated))["note"]
         assert note.endswith(f". Confidences are {expected}")
+
+
+def test_revisions_with_different_types_can_be_compared():
+    gold = corpus.Corpus.of([corpus.Sentence(("Ann", "ran"), ("B-PER", "O"), "x", 0)])
+    revisions = []
+    for name, types in (("one", ["PER"]), ("two", ["PER", "DATE"])):
+        word_tags = [tag for tag in tags.inventory(types) if tag not in tags.SPECIAL_TAGS]
+        rows = [np.full((2, len(word_tags)), -2.0, dtype=np.float32)]
+        scores = metrics.report(gold, rows, [["B-PER", "O"]], word_tags)
+        evaluation = Evaluation(scores, [["B-PER", "O"]], np.array([0.5]), np.array([True]))
+        revisions.append(EvaluatedRevision(name, {}, gold, evaluation, None))
+    rows = tables.f1_by_type(compare(revisions))
+    assert rows[1][:2] == ["PER", "1"] and rows[1][2].startswith("1.0000 (")
+    assert rows[-1] == ["DATE", "0", "-", "-"]
 
 
 def test_documents_are_numbered_from_1_where_there_are_any():
@@ -228,7 +239,7 @@ def test_documents_are_numbered_from_1_where_there_are_any():
         assert [sentence["document"] for sentence in shown] == expected
 
 
-def test_types_of_another_corpus_are_mapped_aloud(store, folder, tmp_path, capsys):
+def test_types_of_another_corpus_are_mapped_and_counted(store, folder, tmp_path, capsys):
     renamed = {"PER": "PERSON", "MISC": "DATE"}
 
     def other(labels) -> list[str]:
@@ -240,7 +251,10 @@ def test_types_of_another_corpus_are_mapped_aloud(store, folder, tmp_path, capsy
     assert "--map" in refused(evaluate, capsys, *flags)
     evaluate.main([str(f) for f in (*flags, "--map", "PERSON=PER", "DATE=O")])
     out = capsys.readouterr().out
-    assert "one: the corpus has no MISC: all that is found of it is spurious" in out
+    assert (
+        "one: the corpus has no MISC, so every such entity that it predicts counts as spurious"
+        in out
+    )
     assert re.search(r"of its entities, \d+ DATE count as O; \d+ PERSON count as PER", out)
     evaluate.main([str(f) for f in (*flags[:-2], "--map", "MISC=O")])
     assert "have changed" not in capsys.readouterr().out
@@ -250,12 +264,12 @@ def test_types_of_another_corpus_are_mapped_aloud(store, folder, tmp_path, capsy
     said = refused(evaluate, capsys, *flags, "--map", "FACILITY=LOC")
     assert "no entity of" in said and "FACILITY" in said
     assert "pairs of types" in refused(evaluate, capsys, *flags, "--map", "PERSON")
-    assert "of each type once" in refused(evaluate, capsys, *flags, "--map", "A=PER", "A=LOC")
+    assert "one pair for each type" in refused(evaluate, capsys, *flags, "--map", "A=PER", "A=LOC")
     same = ("--json", tmp_path / "x", "--html", tmp_path / "x")
     assert "another file than --json" in refused(evaluate, capsys, *flags, *same)
 
 
-def test_a_page_wants_the_same_sentences(store, folder, encoder, tmp_path, capsys):
+def test_a_page_needs_revisions_of_the_same_sentences(store, folder, encoder, tmp_path, capsys):
     other = tmp_path / "other"
     other.mkdir()
     for split, size in {"train": 30, "validation": 9, "test": 9}.items():
@@ -322,17 +336,16 @@ def test_tensorboard_shows_a_run_in_a_browser(chromium, tensorboard, tab, wanted
         time.sleep(0.5)
 
 
-def test_the_page_of_real_revisions_opens_in_a_browser(chromium, told, folder):
+def test_the_page_of_real_revisions_opens_in_a_browser(chromium, written):
     chromium.get("about:blank")
-    chromium.get_log("browser")  # what others said there before
-    chromium.get((told / "p.html").as_uri())
+    chromium.get_log("browser")  # empty it
+    chromium.get((written / "p.html").as_uri())
     assert "19of19sentences" in everything(chromium)
     assert [e for e in chromium.get_log("browser") if e["level"] != "INFO"] == []
 
 
-def test_intervals_are_of_documents(store, folder, capsys):
+def test_intervals_come_from_resampled_documents(store, folder, capsys):
     evaluate.main(["--repo", str(store), "--revision", "one", "--split", "test"])
     documents = len({s.document for s in sources.load(str(folder), "test")})
-    said = capsys.readouterr().out
-    assert f"of {documents} documents, too few to be trusted, drawn anew" in said
-    assert f"{bootstrap.NUM_DRAWS:,} times" in said
+    out = capsys.readouterr().out
+    assert f"{bootstrap.NUM_DRAWS:,} bootstrap resamples of {documents} documents (too few" in out

@@ -2,12 +2,15 @@
 
 import math
 import sys
+from dataclasses import fields
 
 import pytest
 
+import active_learn
+import train as train_script
 from evaluate import EvaluateConfig
 from nerc import errors
-from nerc.cli import parse
+from nerc.cli import Effect, LogConfig, flags_with, parse
 from nerc.config import Amount, DataConfig, ModelConfig, StoreConfig, TrainConfig, Unit
 from nerc.errors import InputError, Interrupted
 
@@ -38,8 +41,13 @@ def test_values_keep_their_underscores():
     assert (network.encoder, store.revision, store.overwrite) == ("a_b", "my_model_2", True)
 
 
-def test_the_defaults_are_the_published_recipe():
-    data, network, config, store = train("")
+def test_strong_is_the_default_recipe_of_every_script():
+    assert TrainConfig in train_script.CONFIGS and TrainConfig in active_learn.CONFIGS
+    assert TrainConfig().recipe == "strong"
+
+
+def test_paper_is_the_published_recipe_to_the_letter():
+    data, network, config, store = train("--recipe paper")
     assert (data.data, data.corpus, store.repo) == ("gold", "conll2003", "models")
     config = config.resolved(hidden_size=768, num_layers=12)
     assert (config.optimizer, config.lr, config.momentum) == ("sgd", 1e-3, 0.9)
@@ -54,6 +62,35 @@ def test_strong_scales_the_encoders_rate_and_yields_to_flags():
     assert config.resolved(hidden_size=384, num_layers=6).epochs == 7
     _, _, config, _ = train("--recipe strong --lr 0.5")
     assert config.resolved(hidden_size=384, num_layers=6).lr == 0.5
+
+
+@pytest.mark.parametrize(
+    "theirs, ours",
+    [
+        ("--learning_rate 1e-5", "--lr"),
+        ("--output_dir=out", "--repo and --revision"),
+        ("--model_name_or_path bert-base-cased", "--encoder"),
+        ("--num_train_epochs 3", "--epochs"),
+        ("--per_device_train_batch_size 8", "--batch-size, of all processes together"),
+        ("--max_seq_length 128", "none: longer sentences are read in overlapping windows"),
+    ],
+)
+def test_a_flag_of_transformers_scripts_is_answered_with_ours(theirs, ours, capsys):
+    assert f"; nerc's flag is {ours}; see" in refused(theirs, capsys)
+
+
+def test_a_flag_that_a_command_does_not_have_is_not_advised(capsys):
+    assert "nerc's flag" not in refused("--learning_rate 1e-5", capsys, (EvaluateConfig,))
+    assert "nerc's flag" not in refused("--nonsense 1", capsys)
+
+
+def test_every_flag_says_what_it_changes():
+    configs = (DataConfig, ModelConfig, TrainConfig, StoreConfig, LogConfig)
+    assert flags_with({Effect.SEED}, *configs) == {"seed"}
+    assert flags_with({Effect.MACHINE}, *configs) == {"precision"}
+    assert flags_with({Effect.PLACE}, *configs) == {"corpus", "encoder", "tokenizer"}
+    unchanging = {"micro_batch_words", "num_threads", "quiet"}
+    assert flags_with({Effect.NONE}, *configs) == unchanging | {f.name for f in fields(StoreConfig)}
 
 
 def test_a_repeated_flag_adds_names():

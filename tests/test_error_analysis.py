@@ -1,4 +1,4 @@
-"""Every entity is in one pair, of the right kind; parts add up to the whole."""
+"""Every entity is in exactly one pair, of the right kind; slices add up to the whole."""
 
 import random
 
@@ -8,10 +8,11 @@ from nerc.data import tags
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.tags import Entity
 from nerc.evaluation import error_analysis
+from nerc.evaluation.metrics import Scores
 
 
 @pytest.mark.parametrize(
-    "gold, found, wanted",
+    "gold, predicted, wanted",
     [
         ("B-PER I-PER O", "B-PER I-PER O", ["correct"]),
         ("B-PER I-PER O", "B-ORG I-ORG O", ["wrong type"]),
@@ -23,22 +24,22 @@ from nerc.evaluation import error_analysis
         ("O O O", "O O O", []),
     ],
 )
-def test_kinds_of_errors(gold, found, wanted):
-    pairs = error_analysis.pairs(tags.entities(gold.split()), tags.entities(found.split()))
+def test_kinds_of_errors(gold, predicted, wanted):
+    pairs = error_analysis.pairs(tags.entities(gold.split()), tags.entities(predicted.split()))
     assert sorted(pair.kind for pair in pairs) == sorted(wanted)
 
 
-def test_words_in_common_decide_which_pair_they_make():
+def test_entities_with_most_words_in_common_are_paired():
     gold = [Entity("PER", 0, 4), Entity("ORG", 4, 6)]
-    found = [Entity("PER", 1, 5)]
-    assert error_analysis.pairs(gold, found) == [
-        ("wrong boundary", gold[0], found[0]),
+    predicted = [Entity("PER", 1, 5)]
+    assert error_analysis.pairs(gold, predicted) == [
+        ("wrong boundary", gold[0], predicted[0]),
         ("missed", gold[1], None),
     ]
 
 
 def sentences(seed: int, num: int) -> tuple[Corpus, list[list[str]]]:
-    """Random gold tags, and tags that agree with them by half."""
+    """Random gold tags, and predicted tags that differ from them in part."""
     draw = random.Random(seed)
     choices = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
     rows, predicted = [], []
@@ -52,46 +53,45 @@ def sentences(seed: int, num: int) -> tuple[Corpus, list[list[str]]]:
 
 def test_every_entity_is_in_exactly_one_pair():
     corpus, predicted = sentences(0, 300)
-    found = error_analysis.errors(corpus, predicted)
-    for sentence, guesses, own in zip(corpus, predicted, found.pairs, strict=True):
-        assert sorted(p.gold for p in own if p.gold) == sorted(tags.entities(sentence.tags))
-        assert sorted(p.found for p in own if p.found) == sorted(tags.entities(guesses))
-        right = set(tags.entities(sentence.tags)) & set(tags.entities(guesses))
-        assert {p.gold for p in own if p.kind == "correct"} == right
-    assert set(found.kinds) == set(error_analysis.KINDS) and min(found.kinds.values()) > 0
-    assert sum(found.confusion.values()) == sum(found.kinds.values())
-    wrong = sum(n for kind, n in found.kinds.items() if kind != "correct")
-    assert sum(times for times, *_ in found.frequent) == wrong
+    errors = error_analysis.errors(corpus, predicted)
+    for sentence, labels, pairs in zip(corpus, predicted, errors.pairs, strict=True):
+        gold, guesses = tags.entities(sentence.tags), tags.entities(labels)
+        assert sorted(p.gold for p in pairs if p.gold) == sorted(gold)
+        assert sorted(p.predicted for p in pairs if p.predicted) == sorted(guesses)
+        assert {p.gold for p in pairs if p.kind == "correct"} == set(gold) & set(guesses)
+    assert set(errors.kinds) == set(error_analysis.KINDS) and min(errors.kinds.values()) > 0
+    assert sum(errors.confusion.values()) == sum(errors.kinds.values())
+    wrong = sum(n for kind, n in errors.kinds.items() if kind != "correct")
+    assert sum(count for count, *_ in errors.frequent) == wrong
 
 
-def test_parts_of_a_family_add_up_to_all_entities():
+def test_slices_of_a_family_add_up_to_all_entities():
     corpus, predicted = sentences(1, 200)
     support = sum(len(tags.entities(s.tags)) for s in corpus)
-    found = error_analysis.slices(corpus, predicted, train=corpus.select(range(50)))
-    families = {s.family for s in found}
+    families = error_analysis.slice_families(corpus.select(range(50)))
+    slices = error_analysis.slices(corpus, predicted, families)
+    assert {family for family, _ in slices} == set(families)
     assert len(families) == 6
     for family in families:
-        assert sum(s.support for s in found if s.family == family) == support
+        assert sum(s.support for (f, _), s in slices.items() if f == family) == support
 
 
-def test_scores_of_parts_by_hand():
+def test_scores_of_slices_by_hand():
     def corpus(*rows: tuple[str, str]) -> Corpus:
         return Corpus.of(Sentence(tuple(w.split()), tuple(t.split()), "x", 0) for w, t in rows)
 
     train = corpus(("Zoe ran", "B-PER O"), ("in Rome", "O B-LOC"))
     test = corpus(("in Rome", "O B-LOC"), ("Zoe saw Ann Lee", "B-PER O B-PER I-PER"), ("IN", "O"))
     predicted = [["O", "B-LOC"], ["B-PER", "O", "B-PER", "O"], ["B-LOC"]]
-    found = {(s.family, s.name): s for s in error_analysis.slices(test, predicted, train)}
-    # In training: Rome and Zoe, both found. Not there: Ann Lee, found as Ann, and IN.
-    assert found["entity in training", "yes"][2:] == (2, 1.0, 1.0, 1.0)
-    assert found["entity in training", "no"][2:] == (1, 0.0, 0.0, 0.0)
-    assert found["sentence in training", "yes"][2:] == (1, 1.0, 1.0, 1.0)
-    # One word: Rome and Zoe right of four that were found; two words: Ann Lee, missed.
-    assert found["words of the entity", "1"][2:] == (2, 0.5, 1.0, pytest.approx(2 / 3))
-    assert found["words of the entity", "2"].support == 1
-    assert found["letters", "sentence in capitals"][2:] == (0, 0.0, 0.0, 0.0)
-    (other,) = error_analysis.slices(corpus(("東京 is", "B-LOC O")), [["B-LOC", "O"]], None)[-1:]
-    assert (other.family, other.name) == ("letters", "without capitals and small ones")
-    assert ("entity in training", "yes") not in {
-        (s.family, s.name) for s in error_analysis.slices(test, predicted, None)
-    }
+    slices = error_analysis.slices(test, predicted, error_analysis.slice_families(train))
+    # In training: Rome and Zoe, both right. Not there: Ann Lee, predicted as Ann, and IN.
+    assert slices["entity in training", "yes"] == Scores(1.0, 1.0, 1.0, 2)
+    assert slices["entity in training", "no"] == Scores(0.0, 0.0, 0.0, 1)
+    assert slices["sentence in training", "yes"] == Scores(1.0, 1.0, 1.0, 1)
+    # One word: Rome and Zoe right of four predictions; two words: Ann Lee, missed.
+    assert slices["words in the entity", "1"] == Scores(0.5, 1.0, pytest.approx(2 / 3), 2)
+    assert slices["words in the entity", "2"].support == 1
+    assert slices["letters", "uppercase sentence"] == Scores(0.0, 0.0, 0.0, 0)
+    families = error_analysis.slice_families()
+    *_, last = error_analysis.slices(corpus(("東京 is", "B-LOC O")), [["B-LOC", "O"]], families)
+    assert last == ("letters", "without case") and "entity in training" not in families

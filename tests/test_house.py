@@ -14,7 +14,6 @@ from nerc.active_learning.config import (
     ActiveConfig,
     ActiveDataConfig,
     ActiveStoreConfig,
-    ActiveTrainConfig,
 )
 from nerc.cli import LogConfig
 from nerc.commands.audit import AuditConfig
@@ -48,7 +47,7 @@ FLAGS = {
     "-m nerc results": (ResultsConfig,),
     "-m nerc audit": (AuditConfig,),
     "active_learn.py": (
-        *(ActiveConfig, ActiveDataConfig, ModelConfig, ActiveTrainConfig, ActiveStoreConfig),
+        *(ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig, ActiveStoreConfig),
         LogConfig,
     ),
     "-m nerc curves": (CurvesConfig,),

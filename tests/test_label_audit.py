@@ -1,4 +1,4 @@
-"""The audit of cheap labels: what its tables say of labels whose errors are known."""
+"""The audit of weak labels: its tables, for labels whose errors are known."""
 
 import pytest
 from conftest import refused
@@ -22,7 +22,7 @@ Rome B-LOC
 no O
 one O
 """
-CHEAP = """\
+WEAK = """\
 Ada B-PER
 met O
 Bo B-ORG
@@ -42,7 +42,7 @@ unknown B-PER
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "train.txt").write_text(GOLD)
-    (tmp_path / "llm.txt").write_text(CHEAP)
+    (tmp_path / "llm.txt").write_text(WEAK)
     return tmp_path
 
 
@@ -60,14 +60,14 @@ def audit(capsys, *flags) -> tuple[dict[str, dict[str, list[str]]], str]:
 
 def test_with_experts_the_errors_are_counted(folder, capsys):
     found, text = audit(capsys, "--corpus", folder)
-    assert "3 of these have an expert's label, too" in text
+    assert "3 of these sentences have expert labels too" in text
     # Right: Ada, Oslo. Bo has another type, Star is a part of Red Star, won is none, Rome missed.
     assert found["Type"]["all"] == ["5", "0.400", "0.400", "0.400"]
     assert found["Type"]["PER"] == ["2", "1.000", "0.500", "0.667"]
     kinds = dict(zip(found["Entities"]["header"], found["Entities"][""], strict=True))
     wrong = {"wrong type": "1", "wrong boundary": "1", "spurious": "1", "missed": "1"}
     assert kinds == {"correct": "2"} | wrong
-    assert found["gold \\ cheap"] == {
+    assert found["gold \\ weak"] == {
         "header": ["PER", "ORG", "LOC", "MISC", "missed"],
         "PER": ["1", "1", "0", "0", "0"],
         "ORG": ["0", "1", "0", "0", "0"],
@@ -77,35 +77,35 @@ def test_with_experts_the_errors_are_counted(folder, capsys):
     }
 
 
-def test_ill_formed_sentences_and_repairs_have_their_rows(folder, capsys):
+def test_invalid_tags_and_repairs_have_rows(folder, capsys):
     found, _ = audit(capsys, "--corpus", folder)
-    assert found[""]["tags that go on with nothing, as written"] == ["1", ""]
+    assert found[""]["inside tags that continue no entity, as written"] == ["1", ""]
     assert found[""]["sentences with such tags, as written"] == ["1", "25.0 %"]
-    ill = found["Entities by"]["tags that go on with nothing: some"]
-    assert ill == ["2", *["0.000"] * 3]
+    invalid = found["Slice"]["inside tags that continue no entity: some"]
+    assert invalid == ["2", *["0.000"] * 3]
     assert found["Repair"]["none"] == ["5", "0.400", "0.400", "0.400"]
     assert found["Repair"]["well-formed"] == ["3", "0.500", "0.667", "0.571"]
 
 
-def test_without_experts_it_says_what_can_be_said(folder, capsys):
+def test_without_experts_only_the_weak_labels_are_described(folder, capsys):
     (folder / "train.txt").unlink()
     found, text = audit(capsys, "--corpus", folder)
     assert found[""]["words in entities"] == ["6", "60.0 %"] and "Type" not in found
     # Ada, Bo, Oslo and Star of six words with a capital, won and unknown of four without.
-    assert found["Form of word"]["Xx"] == ["6", "66.7 %", "yes"]
-    assert found["Form of word"]["x"] == ["4", "50.0 %", "yes"]
-    assert "no sentence has an expert's label, too" in text
+    assert found["Word shape"]["Xx"] == ["6", "66.7 %", "yes"]
+    assert found["Word shape"]["x"] == ["4", "50.0 %", "yes"]
+    assert "none of these sentences has expert labels too" in text
     message = refused(command, capsys, "--corpus", folder, "--expert", "1")
     assert "has no train.txt" in message
 
 
-def test_sentences_that_stand_there_twice_are_said(folder, capsys):
-    (folder / "llm.txt").write_text(f"{CHEAP}\n{CHEAP}")
+def test_repeated_sentences_are_reported(folder, capsys):
+    (folder / "llm.txt").write_text(f"{WEAK}\n{WEAK}")
     gold = (folder / "train.txt").read_text()
     (folder / "train.txt").write_text(f"{gold}\n{gold.replace('B-LOC', 'B-ORG', 1)}")
     _, text = audit(capsys, "--corpus", folder)
-    assert "6 of these have an expert's label, too (3 different)" in text
-    wanted = "1 expert sentences are repeated with other tags; the last count"
+    assert "6 of these sentences have expert labels too (3 different)" in text
+    wanted = "1 expert sentences repeat earlier ones with other tags; the last tags count"
     assert f"{folder}: {wanted}" in text
 
 
@@ -113,14 +113,14 @@ def test_an_amount_of_experts_is_drawn(folder, capsys):
     for seed in range(5):  # in some, no repair leaves a sentence
         flags = ["--corpus", folder, "--expert", "1", "--seed", seed]
         found, text = audit(capsys, *flags)
-        assert "1 of these have an expert's label, too" in text
+        assert "1 of these sentences have expert labels too" in text
         assert list(found["Repair"])[-1] == "inventory well-formed form"
     message = refused(command, capsys, "--corpus", folder, "--expert", "4")
-    assert "there are only 3 sentences with an expert's and a cheap label" in message
+    assert "there are only 3 sentences with expert and weak labels" in message
 
 
-def test_inventory_is_that_of_the_experts(folder, capsys):
-    text = CHEAP.replace("won B-MISC", "won B-DATE")
+def test_repair_inventory_uses_the_types_of_the_experts(folder, capsys):
+    text = WEAK.replace("won B-MISC", "won B-DATE")
     (folder / "llm.txt").write_text(text)
     found, text = audit(capsys, "--corpus", folder, "--repair", "inventory")
     assert "inventory: 1 of 6 entities" in text and "entities: DATE" not in found[""]
@@ -129,27 +129,27 @@ def test_inventory_is_that_of_the_experts(folder, capsys):
     assert "compares with expert labels, and there are none" in message
 
 
-def test_sources_are_told_apart(folder, capsys):
+def test_each_source_has_a_row(folder, capsys):
     (folder / "llm.two.txt").write_text(GOLD)
     found, _ = audit(capsys, "--corpus", folder)
-    assert found["Entities by"]["source: llm.txt"][1:] == ["0.400"] * 3
-    assert found["Entities by"]["source: llm.two.txt"] == ["5", *["1.000"] * 3]
+    assert found["Slice"]["source: llm.txt"][1:] == ["0.400"] * 3
+    assert found["Slice"]["source: llm.two.txt"] == ["5", *["1.000"] * 3]
 
 
-def test_where_i_begins_entities_such_tags_are_no_error(folder, capsys):
+def test_in_iob1_an_i_that_begins_an_entity_is_valid(folder, capsys):
     (folder / "llm.txt").write_text(GOLD.replace("B-", "I-"))
     found, _ = audit(capsys, "--corpus", folder)
     assert found[""]["sentences with such tags, as written"] == ["0", "0.0 %"]
     assert found["Type"]["all"][1:] == found["Repair"]["well-formed"][1:] == ["1.000"] * 3
 
 
-def test_the_pictures_are_drawn(folder, capsys, tmp_path):
+def test_the_plots_are_drawn(folder, capsys, tmp_path):
     audit(capsys, "--corpus", folder, "--plots", tmp_path / "plots")
     for name in ("places", "scores", "confusion"):
         assert imread(tmp_path / f"plots/{name}.png").std() > 0.01
 
 
-def test_a_corpus_without_cheap_labels_is_refused(folder, capsys):
+def test_a_corpus_without_weak_labels_is_refused(folder, capsys):
     (folder / "llm.txt").unlink()
     assert "has no llm.txt" in refused(command, capsys, "--corpus", folder)
 
@@ -165,4 +165,4 @@ def test_the_audit_of_conll2003_is_that_of_another_count(conll2003, capsys):
         "0.316",
         "0.047",
     ]
-    assert found[""]["tags that go on with nothing, as written"][0] == "590"
+    assert found[""]["inside tags that continue no entity, as written"][0] == "590"

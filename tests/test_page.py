@@ -1,4 +1,4 @@
-"""The page on which people browse predictions: what it says, that it is safe, how it is used.
+"""The page for browsing predictions: its contents, its safety, its use.
 
 The tests of its use run in a real browser: Debian's packages chromium and chromium-driver.
 """
@@ -26,18 +26,18 @@ TABLE = [
 
 
 def simulated(size: int, revisions: list[str]) -> dict:
-    """What models might have found in the built-in corpus, which make all kinds of errors."""
+    """Data of a page: the built-in corpus, with predictions that have errors of all kinds."""
     random = Random(0)
     sentences = []
     for words, labels, document in synthetic.generate("test", size):
         gold = [list(entity) for entity in tags.entities(labels)]
         lines = [guess(gold, words, 0.08 + 0.03 * i, random) for i in range(len(revisions))]
-        found, missed = zip(*lines, strict=True)
+        predicted, missed = zip(*lines, strict=True)
         sentence = {"words": words, "document": document, "gold": gold}
-        sentences.append(sentence | {"found": list(found), "missed": list(missed)})
+        sentences.append(sentence | {"predicted": list(predicted), "missed": list(missed)})
     return {
         "title": "model_primary and main on the built-in corpus, test",
-        "note": "Simulated: the entities are right but for errors that were drawn at random.",
+        "note": "Simulated: the errors are random.",
         "types": list(tags.CONLL_TYPES),
         "revisions": revisions,
         "tables": [{"title": "Figures", "rows": TABLE}],
@@ -48,31 +48,31 @@ def simulated(size: int, revisions: list[str]) -> dict:
 
 
 def guess(gold: list, words: list[str], rate: float, random: Random) -> tuple[list, list]:
-    """Entities found, with an error at that rate, and those missed."""
-    found, missed, end = [], [], 0
+    """Predicted entities, with errors at a rate, and missed entities."""
+    predicted, missed, end = [], [], 0
     for type_, start, stop in gold:
         if start > end and random.random() < rate / 3:
-            found.append(["MISC", start - 1, start, random.random(), "spurious"])
+            predicted.append(["MISC", start - 1, start, random.random(), "spurious"])
         end = stop
         kind = random.choice(KINDS[1:]) if random.random() < rate else "correct"
         confidence = random.random() ** (0.1 if kind == "correct" else 0.6)
         if kind in ("missed", "spurious"):
             missed.append([type_, start, stop])
         elif kind == "wrong type":
-            found.append([random.choice(["PER", "ORG"]), start, stop, confidence, kind])
+            predicted.append([random.choice(["PER", "ORG"]), start, stop, confidence, kind])
         elif kind == "wrong boundary" and stop - start > 1:
-            found.append([type_, start + 1, stop, confidence, kind])
+            predicted.append([type_, start + 1, stop, confidence, kind])
         else:
-            found.append([type_, start, stop, confidence, "correct"])
-    return found, missed
+            predicted.append([type_, start, stop, confidence, "correct"])
+    return predicted, missed
 
 
 def evil() -> dict:
-    """A page of which every text would like to be code."""
-    word = EVIL.replace(" ", "/")  # as names of types are, without white space
+    """Data of a page whose texts all look like code."""
+    word = EVIL.replace(" ", "/")  # types have no white space
     data = simulated(1, [EVIL, "main"])
     sentence = {"words": [*EVILS, "\u00e9\u4e2d"], "document": 0, "gold": [[word, 0, 2]]}
-    sentence |= {"found": [[[word, 0, 2, 0.9, "correct"]], []], "missed": [[], [[word, 0, 2]]]}
+    sentence |= {"predicted": [[[word, 0, 2, 0.9, "correct"]], []], "missed": [[], [[word, 0, 2]]]}
     data |= {
         "title": f"</title>{EVIL}",
         "note": EVILS[1],
@@ -86,14 +86,14 @@ def evil() -> dict:
 
 
 def read_back(document: str) -> dict:
-    """The data of a page, as they were before compact: what stands in the HTML loses nothing."""
+    """The data in a page, decoded; compact() has encoded them."""
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', document)
     data = json.loads(text)
     types, kinds = data["types"], data.pop("kinds")
-    names = ("words", "document", "gold", "found", "missed")
+    names = ("words", "document", "gold", "predicted", "missed")
     data["sentences"] = [dict(zip(names, s, strict=True)) for s in data["sentences"]]
     for sentence in data["sentences"]:
-        for line in (sentence["gold"], *sentence["found"], *sentence["missed"]):
+        for line in (sentence["gold"], *sentence["predicted"], *sentence["missed"]):
             for entity in line:
                 entity[0] = types[entity[0]]
                 if len(entity) > 3:
@@ -104,15 +104,15 @@ def read_back(document: str) -> dict:
 # --- The document, without a browser -------------------------------------------------------------
 
 
-def test_the_data_stand_in_the_document_as_they_were_given():
+def test_the_document_contains_all_data():
     for data in (simulated(50, ["main", "other"]), evil()):
         for sentence in data["sentences"]:
-            for entity in (entity for line in sentence["found"] for entity in line):
+            for entity in (entity for line in sentence["predicted"] for entity in line):
                 entity[3] = round(entity[3], 3)
         assert read_back(render_page(data)) == data
 
 
-def test_no_text_of_the_data_ends_the_script_or_begins_another():
+def test_no_text_ends_the_script_or_begins_another():
     document = render_page(evil())
     plain = render_page(simulated(1, ["main"]))
     assert document.count("<script") == plain.count("<script") == 2
@@ -130,13 +130,13 @@ def test_the_document_names_no_address_and_allows_only_its_own_script():
     assert "default-src 'none'" in document and "unsafe" not in document and "@@" not in document
 
 
-def test_types_that_nobody_announced_are_shown_too():
+def test_types_that_are_not_listed_are_shown_too():
     data = simulated(1, ["main"]) | {"types": ["PER"]}
     data["sentences"][0]["gold"] = [["DATE", 0, 1]]
     assert compact(data)["types"][:2] == ["PER", "DATE"]
 
 
-def test_a_sentence_that_lacks_a_revision_is_refused():
+def test_a_sentence_without_one_of_the_revisions_is_refused():
     with pytest.raises(ValueError, match="2 revisions, but sentence"):
         render_page(simulated(1, ["main"]) | {"revisions": ["main", "other"]})
 
@@ -151,7 +151,7 @@ def test_five_revisions_on_a_test_split_take_less_than_2_mb():
 
 
 class Page:
-    """A page in the browser, and the hands and eyes of who uses it."""
+    """A page in the browser: shows it, uses it, reads it."""
 
     def __init__(self, driver, data: dict, folder) -> None:
         self.driver = driver
@@ -170,24 +170,24 @@ class Page:
         return self.driver.find_elements("css selector", selector)
 
     def one(self, selector: str):
-        (found,) = self.all(selector)
-        return found
+        (element,) = self.all(selector)
+        return element
 
     def texts(self, selector: str) -> list[str]:
-        """What stands in elements, even in those that are not drawn as they are out of sight."""
+        """The texts of elements, even of those that are not drawn because they are out of sight."""
         texts = "(e) => e.textContent.toWellFormed()"  # the driver's JSON has no lone surrogates
         return self.js(
             f"return [...document.querySelectorAll(arguments[0])].map({texts})", selector
         )
 
     def press(self, *keys: str) -> None:
-        """Press keys, wherever the focus is."""
+        """Press keys, with the focus where it is."""
         from selenium.webdriver import ActionChains
 
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def choose(self, **filters) -> None:
-        """Set filters, with the mouse but for what is written."""
+        """Set filters, with the mouse or by typing."""
         for name, value in filters.items():
             if name in ("kind", "type"):
                 choices = self.all(f"input[name={name}]")
@@ -204,15 +204,15 @@ class Page:
                 box.send_keys(str(value))
 
     def count(self) -> tuple[int, int]:
-        """How many sentences of how many it says to show."""
-        found, all_ = re.findall(r"[\d,]+", self.one("#count").text)
-        return int(found.replace(",", "")), int(all_.replace(",", ""))
+        """The numbers of sentences that it says are shown, and that there are."""
+        shown, all_ = re.findall(r"[\d,]+", self.one("#count").text)
+        return int(shown.replace(",", "")), int(all_.replace(",", ""))
 
     def counts(self, group: str) -> list[int]:
         return [int(text.replace(",", "")) for text in self.texts(f"#{group} .count")]
 
     def numbers(self) -> list[int]:
-        """The sentences that it shows."""
+        """The numbers of the sentences that it shows."""
         self.js("while (!byId('more').hidden) byId('more').click()")
         places = self.texts(".sentence .where")
         return [int(place.split()[1].strip(",").replace(",", "")) - 1 for place in places]
@@ -221,7 +221,7 @@ class Page:
         return self.js("return location.hash")
 
     def focused(self) -> str:
-        """The id of what has the focus, or its first words."""
+        """The id of the element that has the focus, or its first words."""
         return self.js(
             "const e = document.activeElement; return e.id || e.textContent.slice(0, 25)"
         )
@@ -229,13 +229,13 @@ class Page:
     def until(self, condition) -> None:
         deadline = time.monotonic() + 10
         while not condition():
-            assert time.monotonic() < deadline, "it did not happen"
+            assert time.monotonic() < deadline, "the condition was not met in 10 s"
             time.sleep(0.02)
 
 
 @pytest.fixture
 def show(chromium, tmp_path):
-    """Open pages, and see afterwards that the console has nothing to say of them."""
+    """Open pages; afterwards, check that the browser's console has no errors."""
     from selenium.common.exceptions import NoAlertPresentException
 
     chromium.get_log("browser")
@@ -253,16 +253,16 @@ DATA = simulated(300, ["model_primary", "main", "third"])
 def chosen(
     data: dict, kind="", type="", revision="", min=0.0, max=1.0, text="", differ=False
 ) -> list[int]:
-    """The numbers of the sentences that the filters leave, worked out anew."""
+    """The numbers of the sentences that pass the filters, computed independently of the page."""
     kinds = {"": {"gold", *KINDS}, "any error": {*KINDS[1:]}}.get(kind, {kind})
     numbers = []
     for number, sentence in enumerate(data["sentences"]):
         entities = [(*gold, None, "gold") for gold in sentence["gold"]]
-        for name, found, missed in zip(
-            data["revisions"], sentence["found"], sentence["missed"], strict=True
+        for name, predicted, missed in zip(
+            data["revisions"], sentence["predicted"], sentence["missed"], strict=True
         ):
             if revision in ("", name):
-                entities += [*found, *((*span, None, "missed") for span in missed)]
+                entities += [*predicted, *((*span, None, "missed") for span in missed)]
         is_met = any(
             entity_kind in kinds
             and type in ("", entity_type)
@@ -273,7 +273,7 @@ def chosen(
             for entity_type, _, _, confidence, entity_kind in entities
         )
         is_met = is_met or (kind, type, min, max) == ("", "", 0, 1)
-        spans = {str([entity[:3] for entity in found]) for found in sentence["found"]}
+        spans = {str([entity[:3] for entity in predicted]) for predicted in sentence["predicted"]}
         is_met = is_met and text.lower() in " ".join(sentence["words"]).lower()
         if is_met and (len(spans) > 1 or not differ):
             numbers.append(number)
@@ -296,7 +296,7 @@ FILTERS = [
 ]
 
 
-def test_filters_leave_the_sentences_that_meet_them(show):
+def test_filters_show_the_sentences_that_pass_them(show):
     page = show(DATA)
     assert page.count() == (300, 300) and page.numbers() == list(range(300))
     for filters in FILTERS:
@@ -310,7 +310,7 @@ def test_filters_leave_the_sentences_that_meet_them(show):
     assert 0 < len(chosen(DATA, **FILTERS[8])) < len(chosen(DATA, kind="wrong type"))
 
 
-def test_each_choice_says_how_many_sentences_it_would_leave(show):
+def test_each_choice_says_how_many_sentences_it_would_show(show):
     page = show(DATA)
     for filters in ({}, {"revision": "main", "text": "a", "kind": "correct", "min": 0.7}):
         page.choose(**filters)
@@ -319,12 +319,12 @@ def test_each_choice_says_how_many_sentences_it_would_leave(show):
         assert page.counts("types") == [len(chosen(DATA, **filters | {"type": t})) for t in types]
 
 
-def test_entities_that_meet_the_filter_are_marked_and_no_others(show):
+def test_only_entities_that_pass_the_filter_are_marked(show):
     page = show(DATA)
     assert page.all(".hit") == []
     page.choose(kind="spurious", revision="main", type="MISC")
     page.numbers()
-    spurious = [e for s in DATA["sentences"] for e in s["found"][1] if e[4] == "spurious"]
+    spurious = [e for s in DATA["sentences"] for e in s["predicted"][1] if e[4] == "spurious"]
     code = "return [...document.querySelectorAll('.hit')].map((e) => e.dataset.kind)"
     assert page.js(code) == ["spurious"] * len(spurious)
 
@@ -335,7 +335,7 @@ def test_a_sentence_shows_gold_and_each_revision_with_its_errors(show):
     one = [["ORG", 1, 3, 0.9, "correct"], ["ORG", 4, 6, 0.5, "wrong type"]]
     two = [["ORG", 2, 3, 0.25, "wrong boundary"], ["PER", 4, 6, 1.0, "correct"]]
     two += [["MISC", 6, 7, 0.125, "spurious"], ["LOC", 7, 8, 0.75, "correct"]]
-    sentence = {"words": words, "document": 7, "gold": gold, "found": [one, two]}
+    sentence = {"words": words, "document": 7, "gold": gold, "predicted": [one, two]}
     sentence["missed"] = [[["LOC", 7, 8]], []]
     page = show(DATA | {"revisions": ["one", "two"], "sentences": [sentence]})
     assert page.texts(".sentence .where") == ["sentence 1, document 7"]
@@ -351,13 +351,13 @@ def test_a_sentence_shows_gold_and_each_revision_with_its_errors(show):
     assert page.js(borders) == ["none", "dashed", "double", "dotted", "none", "solid", "none"]
 
 
-def test_who_points_at_an_entity_or_focuses_it_is_told_what_it_is(show):
+def test_pointing_at_or_focusing_an_entity_shows_what_it_is(show):
     from selenium.webdriver import ActionChains
 
-    gold, found = ["PER", 0, 1], ["ORG", 0, 2, 0.61, "wrong boundary"]
-    sentence = {"words": ["Ann", "Lee"], "document": 0, "gold": [gold], "found": [[found]]}
+    gold, predicted = ["PER", 0, 1], ["ORG", 0, 2, 0.61, "wrong boundary"]
+    sentence = {"words": ["Ann", "Lee"], "document": 0, "gold": [gold], "predicted": [[predicted]]}
     page = show(DATA | {"revisions": ["one"], "sentences": [sentence | {"missed": [[]]}]})
-    tip = "wrong boundary, confidence 0.610\nfound: ORG  Ann Lee\ngold: PER  Ann"
+    tip = "wrong boundary, confidence 0.610\npredicted: ORG  Ann Lee\ngold: PER  Ann"
     assert not page.one("#differing").is_displayed()  # one revision cannot
     assert not page.one("#tip").is_displayed()
     ActionChains(page.driver).move_to_element(page.all(".entity")[1]).perform()
@@ -374,22 +374,22 @@ def test_who_points_at_an_entity_or_focuses_it_is_told_what_it_is(show):
     apart = "const [a, b] = ['.entity', '#tip'].map((s) => document.querySelector(s)); "
     apart += "return a.getBoundingClientRect().top - b.getBoundingClientRect().bottom"
     page.js("scrollBy(0, 99)")
-    page.until(lambda: 0 < page.js(apart) < 20)  # it goes where its entity goes
+    page.until(lambda: 0 < page.js(apart) < 20)  # the tip follows its entity
 
 
-def test_keys_do_what_the_list_of_keys_says(show):
+def test_keys_do_what_the_help_says(show):
     page = show(DATA)
     page.press("j")
     assert page.focused().startswith("sentence 1,")
     page.press("j", "j", "k")
     assert page.focused().startswith("sentence 2,")
-    page.press("j" * 40)  # past those drawn at first
+    page.press("j" * 40)  # beyond those drawn at first
     assert page.focused().startswith("sentence 42,")
     top = page.js("return document.activeElement.getBoundingClientRect().top")
     assert 0 <= top < page.js("return innerHeight")
     page.press("/")
     assert page.focused() == "search"
-    page.press("j", "r")  # text, as long as one writes
+    page.press("j", "r")  # text while the search has the focus
     assert page.one("#search").get_attribute("value") == "jr"
     page.press("\ue00c")  # escape
     assert page.focused() != "search" and page.one("#search").get_attribute("value") == "jr"
@@ -507,7 +507,7 @@ const pixel = (color) => {
 const light = (color) => pixel(color).slice(0, 3).map((c) => c / 255)
   .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
   .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-const found = {};
+const contrasts = {};
 for (const node of document.querySelectorAll("body *")) {
   const hasText = [...node.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
   if (!hasText || !node.checkVisibility()) continue;
@@ -516,13 +516,13 @@ for (const node of document.querySelectorAll("body *")) {
   const a = light(getComputedStyle(node).color);
   const b = light(getComputedStyle(ground).backgroundColor);
   const name = `${node.tagName} ${node.className} ${node.textContent.slice(0, 30)}`;
-  found[name] = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  contrasts[name] = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
 }
-return found;
+return contrasts;
 """
 
 
-def test_light_and_dark_follow_the_system_and_the_button_and_can_be_read(show):
+def test_light_and_dark_follow_the_system_and_the_button_and_are_legible(show):
     types = [f"T{i}" for i in range(30)]
     data = simulated(40, ["main"]) | {"types": types}
     gold = [[type_, i, i + 1] for i, type_ in enumerate(types)]
@@ -531,7 +531,7 @@ def test_light_and_dark_follow_the_system_and_the_button_and_can_be_read(show):
         "document": 0,
         "gold": gold,
         "missed": [gold],
-        "found": [[]],
+        "predicted": [[]],
     }
     page = show(data | {"sentences": [sentence, *data["sentences"]]})
 
@@ -540,7 +540,7 @@ def test_light_and_dark_follow_the_system_and_the_button_and_can_be_read(show):
         return page.js(code, tag)
 
     def is_dark() -> bool:
-        assert ground("figure") == "rgb(255, 255, 255)"  # where plots can be read
+        assert ground("figure") == "rgb(255, 255, 255)"  # plots need white
         return ground("html") == "rgb(19, 21, 24)"
 
     def system(scheme: str) -> None:
@@ -558,7 +558,7 @@ def test_light_and_dark_follow_the_system_and_the_button_and_can_be_read(show):
         assert is_dark() == (scheme == "light")
     page.open()
     system("dark")
-    page.until(is_dark)  # while it is open
+    page.until(is_dark)  # also while it is open
     image = "const {width, height, naturalWidth, naturalHeight} = document.querySelector('img');"
     assert page.js(image + "return [naturalWidth, naturalHeight]") == [2, 1]
     assert page.js(image + "return [width, height]") == [2, 1]  # known before it is drawn
@@ -614,7 +614,7 @@ def test_a_narrow_window_is_enough(show):
     assert page.count()[0] == len(chosen(DATA, kind="missed"))
     page.until(lambda: "missed" in page.hash())
     page.open(page.hash())
-    assert page.one("#reset").is_displayed()  # as there is something to reset
+    assert page.one("#reset").is_displayed()  # because a filter is set
     assert page.js("return document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -627,7 +627,7 @@ setTimeout(() => done(shifts), 300);
 """
 
 
-def test_ten_thousand_sentences_open_and_are_filtered_at_once(show):
+def test_ten_thousand_sentences_open_and_filter_quickly(show):
     base = simulated(2000, ["model_primary", "main", "third"])
     data = base | {"sentences": base["sentences"] * 5}
     start = time.monotonic()
@@ -641,7 +641,7 @@ def test_ten_thousand_sentences_open_and_are_filtered_at_once(show):
             "document.body.offsetHeight; return performance.now() - start",
             filters,
         )
-        assert milliseconds < 5000  # that it does not hang; it takes some ten
+        assert milliseconds < 5000  # it does not hang; about ten are normal
     filters = {"kind": "any error", "text": "the", "type": "ORG", "differ": True}
     assert page.count()[0] == 5 * len(chosen(base, **filters))
     assert time.monotonic() - start < 60

@@ -1,5 +1,6 @@
-"""Records of runs: which belong together, what a store's table says."""
+"""Records of runs: which belong together, and the table of a store's results."""
 
+import csv
 import json
 
 import pytest
@@ -22,7 +23,7 @@ def run(**config) -> dict:
     return {"config": values | config, "data": {}, "precision": "bf16"}
 
 
-def test_runs_that_differ_in_the_seed_alone_belong_together():
+def test_runs_that_differ_only_in_the_seed_belong_together():
     runs = {
         "a": run(),
         "b": run(seed=1, num_threads=4, corpus="/elsewhere/conll"),
@@ -56,7 +57,7 @@ def test_spread_by_hand():
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"test": {}}', '{"test": {"f1": "x", "loss": 1.0}}'])
-def test_damaged_reports_are_said(tmp_path, text):
+def test_damaged_reports_are_refused(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(InputError, match="metrics.json: is damaged"):
         records.read_metrics(tmp_path)
@@ -64,7 +65,8 @@ def test_damaged_reports_are_said(tmp_path, text):
 
 def write(folder, config: dict, f1: float) -> None:
     folder.mkdir()
-    metrics = {split: {"f1": f1, "loss": 1.0, "accuracy": 0.5} for split in ("validation", "test")}
+    scores = {"f1": f1, "loss": 1.0, "accuracy": 0.5, "precision": 0.25, "recall": f1 / 2}
+    metrics = {split: scores for split in ("validation", "test")}
     (folder / "run.json").write_text(json.dumps(run(**config)))
     (folder / "metrics.json").write_text(json.dumps(metrics))
 
@@ -74,29 +76,72 @@ def test_the_table_of_a_store(tmp_path, capsys):
     write(tmp_path / "two", {"lr": 1e-4}, 0.7)
     write(tmp_path / "three", {"lr": 1e-4, "seed": 1}, 0.8)
     write(tmp_path / "four", {"recipe": "paper", "lr": 1e-3}, 0.1)
-    rows = results.results_table(tmp_path)
-    # What the recipe decides, the learning rate here, is no column of its own.
+    rows = results.results_table(results.read_groups(tmp_path))
+    # What the recipe decides, here the learning rate, has no column of its own.
     assert rows[0] == [
-        *("--data", "--recipe", "seeds"),
-        *("validation F1", "test F1", "test accuracy"),
+        *("--data", "--recipe", "seeds", "validation F1"),
+        *("test precision", "test recall", "test F1", "test accuracy"),
     ]
     assert rows[1:] == [
-        ["gold", "paper", "0", "10.00", "10.00", "50.00"],
-        ["gold", "strong", "0, 1", "75.00 ± 7.07", "75.00 ± 7.07", "50.00 ± 0.00"],
-        ["llm", "strong", "0", "50.00", "50.00", "50.00"],
+        ["gold", "paper", "0", "10.00", "25.00", "5.00", "10.00", "50.00"],
+        [
+            *("gold", "strong", "0, 1", "75.00 ± 7.07"),
+            *("25.00 ± 0.00", "37.50 ± 3.54", "75.00 ± 7.07", "50.00 ± 0.00"),
+        ],
+        ["llm", "strong", "0", "50.00", "25.00", "25.00", "50.00", "50.00"],
     ]
     write(tmp_path / "five", {"lr": 1e-3}, 0.2)
-    assert results.results_table(tmp_path)[0][2] == "--lr"
+    rows = results.results_table(results.read_groups(tmp_path))
+    assert rows[0][2] == "--lr"
     results.main(["--repo", str(tmp_path)])
-    assert capsys.readouterr().out == tables.markdown(results.results_table(tmp_path)) + "\n"
+    assert capsys.readouterr().out == tables.markdown(rows) + "\n"
 
 
-def test_a_store_without_results_is_said(tmp_path, capsys):
+@pytest.fixture
+def two_seeds(tmp_path):
+    write(tmp_path / "one", {}, 0.7)
+    write(tmp_path / "two", {"seed": 1}, 0.8)
+    write(tmp_path / "three", {"data": "llm", "encoder": "50%_of_a#b&c"}, 0.5)
+    return tmp_path
+
+
+def test_results_as_csv_have_a_column_for_each_deviation(two_seeds, capsys):
+    results.main(["--repo", str(two_seeds), "--format", "csv"])
+    gold, llm = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert (gold["--data"], gold["seeds"], llm["--encoder"]) == ("gold", "0, 1", "50%_of_a#b&c")
+    assert (gold["test F1"], gold["test F1 deviation"]) == ("75.0000", "7.0711")
+    assert (gold["test recall"], gold["test recall deviation"]) == ("37.5000", "3.5355")
+    assert (llm["test F1"], llm["test F1 deviation"]) == ("50.0000", "")
+
+
+def test_results_as_latex_are_a_tabular_with_escaped_text(two_seeds, capsys):
+    results.main(["--repo", str(two_seeds), "--format", "latex"])
+    begin, top, header, middle, *rows, bottom, end = capsys.readouterr().out.splitlines()
+    assert (begin, end) == (r"\begin{tabular}{lrrrrrrrr}", r"\end{tabular}")
+    assert (top, middle, bottom) == (r"\toprule", r"\midrule", r"\bottomrule")
+    assert header.startswith(r"-{}-data & -{}-recipe & -{}-encoder & seeds & validation F1 &")
+    assert rows == [
+        r"gold & strong & b & 0, 1 & 75.00 $\pm$ 7.07 & 25.00 $\pm$ 0.00 & 37.50 $\pm$ 3.54 & "
+        r"75.00 $\pm$ 7.07 & 50.00 $\pm$ 0.00 \\",
+        r"llm & strong & 50\%\_of\_a\#b\&c & 0 & 50.00 & 25.00 & 25.00 & 50.00 & 50.00 \\",
+    ]
+
+
+def test_a_split_without_report_has_no_figures(tmp_path):
+    write(tmp_path / "one", {}, 0.5)
+    metrics = json.loads((tmp_path / "one/metrics.json").read_text())
+    (tmp_path / "one/metrics.json").write_text(json.dumps({"test": metrics["test"]}))
+    groups = results.read_groups(tmp_path)
+    assert results.results_table(groups)[1][2:5] == ["0", "-", "25.00"]
+    assert results.results_table(groups, split_deviation=True)[1][2:6] == ["0", "", "", "25.0000"]
+
+
+def test_a_store_without_results_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         results.main(["--repo", str(tmp_path)])
     assert stop.value.code == 2 and "holds no revision" in capsys.readouterr().err
     write(tmp_path / "one", {}, 0.5)
-    for place, said in ((tmp_path / "none", "is no folder"), (tmp_path / "one", "is a revision")):
-        with pytest.raises(InputError, match=said):
-            results.results_table(place)
+    for place, wanted in ((tmp_path / "none", "is no folder"), (tmp_path / "one", "is a revision")):
+        with pytest.raises(InputError, match=wanted):
+            results.read_groups(place)
     assert "unrecognized arguments: tabel" in refused(results, capsys, "tabel")

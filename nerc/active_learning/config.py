@@ -2,24 +2,24 @@
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from nerc.cli import check_flag, option
-from nerc.config import Amount, DataConfig, StoreConfig, TrainConfig
-from nerc.recipes import RECIPES
+from nerc.cli import Effect, check_flag, help_of, option
+from nerc.config import Amount, DataConfig, StoreConfig
 
 STRATEGIES = tuple(
     "default random random-words least-confidence mnlp margin entropy-mean entropy-sum entropy-top "
     "bald label-error".split()
 )
-HELP = {f.name: f.metadata["help"] for config in (TrainConfig, StoreConfig) for f in fields(config)}
 
 
 @dataclass(frozen=True)
 class ActiveConfig:
     """Which sentences are labelled, who labels them, and when to stop."""
 
-    rounds: int = option(5, "how many times to choose sentences, get their labels and train")
+    rounds: int = option(
+        5, "how many times to choose sentences, get their labels and train", effect=Effect.EXTENT
+    )
     add: tuple[str, ...] = option(
         (),
         "how much to ask for in a round: a number of sentences (50), a share of all training "
@@ -35,15 +35,17 @@ class ActiveConfig:
         "entropy-top, bald: the most uncertain ones by that measure. label-error: those whose weak "
         "label the model doubts most",
         STRATEGIES,
+        effect=Effect.EXTENT,
     )
     oracle: str = option(
         "gold",
         "who labels: gold, the labels of the training split, which simulates experts; or a folder, "
         "where people find the sentences of a round (round_1.jsonl, round_1.conll) and leave their "
         "answers (round_1.answers.jsonl or .conll), which --resume reads",
+        effect=Effect.PLACE,
     )
     seeds: tuple[str, ...] = option(
-        (), "seeds; every strategy runs once for each. Default: the one of --seed"
+        (), "seeds; every strategy runs once for each. Default: --seed", effect=Effect.SEED
     )
     types: tuple[str, ...] = option(
         (),
@@ -55,9 +57,10 @@ class ActiveConfig:
         "when to stop: budget, after the last round; plateau, also when validation F1 no longer "
         "rises. With budget, the run only reports when plateau would stop it",
         ("budget", "plateau"),
+        effect=Effect.EXTENT,
     )
     price: float = option(
-        0.0, "price of labelling a word, in any currency, for the table and the plots"
+        0.0, "price of labelling a word, in any currency, for the table", effect=Effect.NONE
     )
 
     def __post_init__(self) -> None:
@@ -120,18 +123,22 @@ class ActiveDataConfig(DataConfig):
 class ActiveStoreConfig:
     """Where rounds are kept, as revisions active_iter_ROUND_added_PERCENT."""
 
-    repo: str = option("models", HELP["repo"])
+    repo: str = option("models", help_of(StoreConfig, "repo"), effect=Effect.NONE)
     resume: bool = option(
         False,
         "continue an interrupted run, or one that waited for people's answers, or a finished one "
         "with more --rounds, strategies or seeds. Other flags that change results must stay as "
         "they were",
+        effect=Effect.NONE,
     )
-    checkpoint_every: str = option("15m", HELP["checkpoint_every"])
+    checkpoint_every: str = option(
+        "15m", help_of(StoreConfig, "checkpoint_every"), effect=Effect.NONE
+    )
     status: str | None = option(
         None,
         "write the run's state (running, interrupted, finished or failed) to this file, for job "
         "scripts; a run that waits for people's answers is finished",
+        effect=Effect.NONE,
     )
 
     def __post_init__(self) -> None:
@@ -143,10 +150,3 @@ class ActiveStoreConfig:
         return StoreConfig(
             self.repo, resume=True, checkpoint_every=self.checkpoint_every, status=self.status
         )
-
-
-@dataclass(frozen=True)
-class ActiveTrainConfig(TrainConfig):
-    """The optimisation of every round; the recipe decides what is not given."""
-
-    recipe: str = option("strong", HELP["recipe"], tuple(RECIPES))

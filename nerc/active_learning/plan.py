@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveStoreConfig
+from nerc.cli import Effect, flags_with
 from nerc.config import ModelConfig, TrainConfig
 from nerc.data.labels import num_drawn
 from nerc.data.pool import Pool, open_pool
@@ -23,11 +24,10 @@ REMOVED_FLAGS = {"from_last": False}
 
 
 def _unchanging() -> set[str]:
-    """Flags that change neither what is asked for nor what is learned, or only extend a run."""
-    return {
-        *("rounds", "strategy", "seeds", "seed", "price", "stop", "corpus", "oracle"),
-        *("num_threads", "micro_batch_words"),
-    }
+    """Flags that runs of the same plan may differ in."""
+    configs = (ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig)
+    names = flags_with({Effect.NONE, Effect.SEED, Effect.EXTENT}, *configs)
+    return names | {"corpus", "oracle"}  # places; the description has what they hold
 
 
 class Trial(NamedTuple):

@@ -4,7 +4,8 @@ python -m nerc audit --corpus DIR                 compare with all expert labels
 python -m nerc audit --corpus DIR --expert 50 --plots audit
 python -m nerc audit --corpus sample --repair well-formed form
 
-Agreement is computed on sentences that have both kinds of labels, everything else on all of them.
+Agreement is computed on the sentences that have both kinds of labels, everything else on all weak
+labels.
 """
 
 import logging
@@ -16,7 +17,7 @@ from nerc import files
 from nerc.cli import check_flag, option, parse, start_logging
 from nerc.config import REPAIRS, Amount, check_repairs
 from nerc.errors import InputError, one_line_errors
-from nerc.tables import markdown
+from nerc.tables import Rows, markdown
 
 logger = logging.getLogger(__name__)
 
@@ -25,24 +26,26 @@ PROGRAM = "python -m nerc audit"
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """Whose cheap labels are looked at, and beside which expert ones."""
+    """Which weak labels to audit, and which expert labels to compare them with."""
 
     corpus: str = option(
         "sample",
-        "folder with llm.txt (and llm.NAME.txt) and, for experts, train.txt; or sample, "
+        "folder with llm.txt (and llm.NAME.txt) and, for expert labels, train.txt; or sample, "
         "sample:SENTENCES",
     )
     expert: str | None = option(
         None,
-        "how many of the sentences that have both labels are compared, drawn by --seed: a share "
-        "(12%%) or a number (240). Default: all",
+        "how many of the sentences with both kinds of labels to compare, drawn at random by "
+        "--seed: a share (12%%) or a number (240). Default: all",
     )
     seed: int = option(0, "seed of that draw")
     repair: tuple[str, ...] = option(
-        (), "what is mended first, as in train.py: inventory, well-formed, form, none", REPAIRS
+        (),
+        "how to repair the weak labels first, as in train.py: inventory, well-formed, form, none",
+        REPAIRS,
     )
     plots: str | None = option(
-        None, "write pictures as PNG to this folder, which is made where it is not there"
+        None, "write the plots as PNG to this folder, which is created if needed"
     )
 
     def __post_init__(self) -> None:
@@ -52,68 +55,65 @@ class AuditConfig:
         check_repairs(self.repair)
 
 
-def audit(config: AuditConfig) -> None:
-    """What cheap labels look like and, where experts labelled the same sentences, what is wrong."""
-    from nerc.data import labels, sources, tags
-    from nerc.data.corpus import Corpus
-    from nerc.evaluation import error_analysis, plots
-    from nerc.evaluation.label_audit import (
-        agreement_by_slice,
-        by_repair,
-        entity_rate_by_position,
-        error_kinds,
-        experts,
-        label_statistics,
-        pair_labels,
-        rate_by_shape,
-        scores_by_type,
-    )
-    from nerc.evaluation.tables import confusion_table
-
-    written = sources.load_as_written(config.corpus)
-    expert = experts(config.corpus, written, config.expert, config.seed)
-    types = frozenset(tags.types_of(t for labels_ in expert.values() for t in labels_))
-    if "inventory" in config.repair and not expert:
-        raise InputError("--repair inventory compares with expert labels, and there are none here")
-    cheap = labels.repair(written, config.repair, types)
-    gold, own = pair_labels(expert, cheap)
+def run(config: AuditConfig) -> None:
+    """Print what the weak labels look like and, where experts labelled them too, what is wrong."""
     if config.plots:
         files.check_folder(Path(config.plots), "--plots")
-    for note in cheap.notes:
+
+    from nerc.data import labels, sources, tags
+    from nerc.evaluation import label_audit, plots
+
+    written = sources.load_as_written(config.corpus)
+    experts = label_audit.read_experts(config.corpus, written, config.expert, config.seed)
+    types = frozenset(tags.types_of(tag for row in experts.values() for tag in row))
+    if "inventory" in config.repair and not experts:
+        raise InputError("--repair inventory compares with expert labels, and there are none here")
+    weak = labels.repair(written, config.repair, types)
+    for note in weak.notes:
         logger.info(note)
-    print(f"\n{markdown(label_statistics(written, cheap))}")
-    print(f"\n{markdown(rate_by_shape(cheap))}")
-    drawn: dict[str, Any] = {"places": ("", plots.line_plot(*entity_rate_by_position(cheap)))}
-    if not gold:
+    print_tables(label_audit.label_statistics(written, weak), label_audit.rate_by_shape(weak))
+    paired = label_audit.pair_labels(experts, weak)
+    if len(paired.gold):
+        num_different = len({sentence.words for sentence in paired.gold})
         print(
-            "\nno sentence has an expert's label, too (in train.txt, with all its words the same): "
-            "how many of these are right is not known"
+            f"\n{len(paired.gold):,} of these sentences have expert labels too ({num_different:,} "
+            f"different)"
         )
+        print_tables(*label_audit.agreement_tables(paired, experts, written, types))
     else:
-        corpus = Corpus.of(gold)
-        found = error_analysis.errors(corpus, own)
-        scores = scores_by_type(gold, own)
-        named = [row[0] for row in scores[2:]]
-        different = len({sentence.words for sentence in gold})
-        print(f"\n{len(gold):,} of these have an expert's label, too ({different:,} different)\n")
-        tables = (
-            scores,
-            error_kinds(found),
-            confusion_table(found.confusion, named, "gold \\ cheap"),
-            agreement_by_slice(corpus, own, written),
-            by_repair(expert, written, types),
+        print(
+            "\nnone of these sentences has expert labels too (train.txt has none with exactly the "
+            "same words), so the audit cannot tell how many of the weak labels are right"
         )
-        print("\n\n".join(markdown(table) for table in tables))
-        figures = {row[0]: [float(x) for x in row[2:]] for row in scores[1:]}
-        drawn["scores"] = "", plots.bar_plot(figures, scores[0][2:])
-        drawn["confusion"] = "", plots.confusion_plot(found.confusion, named)
     if config.plots:
-        plots.write_plots(Path(config.plots), drawn)
-        print(f"\npictures are in {config.plots}")
+        plots.write_plots(Path(config.plots), audit_plots(weak, paired))
+        print(f"\nplots are in {config.plots}")
+
+
+def print_tables(*tables: Rows) -> None:
+    for table in tables:
+        print(f"\n{markdown(table)}")
+
+
+def audit_plots(weak: Any, paired: Any) -> dict[str, tuple[str, bytes]]:
+    """Plot a Corpus of weak labels and, if there are any, the agreement of its PairedLabels."""
+    from nerc.evaluation import error_analysis, label_audit, plots
+
+    rates = label_audit.entity_rate_by_position(weak)
+    x, y = "position in the sentence", "share of words in entities"
+    images = {"places": ("", plots.line_plot(rates, x, y))}
+    if len(paired.gold):
+        header, *rows = label_audit.agreement_by_type(paired)
+        names = [row[0] for row in rows]
+        scores = {header[i]: [float(row[i]) for row in rows] for i in range(2, len(header))}
+        confusion = error_analysis.errors(*paired).confusion
+        images["scores"] = "", plots.bar_plot(scores, names)
+        images["confusion"] = "", plots.confusion_plot(confusion, names[1:])
+    return images
 
 
 def main(argv: list[str]) -> None:
     (config,) = parse(argv, PROGRAM, __doc__, AuditConfig)
     start_logging()
     with one_line_errors(PROGRAM):
-        audit(config)
+        run(config)

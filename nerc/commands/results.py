@@ -1,83 +1,114 @@
-"""Tabulate the scores of all revisions in a folder: one row per configuration, means over seeds.
+"""Tabulate the scores of all revisions in a folder: a row per configuration, means over seeds.
 
 python -m nerc results                        the revisions of ./models
 python -m nerc results --repo experiments/results
+python -m nerc results --format latex         for a paper; csv: for a spreadsheet
 """
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nerc import tables
 from nerc.cli import option, parse, start_logging
 from nerc.errors import InputError, one_line_errors
 from nerc.recipes import RECIPES
 from nerc.store import records
-from nerc.tables import Rows, markdown
+from nerc.tables import Rows
 
 PROGRAM = "python -m nerc results"
+SCORES = ("validation F1", "test precision", "test recall", "test F1", "test accuracy")
+DATA = ("gold", "mixed", "llm")  # the order of the rows
 
 
 @dataclass(frozen=True)
 class ResultsConfig:
-    """What is tabulated."""
+    """What is tabulated, and how."""
 
-    repo: str = option("models", "folder that holds the revisions, or their records alone")
+    repo: str = option("models", "folder that holds the revisions, or only their records")
+    format: str = option(
+        "markdown",
+        "markdown; latex: a tabular that needs the package booktabs; csv: with a column of its own "
+        "for each standard deviation",
+        ("markdown", "latex", "csv"),
+    )
 
 
-# ------------------------------------------------------------ stores
+class Group(NamedTuple):
+    """Revisions that differ only in the seed."""
+
+    settings: dict[str, Any]
+    seeds: list[int]
+    scores: dict[str, list[float]]  # in percent, by column; [] if there is no report on the split
 
 
-def results_table(folder: Path) -> Rows:
-    """The results in a store: a row for each configuration, means over its seeds, in percent.
-
-    Settings in which no two rows differ have no column, but for whose labels and which recipe.
-    """
+def read_groups(folder: Path) -> list[Group]:
+    """Read the records of all revisions in a folder; InputError if there are none."""
     if not folder.is_dir():
         raise InputError(f"--repo {folder}: is no folder")
     if (folder / "metrics.json").exists():
         raise InputError(f"--repo {folder}: is a revision; give the folder that it is in")
-    found = {
-        path.parent.name: records.read(path.parent)
-        for path in sorted(folder.glob("*/metrics.json"))
-    }
-    found = {name: record for name, record in found.items() if record[0]}
+    found = {path.parent.name: records.read(path.parent) for path in folder.glob("*/metrics.json")}
+    found = {name: found[name] for name in sorted(found) if found[name][0]}
     if not found:
         raise InputError(f"--repo {folder}: holds no revision with a run.json and a metrics.json")
-    groups = records.by_configuration({name: run for name, (run, _) in found.items()})
-    configs = [records.settings(found[names[0]][0]) for names in groups]
-    columns = ["data", "recipe"]
-    for key in dict.fromkeys(key for config in configs for key in config):
-        by_recipe: dict[Any, set] = {}
-        for config in configs:
-            decides = config["recipe"] if key in RECIPES["paper"] else None
-            by_recipe.setdefault(decides, set()).add(str(config.get(key)))
-        if key not in columns and any(len(values) > 1 for values in by_recipe.values()):
-            columns.append(key)
-    rows = [[*(f"--{c.replace('_', '-')}" for c in columns), "seeds", "validation F1"]]
-    rows[0] += ["test F1", "test accuracy"]
-    order = {"gold": 0, "mixed": 1, "llm": 2}
-    for config, names in sorted(
-        zip(configs, groups, strict=True), key=lambda row: (order[row[0]["data"]], row[1])
-    ):
-        runs = sorted((found[n] for n in names), key=lambda record: record[0]["config"]["seed"])
-        values = [config.get(column) for column in columns]
-        cells = ["-" if value is None else str(value) for value in values]
-        cells.append(", ".join(str(run["config"]["seed"]) for run, _ in runs))
-        for split, figure in (("validation", "f1"), ("test", "f1"), ("test", "accuracy")):
-            values = [100 * m[split][figure] for _, m in runs if split in m]
-            cells.append(tables.spread(values) if values else "-")
-        rows.append(cells)
+    groups = []
+    for names in sorted(records.by_configuration({name: run for name, (run, _) in found.items()})):
+        members = sorted((found[name] for name in names), key=lambda r: r[0]["config"]["seed"])
+        runs, reports = zip(*members, strict=True)
+        scores = {}
+        for column in SCORES:
+            split, score = column.lower().split()
+            scores[column] = [100 * r[split][score] for r in reports if split in r]
+        seeds = [run["config"]["seed"] for run in runs]
+        groups.append(Group(records.settings(runs[0]), seeds, scores))
+    return sorted(groups, key=lambda group: DATA.index(group.settings["data"]))
+
+
+def differing_settings(groups: Sequence[Group]) -> list[str]:
+    """The settings to show: data, recipe, and those that differ between groups.
+
+    A setting that the recipe decides is shown only if it differs between groups of one recipe.
+    """
+    shown = ["data", "recipe"]
+    for key in dict.fromkeys(key for group in groups for key in group.settings):
+        values: dict[Any, set[str]] = {}
+        for group in groups:
+            decides = group.settings["recipe"] if key in RECIPES["paper"] else None
+            values.setdefault(decides, set()).add(str(group.settings.get(key)))
+        if key not in shown and any(len(different) > 1 for different in values.values()):
+            shown.append(key)
+    return shown
+
+
+def results_table(groups: Sequence[Group], *, split_deviation: bool = False) -> Rows:
+    """A row for each group; the mean and standard deviation in one cell, or in a column each."""
+    shown = differing_settings(groups)
+    header = [*(f"--{key.replace('_', '-')}" for key in shown), "seeds"]
+    for column in SCORES:
+        header += [column, f"{column} deviation"] if split_deviation else [column]
+    rows = [header]
+    for group in groups:
+        values = [group.settings.get(key) for key in shown]
+        row = ["-" if value is None else str(value) for value in values]
+        row.append(", ".join(map(str, group.seeds)))
+        for scores in group.scores.values():
+            if split_deviation:
+                row.append(f"{statistics.mean(scores):.4f}" if scores else "")
+                row.append(f"{statistics.stdev(scores):.4f}" if len(scores) > 1 else "")
+            else:
+                row.append(tables.spread(scores) if scores else "-")
+        rows.append(row)
     return rows
-
-
-def show(config: ResultsConfig) -> None:
-    """The results in a store, as Markdown."""
-    print(markdown(results_table(Path(config.repo))))
 
 
 def main(argv: list[str]) -> None:
     (config,) = parse(argv, PROGRAM, __doc__, ResultsConfig)
     start_logging()
     with one_line_errors(PROGRAM):
-        show(config)
+        groups = read_groups(Path(config.repo))
+        rows = results_table(groups, split_deviation=config.format == "csv")
+        write = {"markdown": tables.markdown, "latex": tables.latex, "csv": tables.csv}
+        print(write[config.format](rows))

@@ -1,13 +1,14 @@
-"""What figures are worth that come from few sentences: intervals, and paired tests of differences.
+"""Bootstrap intervals of F1, and paired tests of the differences between models.
 
-Documents are drawn anew with replacement (bootstrap: Efron 1979; of paired systems: Koehn 2004),
-since sentences of one document share names and so do not count as independent; where a corpus has
-no documents, sentences are drawn. Every model is judged on the same draws, so that differences
-between models have intervals of their own, narrower than those of the models.
+Documents are resampled with replacement (bootstrap: Efron 1979; paired systems: Koehn 2004), not
+sentences: sentences of one document share names, so they are not independent. Only a corpus without
+documents has its sentences resampled. Every model is scored on the same resamples, so differences
+between models get intervals of their own, which are narrower than those of the models.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +17,12 @@ from nerc.data.tags import entities
 
 NUM_DRAWS = 2000
 LEVEL = 0.95
-ALL = "all"  # the name, among types, of all of them
+ALL = "all"  # stands for all types together where results are listed by type
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and the bounds between which it lies in LEVEL of all such samples."""
+    """A value and the bounds of its interval of confidence LEVEL."""
 
     value: float
     low: float
@@ -30,83 +31,81 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """An interval of a difference, and how often one as large would come about by chance alone."""
+    """A difference, its interval, and how probable one as large is if the models are equal."""
 
     p: float
 
 
-def counts(corpus: Corpus, predicted: Sequence[Sequence[str]], types: Sequence[str]) -> np.ndarray:
-    """Entities of each group of sentences by type: (groups, types, 3) right, found, in gold.
+def count_entities(
+    corpus: Corpus, predicted: Sequence[Sequence[str]], types: Sequence[str]
+) -> np.ndarray:
+    """Count the correct, predicted and gold entities: (groups, types, 3), in this order.
 
-    A group is a document; where the corpus is one document, a sentence.
+    A group is a document or, if the corpus is a single document, a sentence.
     """
     documents = np.array([sentence.document for sentence in corpus])
     _, groups = np.unique(documents, return_inverse=True)
     if len(documents) and groups.max() == 0:
         groups = np.arange(len(documents))
-    column = {name: i for i, name in enumerate(types)}
-    result = np.zeros((groups.max(initial=-1) + 1, len(types), 3))
-    for group, sentence, guesses in zip(groups, corpus, predicted, strict=True):
-        gold, found = entities(sentence.tags), entities(guesses)
-        for which, members in enumerate((set(gold) & set(found), found, gold)):
+    columns = {name: i for i, name in enumerate(types)}
+    counts = np.zeros((groups.max(initial=-1) + 1, len(types), 3))
+    for group, sentence, labels in zip(groups, corpus, predicted, strict=True):
+        gold, guesses = entities(sentence.tags), entities(labels)
+        for i, members in enumerate((set(gold) & set(guesses), guesses, gold)):
             for entity in members:
-                result[group, column[entity.type], which] += 1
-    return result
+                counts[group, columns[entity.type], i] += 1
+    return counts
 
 
-def f1(found: np.ndarray) -> np.ndarray:
-    """F1 of counts (..., 3): right, found, in gold; 0 where there is nothing."""
-    right, total = found[..., 0], found[..., 1] + found[..., 2]
-    return np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0)
+def f1(counts: np.ndarray) -> np.ndarray:
+    """F1 from counts (..., 3) of correct, predicted and gold entities; 0 if there are none."""
+    correct, total = counts[..., 0], counts[..., 1] + counts[..., 2]
+    return np.divide(2 * correct, total, out=np.zeros_like(correct), where=total > 0)
 
 
-def bootstrap_draws(num_groups: int, seed: int = 0, num: int = NUM_DRAWS) -> np.ndarray:
-    """How often each group is in each draw: (num, num_groups)."""
-    generator = np.random.default_rng(seed)
+def bootstrap_draws(num_groups: int, num: int = NUM_DRAWS) -> np.ndarray:
+    """Draw resamples: how often each contains each group, (num, num_groups)."""
+    generator = np.random.default_rng(0)
     return generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), num)
 
 
-def intervals(found: np.ndarray, types: Sequence[str], drawn: np.ndarray) -> dict[str, Interval]:
-    """F1 of ALL and of each type, from counts (groups, types, 3), with percentile intervals."""
-    values, samples = (
-        f1(_with_all(found.sum(axis=0))),
-        f1(_with_all(_counts_of_draws(drawn, found))),
-    )
-    low, high = np.quantile(samples, _BOUNDS, axis=0)
-    rows = zip(values, low, high, strict=True)
-    return {name: Interval(*map(float, row)) for name, row in zip((ALL, *types), rows, strict=True)}
+def intervals(counts: np.ndarray, types: Sequence[str], draws: np.ndarray) -> dict[str, Interval]:
+    """F1 of ALL and of each type with percentile intervals; counts: (groups, types, 3)."""
+    values = _f1_with_all(counts.sum(axis=0))
+    low, high = np.quantile(_resampled_f1(counts, draws), _BOUNDS, axis=0)
+    return _by_type(Interval, types, values, low, high)
 
 
 def differences(
-    first: np.ndarray, second: np.ndarray, types: Sequence[str], drawn: np.ndarray
+    first: np.ndarray, second: np.ndarray, types: Sequence[str], draws: np.ndarray
 ) -> dict[str, Difference]:
-    """What F1 of second is above that of first, of ALL and of each type; counts as in intervals().
+    """F1 of second minus F1 of first, for ALL and each type; both are counts as in intervals().
 
-    p is two-sided, from the draws' differences around the observed one: what they would be around 0
-    if the models were equal (Efron and Tibshirani 1993, section 16.4).
+    p is two-sided: the resampled differences, shifted to have mean 0, approximate what equal models
+    would show (Efron and Tibshirani 1993, section 16.4).
     """
-    values = f1(_with_all(second.sum(axis=0))) - f1(_with_all(first.sum(axis=0)))
-    samples = f1(_with_all(_counts_of_draws(drawn, second))) - f1(
-        _with_all(_counts_of_draws(drawn, first))
-    )
+    values = _f1_with_all(second.sum(axis=0)) - _f1_with_all(first.sum(axis=0))
+    samples = _resampled_f1(second, draws) - _resampled_f1(first, draws)
     low, high = np.quantile(samples, _BOUNDS, axis=0)
-    beyond = (np.abs(samples - values) >= np.abs(values)).sum(axis=0)
-    p = (beyond + 1) / (len(drawn) + 1)
-    rows = zip(values, low, high, p, strict=True)
-    return {
-        name: Difference(*map(float, row)) for name, row in zip((ALL, *types), rows, strict=True)
-    }
+    num_as_large = (np.abs(samples - values) >= np.abs(values)).sum(axis=0)
+    p = (num_as_large + 1) / (len(draws) + 1)
+    return _by_type(Difference, types, values, low, high, p)
 
 
 _BOUNDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
-def _counts_of_draws(drawn: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Counts of each draw, (draws, types, 3)."""
-    flat = found.reshape(len(found), -1)
-    return (drawn.astype(float) @ flat).reshape(len(drawn), *found.shape[1:])
+def _by_type(cls: type, types: Sequence[str], *columns: np.ndarray) -> dict[str, Any]:
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return {name: cls(*row) for name, row in zip((ALL, *types), rows, strict=True)}
 
 
-def _with_all(found: np.ndarray) -> np.ndarray:
-    """Counts (..., types, 3) with those of all types before them."""
-    return np.concatenate([found.sum(axis=-2, keepdims=True), found], axis=-2)
+def _resampled_f1(counts: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """F1 in each resample, (draws, 1 + types): of all entities, then of each type."""
+    flat = counts.reshape(len(counts), -1)
+    return _f1_with_all((draws.astype(float) @ flat).reshape(len(draws), *counts.shape[1:]))
+
+
+def _f1_with_all(counts: np.ndarray) -> np.ndarray:
+    """F1 from counts (..., types, 3): of all entities, then of each type."""
+    return f1(np.concatenate([counts.sum(axis=-2, keepdims=True), counts], axis=-2))

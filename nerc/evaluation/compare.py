@@ -3,84 +3,89 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from nerc.data.corpus import Corpus
 from nerc.evaluation import bootstrap, error_analysis
 from nerc.evaluation.bootstrap import Difference, Interval
-from nerc.evaluation.error_analysis import Errors, Slice
+from nerc.evaluation.error_analysis import Errors
 from nerc.evaluation.evaluator import Evaluation
-from nerc.evaluation.metrics import Report
+from nerc.evaluation.metrics import Report, Scores
 from nerc.model import calibration
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """By revision, in the order in which they were asked for; all on the same sentences."""
+class EvaluatedRevision:
+    """A revision, a corpus, and what the revision predicts there."""
 
+    name: str
+    run: Mapping[str, Any]  # its run.json; {} if it has none
     corpus: Corpus
-    types: tuple[str, ...]
-    num_groups: int  # documents, or sentences, that were drawn for the intervals
-    reports: dict[str, Report]
-    intervals: dict[str, dict[str, Interval]]  # of F1, by type; bootstrap.ALL for all of them
-    differences: dict[str, dict[str, Difference]]  # of all but the first revision, against it
-    judged: dict[str, Evaluation]
-    confidences: dict[str, np.ndarray]  # (entities found,), calibrated where the model is
-    calibrated: dict[str, bool]  # whether the confidences are
-    trains: Mapping[str, Corpus | None]  # what each was trained on, where it is at hand
-    num_draws: int = bootstrap.NUM_DRAWS
-
-    @cached_property
-    def errors(self) -> dict[str, Errors]:
-        return {
-            n: error_analysis.errors(self.corpus, each.predicted) for n, each in self.judged.items()
-        }
-
-    @cached_property
-    def slices(self) -> dict[str, list[Slice]]:
-        return {
-            name: error_analysis.slices(self.corpus, each.predicted, self.trains.get(name))
-            for name, each in self.judged.items()
-        }
-
-    def calibration_error(self, name: str) -> float:
-        """Of a revision's confidences, in 15 bins of equal mass."""
-        return calibration.calibration_error(self.confidences[name], self.judged[name].right)
+    evaluation: Evaluation
+    calibration: Sequence[float] | None  # of its confidences
+    train: Corpus | None = None  # its training sentences, if they are needed and available
 
     @property
-    def first(self) -> str:
-        return next(iter(self.reports))
+    def report(self) -> Report:
+        return self.evaluation.report
+
+    @cached_property
+    def confidences(self) -> np.ndarray:
+        """(predicted entities,), calibrated if the revision has a calibration."""
+        return calibration.calibrated(self.evaluation.raw, self.calibration)
+
+    @cached_property
+    def errors(self) -> Errors:
+        return error_analysis.errors(self.corpus, self.evaluation.predicted)
+
+    @cached_property
+    def slices(self) -> dict[tuple[str, str], Scores]:
+        """By family and name of the slice."""
+        families = error_analysis.slice_families(self.train)
+        return error_analysis.slices(self.corpus, self.evaluation.predicted, families)
 
 
-def compare(
-    corpus: Corpus,
-    judged: Mapping[str, Evaluation],
-    calibrations: Mapping[str, Sequence[float] | None],
-    trains: Mapping[str, Corpus | None],
-) -> Comparison:
-    """Compare what models found on corpus."""
-    types = tuple(dict.fromkeys(t for each in judged.values() for t in each.report.types))
+@dataclass(frozen=True)
+class Comparison:
+    """Revisions evaluated on the same sentences, in the order in which they were named."""
+
+    revisions: tuple[EvaluatedRevision, ...]
+    types: tuple[str, ...]
+    supports: dict[str, int]  # gold entities by type, and of ALL
+    num_groups: int  # documents, or sentences, that were resampled for the intervals
+    intervals: dict[str, dict[str, Interval]]  # of F1, by revision and then by type or ALL
+    differences: dict[str, dict[str, Difference]]  # in F1 from the first revision, by each other
+
+    @property
+    def first(self) -> EvaluatedRevision:
+        return self.revisions[0]
+
+    @property
+    def reports(self) -> dict[str, Report]:
+        return {revision.name: revision.report for revision in self.revisions}
+
+
+def compare(revisions: Sequence[EvaluatedRevision]) -> Comparison:
+    """Compare revisions that were evaluated on the same sentences."""
+    corpus = revisions[0].corpus
+    types = tuple(dict.fromkeys(type_ for r in revisions for type_ in r.report.types))
     counts = {
-        name: bootstrap.counts(corpus, each.predicted, types) for name, each in judged.items()
+        r.name: bootstrap.count_entities(corpus, r.evaluation.predicted, types) for r in revisions
     }
-    first = next(iter(counts.values()))
-    drawn = bootstrap.bootstrap_draws(len(first))
+    first = counts[revisions[0].name]
+    num_gold = first[:, :, 2].sum(axis=0).astype(int).tolist()
+    draws = bootstrap.bootstrap_draws(len(first))
     return Comparison(
-        corpus=corpus,
+        revisions=tuple(revisions),
         types=types,
+        supports={bootstrap.ALL: sum(num_gold)} | dict(zip(types, num_gold, strict=True)),
         num_groups=len(first),
-        reports={name: each.report for name, each in judged.items()},
-        intervals={n: bootstrap.intervals(c, types, drawn) for n, c in counts.items()},
+        intervals={name: bootstrap.intervals(c, types, draws) for name, c in counts.items()},
         differences={
-            name: bootstrap.differences(first, own, types, drawn)
-            for name, own in list(counts.items())[1:]
+            name: bootstrap.differences(first, c, types, draws)
+            for name, c in counts.items()
+            if name != revisions[0].name
         },
-        judged=dict(judged),
-        confidences={
-            name: calibration.calibrated(each.raw, calibrations[name])
-            for name, each in judged.items()
-        },
-        calibrated={name: calibrations[name] is not None for name in judged},
-        trains=trains,
     )

@@ -1,55 +1,58 @@
-"""What a model gets wrong, and on which entities and sentences."""
+"""Analyses the errors of predicted tags: their kinds, confusions of types, F1 by slice."""
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from nerc.data.corpus import Corpus
+from nerc.data.corpus import Corpus, Sentence
 from nerc.data.tags import Entity, entities
 from nerc.evaluation.bootstrap import f1
+from nerc.evaluation.metrics import Scores
+from nerc.tables import Rows
 
 KINDS = ("correct", "wrong type", "wrong boundary", "spurious", "missed")
-NOTHING = "-"  # in the place of a type, where there is no entity
+NOTHING = "-"  # the type, or the text, of no entity
 
 
 class Pair(NamedTuple):
-    """What gold has and what was found at one place; None where there is nothing."""
+    """A gold entity and the predicted entity it is compared with; None if there is no such one."""
 
     kind: str
     gold: Entity | None
-    found: Entity | None
+    predicted: Entity | None
 
 
-def pairs(gold: Sequence[Entity], found: Sequence[Entity]) -> list[Pair]:
-    """Every entity of a sentence, gold and found, exactly once.
+def pairs(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[Pair]:
+    """Pair the gold and predicted entities of a sentence; each is in exactly one pair.
 
-    The same words make a pair first (correct, wrong type), then, those with most words in common
-    before the others, words that overlap (wrong boundary, of whatever type). What is left in gold
-    was missed, what is left of the found ones is spurious.
+    Entities of the same words are paired first (correct, wrong type), then entities that overlap,
+    those with most words in common first (wrong boundary, whatever the types). The gold entities
+    that remain are missed, the predicted ones spurious.
     """
     by_words = {(entity.start, entity.end): entity for entity in gold}
-    result, left = [], []
-    for entity in found:
+    result, unpaired = [], []
+    for entity in predicted:
         same = by_words.pop((entity.start, entity.end), None)
         if same is None:
-            left.append(entity)
+            unpaired.append(entity)
         else:
             kind = "correct" if same.type == entity.type else "wrong type"
             result.append(Pair(kind, same, entity))
     overlapping = sorted(
-        (_overlap(a, b), a, b) for a in by_words.values() for b in left if _overlap(a, b)
+        (_overlap(a, b), a, b) for a in by_words.values() for b in unpaired if _overlap(a, b)
     )
-    lost, extra = set(by_words.values()), set(left)
+    missed, spurious = set(by_words.values()), set(unpaired)
     for _, a, b in reversed(overlapping):
-        if a in lost and b in extra:
-            lost.remove(a)
-            extra.remove(b)
+        if a in missed and b in spurious:
+            missed.remove(a)
+            spurious.remove(b)
             result.append(Pair("wrong boundary", a, b))
-    result += [Pair("missed", entity, None) for entity in lost]
-    result += [Pair("spurious", None, entity) for entity in extra]
-    return sorted(result, key=lambda pair: (pair.gold or pair.found).start)
+    result += [Pair("missed", entity, None) for entity in missed]
+    result += [Pair("spurious", None, entity) for entity in spurious]
+    return sorted(result, key=lambda pair: (pair.gold or pair.predicted).start)
 
 
 def _overlap(a: Entity, b: Entity) -> int:
@@ -57,39 +60,53 @@ def _overlap(a: Entity, b: Entity) -> int:
 
 
 class Errors(NamedTuple):
-    """The pairs of each sentence, and what they add up to."""
+    """The pairs of each sentence, and statistics of them."""
 
     pairs: list[list[Pair]]
     kinds: Counter[str]
-    confusion: Counter[tuple[str, str]]  # type in gold, type found; NOTHING for none
-    frequent: list[tuple[int, str, str, str]]  # how often, kind, in gold, found
+    confusion: Counter[tuple[str, str]]  # gold type, predicted type; NOTHING if there is none
+    frequent: list[tuple[int, str, str, str]]  # count, kind, gold, predicted; most frequent first
 
 
 def errors(corpus: Corpus, predicted: Sequence[Sequence[str]]) -> Errors:
-    """Compare predicted tags with the corpus's; frequent errors are those of the same words."""
-    found = [
-        pairs(entities(sentence.tags), entities(guesses))
-        for sentence, guesses in zip(corpus, predicted, strict=True)
+    """Compare predicted tags with those of corpus; errors on the same words are counted as one."""
+    by_sentence = [
+        pairs(entities(sentence.tags), entities(labels))
+        for sentence, labels in zip(corpus, predicted, strict=True)
     ]
     kinds = Counter({kind: 0 for kind in KINDS})
     confusion: Counter[tuple[str, str]] = Counter()
     texts: Counter[tuple[str, str, str]] = Counter()
-    for sentence, own in zip(corpus, found, strict=True):
-        for kind, gold, guess in own:
+    for sentence, in_sentence in zip(corpus, by_sentence, strict=True):
+        for kind, gold, guess in in_sentence:
             kinds[kind] += 1
             confusion[_type(gold), _type(guess)] += 1
             if kind != "correct":
-                texts[kind, _text(sentence.words, gold), _text(sentence.words, guess)] += 1
+                texts[
+                    kind, entity_text(sentence.words, gold), entity_text(sentence.words, guess)
+                ] += 1
     assert sum(confusion.values()) == sum(kinds.values()), "a pair was lost"
-    frequent = [(times, *what) for what, times in sorted(texts.items(), key=lambda x: (-x[1], x))]
-    return Errors(found, kinds, confusion, frequent)
+    frequent = [(count, *text) for text, count in sorted(texts.items(), key=lambda x: (-x[1], x))]
+    return Errors(by_sentence, kinds, confusion, frequent)
+
+
+def confusion_table(
+    counts: Mapping[tuple[str, str], int], types: Sequence[str], corner: str
+) -> Rows:
+    """How often an entity of one type (row: gold) was predicted as another (column)."""
+    rows = [[corner, *types, "missed"]]
+    for gold in (*types, NOTHING):
+        name = "spurious" if gold == NOTHING else gold
+        rows.append([name, *(f"{counts[gold, type_]:,}" for type_ in (*types, NOTHING))])
+    return rows
 
 
 def _type(entity: Entity | None) -> str:
     return entity.type if entity else NOTHING
 
 
-def _text(words: Sequence[str], entity: Entity | None) -> str:
+def entity_text(words: Sequence[str], entity: Entity | None) -> str:
+    """The words and the type of an entity: `Ann Lee (PER)`."""
     if entity is None:
         return NOTHING
     return f"{' '.join(words[entity.start : entity.end])} ({entity.type})"
@@ -98,76 +115,68 @@ def _text(words: Sequence[str], entity: Entity | None) -> str:
 # ------------------------------------------------------------ slices
 
 
-class Slice(NamedTuple):
-    """Entities that have something in common; see slices()."""
-
-    family: str
-    name: str
-    support: int  # how many gold has
-    precision: float
-    recall: float
-    f1: float
+Families = Mapping[str, Callable[[Sentence, Entity], str]]  # the name of an entity's slice
 
 
-def slices(corpus: Corpus, predicted: Sequence[Sequence[str]], train: Corpus | None) -> list[Slice]:
-    """Scores of parts: precision of the found entities that belong to one, recall of gold's.
+def slices(
+    corpus: Corpus, predicted: Sequence[Sequence[str]], families: Families
+) -> dict[tuple[str, str], Scores]:
+    """Score slices of the entities, such as those of two words; by family and name of the slice."""
+    counts: dict[tuple[str, str], np.ndarray] = {}  # (3,) correct, predicted, gold
+    for sentence, labels in zip(corpus, predicted, strict=True):
+        gold, guesses = entities(sentence.tags), entities(labels)
+        for i, members in enumerate((set(gold) & set(guesses), guesses, gold)):
+            for entity in members:
+                for family, name_of in families.items():
+                    key = family, name_of(sentence, entity)
+                    counts.setdefault(key, np.zeros(3))[i] += 1
+    order = list(families)
+    result = {}
+    for key in sorted(counts, key=lambda key: (order.index(key[0]), _natural(key[1]))):
+        correct, *totals = counts[key]
+        precision, recall = (float(correct / n) if n else 0.0 for n in totals)
+        result[key] = Scores(precision, recall, float(f1(counts[key])), int(totals[1]))
+    return result
 
-    An entity belongs to a part by its own words or its sentence, gold and found ones alike. Whether
-    training had an entity of the same words, or the sentence, is known only with train.
+
+def slice_families(train: Corpus | None = None) -> Families:
+    """Slices by length, position and letters and, given the training corpus, by what it contains.
+
+    An entity belongs to a slice by its own words and its sentence, be it gold or predicted.
     """
-    known = {e for s in train for e in _surfaces(s.words, entities(s.tags))} if train else set()
-    read = {s.words for s in train} if train else set()
-    families: dict[str, Callable[[tuple[str, ...], Entity], str]] = {
-        "words of the entity": lambda words, e: _bin(e.end - e.start, (1, 2, 3)),
-        "place in the sentence": lambda words, e: _bin(e.start + 1, (5, 10, 20, 40)),
-        "words of the sentence": lambda words, e: _bin(len(words), (5, 10, 20, 40)),
+    families = {
+        "words in the entity": lambda _, e: _bin(e.end - e.start, (1, 2, 3)),
+        "position in the sentence": lambda _, e: _bin(e.start + 1, (5, 10, 20, 40)),
+        "words in the sentence": lambda sentence, _: _bin(len(sentence.words), (5, 10, 20, 40)),
         "letters": _letters,
     }
-    if train is not None:
-        families |= {
-            "entity in training": lambda words, e: _yes(_surface(words, e) in known),
-            "sentence in training": lambda words, e: _yes(words in read),
-        }
-    found: dict[tuple[str, str], np.ndarray] = {}
-    for sentence, guesses in zip(corpus, predicted, strict=True):
-        gold, own = entities(sentence.tags), entities(guesses)
-        for which, members in enumerate((set(gold) & set(own), own, gold)):
-            for entity in members:
-                for family, part in families.items():
-                    key = family, part(sentence.words, entity)
-                    found.setdefault(key, np.zeros(3))[which] += 1
-    order = {family: i for i, family in enumerate(families)}
-    rows = sorted(found.items(), key=lambda item: (order[item[0][0]], _natural(item[0][1])))
-    return [_slice(family, name, counts) for (family, name), counts in rows]
+    if train is None:
+        return families
+    seen = {_surface(sentence, e) for sentence in train for e in entities(sentence.tags)}
+    sentences = {sentence.words for sentence in train}
+    return families | {
+        "entity in training": lambda sentence, e: _yes(_surface(sentence, e) in seen),
+        "sentence in training": lambda sentence, _: _yes(sentence.words in sentences),
+    }
 
 
-def _slice(family: str, name: str, counts: np.ndarray) -> Slice:
-    right, found, support = counts
-    precision, recall = (right / n if n else 0.0 for n in (found, support))
-    return Slice(family, name, int(support), float(precision), float(recall), float(f1(counts)))
+def _surface(sentence: Sentence, entity: Entity) -> tuple[str, ...]:
+    return sentence.words[entity.start : entity.end]
 
 
-def _surface(words: Sequence[str], entity: Entity) -> tuple[str, ...]:
-    return tuple(words[entity.start : entity.end])
-
-
-def _surfaces(words: Sequence[str], found: Sequence[Entity]) -> list[tuple[str, ...]]:
-    return [_surface(words, entity) for entity in found]
-
-
-def _letters(words: Sequence[str], entity: Entity) -> str:
-    text = "".join(_surface(words, entity))
+def _letters(sentence: Sentence, entity: Entity) -> str:
+    text = "".join(_surface(sentence, entity))
     if not any(letter.isalpha() for letter in text):
         return "none"
     if text.upper() == text.lower():
-        return "without capitals and small ones"
-    if all(word.upper() == word for word in words):
-        return "sentence in capitals"
-    return "capitals" if text.upper() == text else "small" if text.lower() == text else "mixed"
+        return "without case"
+    if all(word.upper() == word for word in sentence.words):
+        return "uppercase sentence"
+    return "uppercase" if text.upper() == text else "lowercase" if text.lower() == text else "mixed"
 
 
 def _bin(number: int, bounds: tuple[int, ...]) -> str:
-    """`2`, `6-10`, `41 or more`: where number lies among bounds."""
+    """The bin of number between bounds: `2`, `6-10`, `41 or more`."""
     low = 1
     for bound in bounds:
         if number <= bound:
@@ -177,8 +186,9 @@ def _bin(number: int, bounds: tuple[int, ...]) -> str:
 
 
 def _natural(name: str) -> tuple[int, str]:
-    digits = name.split("-")[0].split()[0]
-    return (int(digits), "") if digits.isdecimal() else (0, name)
+    """A sort key that orders bins by their numbers."""
+    number = re.match(r"\d+", name)
+    return int(number[0]) if number else 0, name
 
 
 def _yes(value: bool) -> str:

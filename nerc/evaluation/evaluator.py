@@ -14,15 +14,15 @@ from nerc.model.modeling import NERSmall
 
 
 class Evaluation(NamedTuple):
-    """A model's report on a corpus, and of each entity it found there how sure it was."""
+    """A model's report on a corpus, its predictions, and the confidence of each entity."""
 
     report: Report
     predicted: list[list[str]]  # the tags of each sentence
-    raw: np.ndarray  # (entities found,) the model's probability, not calibrated
-    right: np.ndarray  # (entities found,) whether the corpus has the very same
+    raw: np.ndarray  # (predicted entities,) the model's own probability, not calibrated
+    right: np.ndarray  # (predicted entities,) whether the corpus has exactly this entity
 
     def fit(self) -> list[float] | None:
-        """The calibration that these entities teach."""
+        """The calibration of confidences that fits these entities."""
         return calibration.fit(self.raw, self.right)
 
 
@@ -36,13 +36,15 @@ def evaluate(
     bf16: bool = False,
     accelerator: Accelerator | None = None,
 ) -> Evaluation:
-    """What model is worth on corpus, of which encoded is the encoding."""
-    found = predict(model, encoded, batch_size=batch_size, bf16=bf16, accelerator=accelerator)
+    """Evaluate model on corpus, of which encoded is the encoding; how: see decode()."""
+    log_probabilities = predict(
+        model, encoded, batch_size=batch_size, bf16=bf16, accelerator=accelerator
+    )
     word_tags = model.config.word_tags
-    predicted = decode(found, word_tags, how)
+    predicted = decode(log_probabilities, word_tags, how)
     gold = [sentence.tags for sentence in corpus]
     return Evaluation(
-        report(corpus, found, predicted, word_tags),
+        report(corpus, log_probabilities, predicted, word_tags),
         predicted,
-        *calibration.judged(gold, predicted, found, word_tags),
+        *calibration.judged(gold, predicted, log_probabilities, word_tags),
     )

@@ -1,4 +1,4 @@
-"""Report: what a model's predictions are worth on labelled sentences."""
+"""Scores of predictions on labelled sentences: loss, accuracy, precision, recall and F1."""
 
 import math
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from nerc.errors import InputError
 
 
 @dataclass(frozen=True)
-class TypeScores:
-    """Scores of the entities of one type; support: how many the gold labels have."""
+class Scores:
+    """Scores of some entities, such as those of one type; support: how many are in gold."""
 
     precision: float
     recall: float
@@ -27,8 +27,8 @@ class TypeScores:
 
 @dataclass(frozen=True)
 class Report:
-    """Scores as fractions. Entities count as conlleval and seqeval's default mode count them;
-    strict_f1 is seqeval's strict IOB2 mode, in which an I- that follows nothing is no entity.
+    """Scores as fractions. Entities are counted as in conlleval, which is seqeval's default mode;
+    strict_f1 is from seqeval's strict IOB2 mode, where an I- that continues nothing is no entity.
     """
 
     loss: float  # mean negative log-likelihood of a word, in nats
@@ -40,15 +40,10 @@ class Report:
     sentences: int
     words: int
     entities: int
-    types: dict[str, TypeScores]
+    types: dict[str, Scores]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Report":
-        types = {name: TypeScores(**scores) for name, scores in values["types"].items()}
-        return cls(**(values | {"types": types}))
 
 
 def report(
@@ -57,9 +52,9 @@ def report(
     predicted: Sequence[Sequence[str]],
     word_tags: Sequence[str],
 ) -> Report:
-    """Compare predicted tags, and the log-probabilities (words, tags), with the corpus's own.
+    """Score predicted tags, and log-probabilities (words, tags), against the tags of corpus.
 
-    The ledger: every entity of the corpus is scored once, or this fails.
+    Raises RuntimeError unless every entity of the corpus is scored exactly once.
     """
     gold = [list(sentence.tags) for sentence in corpus]
     predicted = [list(sentence) for sentence in predicted]
@@ -67,12 +62,12 @@ def report(
     assert len(gold) == len(predicted) == len(log_probabilities)
     likelihood = 0.0
     for labels, guesses, row in zip(gold, predicted, log_probabilities, strict=True):
-        assert len(labels) == len(guesses) == len(row), "a word was lost"
+        assert len(labels) == len(guesses) == len(row), "words and predictions differ in number"
         likelihood += row[np.arange(len(row)), [ids[tag] for tag in labels]].sum(dtype=np.float64)
     if not math.isfinite(likelihood):
         raise InputError(
-            f"the model's loss on {corpus[0].location} and what follows is {-likelihood}: its "
-            f"weights are broken; if they were trained just now, lower --lr or set --clip"
+            f"the model's loss on {corpus[0].location} and the sentences after it is "
+            f"{-likelihood}: its weights are broken; lower --lr or set --clip to train them again"
         )
     names = tags.ordered(tags.types_of(word_tags))
     scores, micro, support = entity_scores(gold, predicted, names)
@@ -95,15 +90,15 @@ def report(
 
 def entity_scores(
     gold: list[list[str]], predicted: list[list[str]], names: Sequence[str]
-) -> tuple[dict[str, TypeScores], tuple[float, float, float], int]:
-    """seqeval's scores per type and micro (precision, recall, F1), and the support of all types."""
-    # seqeval leaves out a type that occurs on neither side, and orders the others by name.
+) -> tuple[dict[str, Scores], tuple[float, float, float], int]:
+    """seqeval's scores of each type in names, micro precision, recall and F1, and total support."""
+    # seqeval leaves out a type that occurs on neither side, and sorts the others by name.
     present = sorted(tags.types_of(tag for row in (*gold, *predicted) for tag in row))
     columns = precision_recall_fscore_support(gold, predicted, average=None, zero_division=0)
-    found = {
-        name: TypeScores(float(p), float(r), float(f), int(s))
+    by_type = {
+        name: Scores(float(p), float(r), float(f), int(s))
         for name, p, r, f, s in zip(present, *columns, strict=True)
     }
     micro = precision_recall_fscore_support(gold, predicted, average="micro", zero_division=0)
-    scores = {name: found.get(name, TypeScores(0.0, 0.0, 0.0, 0)) for name in names}
-    return scores, tuple(map(float, micro[:3])), sum(s.support for s in found.values())
+    scores = {name: by_type.get(name, Scores(0.0, 0.0, 0.0, 0)) for name in names}
+    return scores, tuple(map(float, micro[:3])), sum(s.support for s in by_type.values())

@@ -12,18 +12,19 @@ from nerc.evaluation.error_analysis import KINDS
 
 
 def render_page(data: dict[str, Any]) -> str:
-    """Return the HTML document that shows data. Its texts are not trusted: any string is safe.
+    """Return the HTML document that shows data, whose strings need not be trusted.
 
     data has
 
     - title, note: texts at the top of the page;
     - types, revisions: lists of names;
-    - tables, others: tables with a title and rows, the first of them the header; others are folded;
+    - tables, others: tables with a title and rows, the first row being the header; others are
+      hidden until they are opened;
     - plots: plots with a title and an image, a PNG as a data: URL;
     - sentences: each with words, document (its number, or None in a corpus without documents) and
 
       - gold: (type, start, end) of each entity, end exclusive;
-      - found: for each revision, (type, start, end, confidence, kind) of each predicted entity;
+      - predicted: for each revision, (type, start, end, confidence, kind) of each entity;
         kind is one of KINDS, but never "missed";
       - missed: for each revision, (type, start, end) of each gold entity without a prediction.
 
@@ -54,7 +55,7 @@ def compact(data: dict[str, Any]) -> dict[str, Any]:
     def spans(entities: list) -> list:
         return [[number(type_), start, end] for type_, start, end in entities]
 
-    def found(entities: list) -> list:
+    def predictions(entities: list) -> list:
         return [
             [number(type_), start, end, round(1000 * confidence), KINDS.index(kind)]
             for type_, start, end, confidence, kind in entities
@@ -62,18 +63,18 @@ def compact(data: dict[str, Any]) -> dict[str, Any]:
 
     sentences = []
     for sentence in data["sentences"]:
-        lines = (sentence["found"], sentence["missed"])
+        lines = (sentence["predicted"], sentence["missed"])
         if any(len(line) != len(data["revisions"]) for line in lines):
             raise ValueError(
-                f"{len(data['revisions'])} revisions, but sentence {sentence} has entities of "
-                f"{len(sentence['found'])} and missed entities of {len(sentence['missed'])}"
+                f"{len(data['revisions'])} revisions, but sentence {sentence} has predictions of "
+                f"{len(sentence['predicted'])} and missed entities of {len(sentence['missed'])}"
             )
         sentences.append(
             [
                 sentence["words"],
                 sentence["document"],
                 spans(sentence["gold"]),
-                [found(entities) for entities in sentence["found"]],
+                [predictions(entities) for entities in sentence["predicted"]],
                 [spans(entities) for entities in sentence["missed"]],
             ]
         )

@@ -1,8 +1,8 @@
-"""Plots of reports, as PNG."""
+"""Plots as PNG: of evaluation reports, of weak labels, of active learning."""
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,16 @@ from nerc.model import calibration
 Plots = dict[str, tuple[str, bytes]]  # by file name: title and PNG
 
 
-def write_plots(folder: Path, drawn: Plots) -> None:
-    """Write NAME.png for each plot."""
+def write_plots(folder: Path, plots: Plots) -> None:
+    """Write NAME.png for each plot into folder, which is created if needed."""
     folder.mkdir(exist_ok=True)
-    for name, (_, png) in drawn.items():
-        (folder / f"{name}.png").write_bytes(png)
+    for name, (_, image) in plots.items():
+        (folder / f"{name}.png").write_bytes(image)
 
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
 _FONT_SIZE = 10  # points
-_HEIGHT = 3.6  # inches of a plot whose content asks for no other, so that rows of plots are even
+_HEIGHT = 3.6  # inches; the height of most plots, so that plots in one row are level
 _STYLE = {
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -49,34 +49,50 @@ def png(draw: Callable[[Figure], None], *, size: tuple[float, float]) -> bytes:
 
 
 def data_uri(image: bytes) -> str:
-    """Return a PNG as a data: URL, which a page can embed."""
+    """Return a PNG as a data: URL for the page."""
     return f"data:image/png;base64,{base64.b64encode(image).decode()}"
 
 
 def f1_by_type(intervals: Mapping[str, Mapping[str, Interval]]) -> bytes:
     """Plot F1 of all entities and of each type: a bar with its interval for each revision."""
     names = list(next(iter(intervals.values())))
-    slot = _slot(names, len(intervals))
+    values, bounds = {}, {}
+    for revision, by_type in intervals.items():
+        value, low, high = np.array([[i.value, i.low, i.high] for i in by_type.values()]).T
+        values[revision] = value
+        bounds[revision] = np.clip(np.stack([value - low, high - value]), 0, None)
+    return bar_plot(values, names, bounds=bounds, y="entity F1")
+
+
+def bar_plot(
+    series: Mapping[str, Sequence[float]],
+    groups: Sequence[str],
+    *,
+    bounds: Mapping[str, np.ndarray] | None = None,
+    y: str = "",
+) -> bytes:
+    """Plot values between 0 and 1: in each group, a bar for each series.
+
+    bounds: (2, groups) for each series, how far an interval reaches below and above each value.
+    """
+    slot = _slot(groups, len(series))
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        width = 0.8 / len(intervals)
-        for i, (revision, rows) in enumerate(intervals.items()):
-            values = np.array([rows[name].value for name in names])
-            low = values - [rows[name].low for name in names]
-            high = [rows[name].high for name in names] - values
-            places = np.arange(len(names)) + (i - (len(intervals) - 1) / 2) * width
-            bounds = np.clip(np.stack([low, high]), 0, None)
-            colour = _COLOURS[i % len(_COLOURS)]
-            axes.bar(places, values, width, color=colour, label=revision)
-            axes.errorbar(places, values, bounds, fmt="none", ecolor="0.5", capsize=2, elinewidth=1)
-        _label_x(axes, names, slot)
+        width = 0.8 / len(series)
+        for i, (colour, name, values) in enumerate(_coloured(series)):
+            places = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
+            axes.bar(places, values, width, color=colour, label=name)
+            if bounds:
+                style = {"fmt": "none", "ecolor": "0.5", "capsize": 2, "elinewidth": 1}
+                axes.errorbar(places, values, bounds[name], **style)
+        _label_x(axes, groups, slot)
         axes.margins(x=0.02)
-        axes.set(ylabel="entity F1", ylim=(0, 1))
+        axes.set(ylabel=y, ylim=(0, 1))
         axes.grid(axis="x", visible=False)
         _legend(figure, axes)
 
-    return png(draw, size=(slot * len(names) + 0.8, _HEIGHT + _label_height(names, slot)))
+    return png(draw, size=(slot * len(groups) + 0.8, _HEIGHT + _label_height(groups, slot)))
 
 
 def reliability(revisions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bytes:
@@ -88,14 +104,12 @@ def reliability(revisions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bytes
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-        for i, (revision, (confidence, right)) in enumerate(revisions.items()):
+        for colour, revision, (confidence, right) in _coloured(revisions):
             bins = calibration.reliability(confidence, right)
             error = calibration.calibration_error(confidence, right)
             x, y = ([part[k].mean() for part in bins] for k in (0, 1))
             label = f"{revision}, error {error:.3f}" if bins else f"{revision}, no entities"
-            axes.plot(
-                x, y, color=_COLOURS[i % len(_COLOURS)], marker="o", markersize=3, label=label
-            )
+            axes.plot(x, y, color=colour, marker="o", markersize=3, label=label)
         axes.set(xlabel="confidence", ylabel="share correct", xlim=(0, 1.02), ylim=(0, 1.02))
         axes.legend(frameon=False, fontsize=9)
 
@@ -140,27 +154,6 @@ def line_plot(points: Mapping[int, float], x: str, y: str) -> bytes:
     return png(draw, size=(5.2, _HEIGHT))
 
 
-def bar_plot(figures: Mapping[str, Sequence[float]], names: Sequence[str]) -> bytes:
-    """Plot groups of bars between 0 and 1; names are those of the bars in each group."""
-    groups = list(figures)
-    slot = _slot(groups, len(names))
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        width = 0.8 / len(names)
-        for i, name in enumerate(names):
-            places = np.arange(len(figures)) + (i - (len(names) - 1) / 2) * width
-            heights = [values[i] for values in figures.values()]
-            axes.bar(places, heights, width, color=_COLOURS[i % len(_COLOURS)], label=name)
-        _label_x(axes, groups, slot)
-        axes.margins(x=0.02)
-        axes.set_ylim(0, 1)
-        axes.grid(axis="x", visible=False)
-        _legend(figure, axes)
-
-    return png(draw, size=(slot * len(groups) + 0.8, _HEIGHT + _label_height(groups, slot)))
-
-
 def learning_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """Plot validation F1 and loss by epoch, from the epochs of each run.json."""
 
@@ -169,10 +162,9 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> byt
         for axes, key, label in zip(
             panels, ("validation_f1", "validation_loss"), ("validation F1", "loss"), strict=True
         ):
-            for i, (revision, epochs) in enumerate(histories.items()):
+            for colour, revision, epochs in _coloured(histories):
                 rows = [row for row in epochs if row[key] is not None]
                 x, y = [row["number"] for row in rows], [row[key] for row in rows]
-                colour = _COLOURS[i % len(_COLOURS)]
                 axes.plot(x, y, color=colour, marker="o", markersize=3, label=revision)
             axes.set(xlabel="epoch", ylabel=label)
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -189,19 +181,18 @@ def curve_bands(
     """Plot panels of curves, each of (x, mean, standard deviation); levels are horizontal lines."""
 
     def draw(figure: Figure) -> None:
-        every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for axes, (x, curves) in zip(every, panels.items(), strict=True):
-            for i, (name, rows) in enumerate(curves.items()):
+        all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (x, curves) in zip(all_axes, panels.items(), strict=True):
+            for colour, name, rows in _coloured(curves):
                 places, mean, deviation = np.array(rows, dtype=float).T
-                colour = _COLOURS[i % len(_COLOURS)]
                 axes.plot(places, mean, color=colour, marker="o", markersize=3, label=name)
                 low, high = mean - deviation, mean + deviation
                 axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
             for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
                 axes.axhline(level, color="0.5", linestyle=style, linewidth=1, label=name)
             axes.set(xlabel=x)
-        every[0].set_ylabel(y)
-        _legend(figure, every[0], least=1)
+        all_axes[0].set_ylabel(y)
+        _legend(figure, all_axes[0], least=1)
 
     return png(draw, size=(3.6 * len(panels) + 0.6, 3.8))
 
@@ -212,8 +203,7 @@ def length_plot(strategies: Mapping[str, Sequence[int]]) -> bytes:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         edges = np.arange(0, max(map(max, filter(None, strategies.values())), default=1) + 4, 4)
-        for i, (name, values) in enumerate(strategies.items()):
-            colour = _COLOURS[i % len(_COLOURS)]
+        for colour, name, values in _coloured(strategies):
             shares = {"weights": np.full(len(values), 1 / max(1, len(values)))}
             axes.hist(values, edges, histtype="step", color=colour, label=name, **shares)
         axes.set(xlabel="words in the sentence", ylabel="share of the queried sentences")
@@ -222,21 +212,27 @@ def length_plot(strategies: Mapping[str, Sequence[int]]) -> bytes:
     return png(draw, size=(5.2, _HEIGHT))
 
 
-# ------------------------------------------------------------ labels of types, legends
+# ------------------------------------------------------------ colours, labels, legends
+
+
+def _coloured(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """A colour for each item of values, with its name and value."""
+    for i, (name, value) in enumerate(values.items()):
+        yield _COLOURS[i % len(_COLOURS)], name, value
 
 
 def _slot(names: Sequence[str], num_bars: int) -> float:
-    """Inches along the x axis for each name, which has num_bars bars."""
+    """The inches along the x axis for each name and its num_bars bars."""
     return max(0.3 + 0.12 * num_bars, 4.4 / len(names))
 
 
 def _text_width(names: Sequence[str]) -> float:
-    """Inches that the widest tick label takes."""
+    """The width of the widest tick label in inches."""
     return max(TextPath((0, 0), name, size=_FONT_SIZE).get_extents().width for name in names) / 72
 
 
 def _is_upright(names: Sequence[str], slot: float) -> bool:
-    """Whether names, side by side in slots of so many inches, would run into each other."""
+    """Whether names must be written upright, because they do not fit side by side."""
     return _text_width(names) > slot - 0.1
 
 
@@ -245,12 +241,12 @@ def _label_x(axes, names: Sequence[str], slot: float) -> None:
 
 
 def _label_height(names: Sequence[str], slot: float) -> float:
-    """Inches that the labels of the x axis need beyond a line of text."""
+    """The inches that the labels of the x axis need in addition to one line of text."""
     return _text_width(names) if _is_upright(names, slot) else 0.0
 
 
 def _legend(figure: Figure, axes, least: int = 2) -> None:
-    """Put the legend of axes above the whole figure, if it has at least so many entries."""
+    """Put the legend of axes above the whole figure, if it has at least `least` entries."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) >= least:
         place = {"loc": "outside upper left", "ncols": 2 if max(map(len, labels)) <= 28 else 1}

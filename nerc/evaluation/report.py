@@ -1,133 +1,131 @@
-"""Renders a comparison of revisions: detail tables, plots and the HTML page."""
+"""Renders a comparison of revisions: its tables with titles, its plots, the HTML page."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from nerc.data.tags import entities
-from nerc.evaluation import tables
-from nerc.evaluation.compare import Comparison
+from nerc.evaluation import plots, tables
+from nerc.evaluation.bootstrap import ALL
+from nerc.evaluation.compare import Comparison, EvaluatedRevision
 from nerc.evaluation.page import render_page
-from nerc.evaluation.plots import (
-    Plots,
-    confusion_plot,
-    data_uri,
-    f1_by_type,
-    learning_curves,
-    reliability,
-)
+from nerc.evaluation.plots import Plots, data_uri
 from nerc.tables import Rows
 
-Runs = Mapping[str, Mapping[str, Any]]  # run.json by revision
-_SEEDS = "Mean and standard deviation over seeds"
+TitledTables = list[tuple[str, Rows]]
 _BY_TYPE = "F1 by type, with 95 % intervals"
 
 
-def page_sentences(found: Comparison) -> list[dict[str, Any]]:
-    """Return every sentence as nerc.page shows it: words, gold, what each revision found or missed.
+def summary_tables(comparison: Comparison) -> TitledTables:
+    """Means over seeds, if there are any, and F1 by type."""
+    over_seeds = tables.over_seeds(comparison)
+    result = [("Mean and standard deviation over seeds", over_seeds)] if over_seeds else []
+    return [*result, (_BY_TYPE, tables.f1_by_type(comparison))]
+
+
+def error_tables(comparison: Comparison) -> TitledTables:
+    """Differences by type, kinds of errors, slices, confidences, confusions."""
+    result = []
+    if comparison.differences:
+        title = f"Difference in F1 from {comparison.first.name}, by type"
+        result.append((title, tables.differences(comparison, comparison.types)))
+    result += [
+        ("Errors by kind (numbers of entities)", tables.error_kinds(comparison)),
+        ("F1 by slice of the entities", tables.slices(comparison)),
+        ("Confidences of the predicted entities", tables.confidences(comparison)),
+    ]
+    for revision in comparison.revisions:
+        types = tables.confusions(revision, comparison.types)
+        result.append((_confusion_title(revision), types))
+        result.append((f"Most frequent errors, {revision.name}", tables.frequent_errors(revision)))
+    return result
+
+
+def comparison_plots(comparison: Comparison) -> Plots:
+    """Plot F1 by type, reliability, confusions, and learning curves if the runs have any."""
+    revisions = comparison.revisions
+    confidences = {r.name: (r.confidences, r.evaluation.right) for r in revisions}
+    result = {
+        "f1": (_BY_TYPE, plots.f1_by_type(comparison.intervals)),
+        "reliability": (
+            "Confidence and share of correct entities",
+            plots.reliability(confidences),
+        ),
+    }
+    epochs = {r.name: r.run["epochs"] for r in revisions if len(r.run.get("epochs", ())) > 1}
+    if epochs:
+        title = "Learning curves on the validation split"
+        result["learning"] = title, plots.learning_curves(epochs)
+    for revision in revisions:
+        image = plots.confusion_plot(revision.errors.confusion, comparison.types)
+        result[f"confusion_{revision.name}"] = _confusion_title(revision), image
+    return result
+
+
+def _confusion_title(revision: EvaluatedRevision) -> str:
+    return f"Gold and predicted types, {revision.name} (numbers of entities)"
+
+
+def html_page(comparison: Comparison, images: Plots, split: str) -> str:
+    """Return the HTML page of a comparison, which opens without a network.
+
+    Scores by type have a table of their own, so the table of figures has the same columns, and room
+    for them, however many types there are. Each interval is in one table only.
+    """
+    shown = [("Figures", tables.figures(comparison, split))]
+    if comparison.differences:
+        title = f"Difference in F1 from {comparison.first.name}"
+        shown.append((title, tables.differences(comparison, [ALL])))
+    shown += summary_tables(comparison)
+    counts = tables.count_line(comparison.first.report, split)
+    return render_page(
+        {
+            "title": f"{', '.join(comparison.reports)} on {split}",
+            "note": f"{counts}. Confidences are {_calibration_state(comparison)}.",
+            "types": list(comparison.types),
+            "revisions": list(comparison.reports),
+            "tables": [{"title": title, "rows": rows} for title, rows in shown],
+            "others": [{"title": t, "rows": rows} for t, rows in error_tables(comparison)],
+            "plots": [{"title": title, "image": data_uri(png)} for title, png in images.values()],
+            "sentences": page_sentences(comparison),
+        }
+    )
+
+
+def _calibration_state(comparison: Comparison) -> str:
+    uncalibrated = [r.name for r in comparison.revisions if r.calibration is None]
+    if len(uncalibrated) == len(comparison.revisions):
+        return "not calibrated"
+    return (
+        f"calibrated, except those of {', '.join(uncalibrated)}" if uncalibrated else "calibrated"
+    )
+
+
+def page_sentences(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return all sentences as render_page() takes them: words, gold, predictions, missed entities.
 
     Documents are numbered from 1; in a corpus without document boundaries they are None.
     """
-    documents = {sentence.document for sentence in found.corpus}
+    corpus = comparison.first.corpus
+    documents = {sentence.document for sentence in corpus}
     shift = int(0 in documents)
-    places = {name: 0 for name in found.judged}  # in the confidences
-    rows = []
-    for i, sentence in enumerate(found.corpus):
-        document = sentence.document + shift if len(documents) > 1 else None
-        row = {"words": list(sentence.words), "document": document}
-        row |= {"gold": [list(e) for e in entities(sentence.tags)], "found": [], "missed": []}
-        for name, each in found.judged.items():
-            pairs = found.errors[name].pairs[i]
-            kinds = {pair.found: pair.kind for pair in pairs if pair.found is not None}
-            own = entities(each.predicted[i])
-            sure = found.confidences[name][places[name] : places[name] + len(own)]
-            places[name] += len(own)
-            row["found"].append(
-                [[*e, round(float(c), 3), kinds[e]] for e, c in zip(own, sure, strict=True)]
+    sentences = [
+        {
+            "words": list(sentence.words),
+            "document": sentence.document + shift if len(documents) > 1 else None,
+            "gold": [list(entity) for entity in entities(sentence.tags)],
+            "predicted": [],
+            "missed": [],
+        }
+        for sentence in corpus
+    ]
+    for revision in comparison.revisions:
+        confidences = iter(revision.confidences.tolist())  # in the order of the predicted entities
+        for row, pairs, labels in zip(
+            sentences, revision.errors.pairs, revision.evaluation.predicted, strict=True
+        ):
+            kinds = {pair.predicted: pair.kind for pair in pairs}
+            row["predicted"].append(
+                [[*e, round(next(confidences), 3), kinds[e]] for e in entities(labels)]
             )
             row["missed"].append([list(pair.gold) for pair in pairs if pair.kind == "missed"])
-        rows.append(row)
-    assert all(places[name] == len(c) for name, c in found.confidences.items())
-    return rows
-
-
-def detail_tables(found: Comparison, runs: Runs) -> list[tuple[str, Rows]]:
-    """Return what is shown after the figures of each revision, as tables with titles."""
-    result = []
-    if rows := tables.seeds(found.reports, {name: runs[name] for name in found.reports}):
-        result.append((_SEEDS, rows))
-    by_type = tables.by_type(found)
-    num_f1 = 2 + len(found.reports)  # columns; three for each difference follow them
-    result.append((_BY_TYPE, [row[:num_f1] for row in by_type]))
-    if found.differences:
-        rows = [["Type", "Revision", "Difference", "95 % interval", "p"]]
-        for row in by_type[1:]:
-            for i, name in enumerate(found.differences):
-                rows.append([row[0], name, *row[num_f1 + 3 * i : num_f1 + 3 * (i + 1)]])
-        result.append((f"Difference in F1 by type, against {found.first}", rows))
-    result.append(("Errors by kind (numbers of entities)", tables.errors(found)))
-    result.append(("F1 of parts of the entities", tables.slices(found)))
-    result.append(("Confidences of the entities found", tables.confidences(found)))
-    for name in found.reports:
-        counts, corner = found.errors[name].confusion, f"{name}: gold \\ predicted"
-        types = tables.confusion_table(counts, found.types, corner)
-        result.append((f"Gold and predicted types, {name} (numbers of entities)", types))
-        result.append((f"Most frequent errors, {name}", tables.frequent(found, name)))
-    return result
-
-
-def comparison_plots(found: Comparison, runs: Runs) -> Plots:
-    """Plot F1 by type, reliability, confusion, and learning curves where runs have any."""
-    sure = {n: (found.confidences[n], each.right) for n, each in found.judged.items()}
-    result = {
-        "f1": (_BY_TYPE, f1_by_type(found.intervals)),
-        "reliability": ("Confidence and share of correct entities", reliability(sure)),
-    }
-    histories = {n: runs[n]["epochs"] for n in found.reports if len(runs[n].get("epochs", ())) > 1}
-    if histories:
-        picture = learning_curves(histories)
-        result["learning"] = ("Learning curves on the validation split", picture)
-    for name, own in found.errors.items():
-        title = f"Gold and predicted types, {name} (numbers of entities)"
-        result[f"confusion_{name}"] = (title, confusion_plot(own.confusion, found.types))
-    return result
-
-
-def page_of(found: Comparison, runs: Runs, drawn: Plots, split: str) -> str:
-    """Return the HTML page of a comparison, which opens without a network.
-
-    Types are the rows of their own table, so that the table of figures has the same columns, and
-    room for them, however many types there are. Each interval is in one table only.
-    """
-    figures = tables.report_rows(found.reports, split)
-    intervals = tables.intervals(found)
-    num_figures = len(figures[0]) - len(found.types)
-    after_f1 = figures[0].index("F1-Score") + 1
-    main = [
-        [*row[:after_f1], interval[2], *row[after_f1:num_figures]]
-        for row, interval in zip(figures, intervals, strict=True)
-    ]
-    shown = [("Figures", main)]
-    if found.differences:
-        rows = [["Revision", "Difference", "95 % interval", "p"]]
-        rows += [[row[0], *row[3:]] for row in intervals[2:]]
-        shown.append((f"Difference in F1, against {found.first}", rows))
-    others = []
-    for title, rows in detail_tables(found, runs):
-        (shown if title in (_SEEDS, _BY_TYPE) else others).append((title, rows))
-    uncalibrated = [name for name, is_calibrated in found.calibrated.items() if not is_calibrated]
-    state = "calibrated" if len(uncalibrated) < len(found.calibrated) else "not calibrated"
-    if state == "calibrated" and uncalibrated:
-        state += f", except those of {', '.join(uncalibrated)}"
-    counts = tables.count_line(found.reports[found.first], split)
-    return render_page(
-        {
-            "title": f"{', '.join(found.reports)} on {split}",
-            "note": f"{counts}. Confidences are {state}.",
-            "types": list(found.types),
-            "revisions": list(found.reports),
-            "tables": [{"title": title, "rows": rows} for title, rows in shown],
-            "others": [{"title": title, "rows": rows} for title, rows in others],
-            "plots": [{"title": title, "image": data_uri(png)} for title, png in drawn.values()],
-            "sentences": page_sentences(found),
-        }
-    )
+        assert next(confidences, None) is None, "a confidence belongs to no entity"
+    return sentences

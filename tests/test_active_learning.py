@@ -1,4 +1,4 @@
-"""Rounds of active learning: what is bought, by whom it is answered, and that nothing is lost."""
+"""Rounds of active learning: what they ask for, who answers, and that nothing is lost."""
 
 import json
 import os
@@ -57,29 +57,29 @@ def same(one: Path, two: Path) -> bool:
 
 
 PLAN = ("--expert", 8, "--add", 6, "--rounds", 2)
-ARMS = ("--strategy", "mnlp", "random", "random-words")
+THREE = ("--strategy", "mnlp", "random", "random-words")
 
 
 @pytest.fixture(scope="module")
 def store(folder, encoder, tmp_path_factory) -> Path:
     """Two rounds of three strategies, from the same first sentences."""
     repo = tmp_path_factory.mktemp("active") / "models"
-    active_learn.main(flags(folder, encoder, repo, *PLAN, *ARMS))
+    active_learn.main(flags(folder, encoder, repo, *PLAN, *THREE))
     return repo
 
 
-def test_every_round_is_a_revision_that_says_what_it_bought(store, folder):
-    names = [f"active_iter_{r}_added_{p}_{s}" for r, p in ((1, 20), (2, 28.57)) for s in ARMS[1:3]]
+def test_every_round_is_a_revision_that_says_what_it_acquired(store, folder):
+    names = [f"active_iter_{r}_added_{p}_{s}" for r, p in ((1, 20), (2, 28.57)) for s in THREE[1:3]]
     assert {*names, "active_iter_0_added_11.43"} < {*rounds_of(store)} and len(
         rounds_of(store)
     ) == 7
     gold = {s.words: s.tags for s in sources.load(str(folder), "train")}
-    cheap = {s.words for s in sources.load_as_written(str(folder))}
+    weak = {s.words for s in sources.load_as_written(str(folder))}
     for name, about in rounds_of(store).items():
         own = asked(store, name)
         assert about["sentences"] == len(own) == len({q.words for q in own})
         assert about["words"] == sum(len(q.words) for q in own)
-        assert all(q.tags == gold[q.words] and q.cheap == (q.words in cheap) for q in own)
+        assert all(q.tags == gold[q.words] and q.cheap == (q.words in weak) for q in own)
         first = [q for q in own if q.round == 0]
         assert first == asked(store, "active_iter_0_added_11.43") and len(first) == 8
         assert {q.strategy for q in own if q.round} <= {about["strategy"]}
@@ -89,18 +89,18 @@ def test_every_round_is_a_revision_that_says_what_it_bought(store, folder):
     assert "- expert sentences: 20, of " in card and "- active learning: round 2, mnlp\n" in card
 
 
-def test_a_round_learns_from_what_was_bought_in_the_place_of_cheap_labels(store, folder, capsys):
+def test_expert_labels_replace_weak_ones_in_training(store, folder, capsys):
     name = "active_iter_2_added_28.57_mnlp"
     run = json.loads((store / name / "run.json").read_text())
-    bought = {q.words for q in asked(store, name)}
-    cheap = [s for s in sources.load(str(folder), "llm") if s.words not in bought]
-    assert run["data"]["train"]["sentences"] == len(bought) + len(cheap)
+    acquired = {q.words for q in asked(store, name)}
+    weak = [s for s in sources.load(str(folder), "llm") if s.words not in acquired]
+    assert run["data"]["train"]["sentences"] == len(acquired) + len(weak)
     evaluate.main(["--repo", str(store), "--revision", name, "--details"])
     out = capsys.readouterr().out
     assert "entity in training: no" in out and "have changed" not in out
 
 
-def test_random_words_buys_as_many_words_as_the_first_strategy(store):
+def test_random_words_asks_for_as_many_words_as_the_first_strategy(store):
     words = {}
     for name, about in rounds_of(store).items():
         own = [q for q in asked(store, name) if q.round == about["round"]]
@@ -110,7 +110,7 @@ def test_random_words_buys_as_many_words_as_the_first_strategy(store):
         assert abs(words["random-words", number] - words["mnlp", number]) <= longest / 2
 
 
-def test_every_round_goes_on_from_the_one_before(store):
+def test_every_round_adds_to_the_queries_of_the_one_before(store):
     for name, about in rounds_of(store).items():
         if about["round"]:
             before = asked(store, about["start"])
@@ -119,7 +119,7 @@ def test_every_round_goes_on_from_the_one_before(store):
             assert {q.round for q in own[len(before) :]} == {about["round"]}
 
 
-def test_mnlp_buys_what_mnlp_scores_highest(store, folder):
+def test_mnlp_asks_for_what_it_scores_highest(store, folder):
     from nerc.active_learning import strategies
     from nerc.data.corpus import Corpus
     from nerc.data.pool import open_pool
@@ -140,7 +140,7 @@ def test_mnlp_buys_what_mnlp_scores_highest(store, folder):
     assert passed_over <= 6
 
 
-def test_copies_of_a_sentence_are_bought_once(encoder, folder, tmp_path, capsys):
+def test_copies_of_a_sentence_are_asked_for_once(encoder, folder, tmp_path, capsys):
     corpus = shutil.copytree(folder, tmp_path / "corpus")
     text = (corpus / "train.txt").read_text()
     (corpus / "train.txt").write_text(text + "\n" + text)
@@ -199,7 +199,7 @@ def test_another_precision_is_refused_and_what_auto_chose_is_told(
     store, folder, encoder, tmp_path, capsys
 ):
     repo = shutil.copytree(store, tmp_path / "m")
-    line = flags(folder, encoder, repo, *PLAN, *ARMS, "--resume")
+    line = flags(folder, encoder, repo, *PLAN, *THREE, "--resume")
     other = ["auto" if flag == "float32" else flag for flag in line]
     assert "another run: precision was float32, is auto" in refused(active_learn, capsys, *other)
 
@@ -219,13 +219,13 @@ def test_another_precision_is_refused_and_what_auto_chose_is_told(
 
 def test_rounds_of_versions_with_more_flags_go_on(store, folder, encoder, tmp_path, capsys):
     repo = shutil.copytree(store, tmp_path / "m")
-    line = flags(folder, encoder, repo, *PLAN, *ARMS, "--resume")
+    line = flags(folder, encoder, repo, *PLAN, *THREE, "--resume")
     edit_rounds(repo, lambda run: run["active"]["plan"].update(from_last=False))
     active_learn.main(line)
     assert "all 2 rounds of mnlp, seed 0, are complete" in capsys.readouterr().out
     edit_rounds(repo, lambda run: run["active"]["plan"].update(from_last=True))
     message = refused(active_learn, capsys, *line)
-    assert "is of another run: from-last was True, which is no longer possible" in message
+    assert "is of another run: from-last was True, is False" in message
 
 
 def test_notes_of_every_round_are_printed_once(folder, encoder, tmp_path, capsys):
@@ -242,8 +242,8 @@ def test_notes_of_every_round_are_printed_once(folder, encoder, tmp_path, capsys
 def test_what_needs_no_model_is_refused_before_the_libraries_load(store, folder, encoder, tmp_path):
     usual = flags(folder, encoder, tmp_path / "m", "--expert", 8)
     lines = [
-        flags(folder, encoder, store, *PLAN, *ARMS),  # its rounds are there
-        flags(folder, encoder, store, *PLAN, *ARMS, "--add", 7, "--resume"),
+        flags(folder, encoder, store, *PLAN, *THREE),  # its rounds are there
+        flags(folder, encoder, store, *PLAN, *THREE, "--add", 7, "--resume"),
         flags(tmp_path / "nowhere", encoder, tmp_path / "m"),
         [*usual, "--expert", "71"],
         [*usual, "--oracle", str(folder / "train.txt")],
@@ -264,7 +264,12 @@ for line in {lines!r}:
 
 def killed_at(moments, folder, encoder, repo) -> int:
     """Run a plan that is killed so many seconds after each start; how often it was."""
-    line = [*flags(folder, encoder, repo, *PLAN, *ARMS), "--checkpoint-every", "1", "--resume"]
+    line = [
+        *flags(folder, encoder, repo, *PLAN, *THREE),
+        "--checkpoint-every",
+        "1",
+        "--resume",
+    ]
     kills = 0
     for moment in moments:
         run = subprocess.Popen(
@@ -298,8 +303,8 @@ def test_a_run_killed_ten_times_ends_as_the_undisturbed_one(store, folder, encod
     assert same(store, tmp_path / "models"), moments
 
 
-def test_a_signal_leaves_a_run_that_goes_on(store, folder, encoder, tmp_path):
-    line = flags(folder, encoder, tmp_path / "m", *PLAN, *ARMS)
+def test_a_run_that_a_signal_stopped_can_be_resumed(store, folder, encoder, tmp_path):
+    line = flags(folder, encoder, tmp_path / "m", *PLAN, *THREE)
     with subprocess.Popen(
         [sys.executable, "-u", "active_learn.py", *line, "--status", str(tmp_path / "status")],
         cwd=ROOT,
@@ -318,8 +323,8 @@ def test_a_signal_leaves_a_run_that_goes_on(store, folder, encoder, tmp_path):
     assert same(store, tmp_path / "m")
 
 
-def test_two_processes_buy_what_one_buys(store, folder, encoder, tmp_path):
-    line = flags(folder, encoder, tmp_path / "m", *PLAN, *ARMS)
+def test_two_processes_ask_for_what_one_asks_for(store, folder, encoder, tmp_path):
+    line = flags(folder, encoder, tmp_path / "m", *PLAN, *THREE)
     done = subprocess.run(
         [*TORCHRUN, "2", "active_learn.py", *line], cwd=ROOT, capture_output=True, text=True
     )
@@ -386,7 +391,7 @@ def test_a_start_asks_first_and_its_experts_are_known(folder, encoder, tmp_path,
         ("--expert 71", "--expert 71: there are only 70 sentences; ask for no more"),
     ],
 )
-def test_what_cannot_be_is_refused(folder, encoder, tmp_path, monkeypatch, capsys, more, message):
+def test_bad_flags_are_refused(folder, encoder, tmp_path, monkeypatch, capsys, more, message):
     monkeypatch.chdir(tmp_path)
     line = [*small(folder, encoder), "--repo", tmp_path / "m", "--epochs", 1, "--expert", 5]
     line = line[: -2 if "--start" in more else None]
@@ -425,7 +430,7 @@ def test_plateau_needs_three_rounds_without_a_gain():
         assert stopping.has_plateaued(scores) is flat, scores
 
 
-def test_stop_ends_a_run_before_its_rounds(folder, encoder, tmp_path, capsys, monkeypatch):
+def test_stop_ends_a_run_before_its_last_round(folder, encoder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(stopping, "MIN_GAIN", 2.0)  # more than F1 can rise
     line = ("--expert", 8, "--add", 4, 2, "--rounds", 9, "--strategy", "random")
     line += ("--stop", "plateau")
@@ -455,7 +460,7 @@ def test_experts_may_label_all_there_is(folder, encoder, tmp_path):
     assert about["sentences"] == 70
 
 
-def test_types_that_only_cheap_labels_have_are_not_the_experts(tmp_path):
+def test_types_that_only_weak_labels_have_are_not_the_experts(tmp_path):
     write_conll(tmp_path / "train.txt", [(("Tui", "sings"), ("B-PER", "O"), 0)])
     write_conll(tmp_path / "llm.txt", [(("Kiwi", "grows"), ("B-FRUIT", "O"), 0)])
     asked = Query(1, "mnlp", 0.5, "here:1", ("Kiwi", "grows"), ("B-LOC", "O"))
@@ -485,7 +490,7 @@ def test_queries_of_any_words_can_be_read_again(tmp_path):
 
 @pytest.fixture
 def unlabelled(tmp_path, folder) -> Path:
-    """A corpus without train.txt: cheap labels, and text."""
+    """A corpus without train.txt: weak labels, and text."""
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for name in ("valid.txt", "llm.txt"):
@@ -500,7 +505,7 @@ def questions(folder: Path, number: int) -> list[dict]:
 
 
 def answer(folder: Path, number: int, change) -> None:
-    """Copy the questions of a round to the answers, as change(row, its place) has them."""
+    """Answer the questions of a round: change(row, index) gives each line, None for no line."""
     rows = [change(row, i) for i, row in enumerate(questions(folder, number))]
     text = "".join(json.dumps(row) + "\n" for row in rows if row)
     (folder / f"round_{number}.answers.jsonl").write_text(text)
@@ -640,8 +645,9 @@ def test_without_any_label_the_first_answers_say_which_types_there_are(encoder, 
     answer(labels, 0, label)
     line = [str(f) for f in line]
     assert "--resume to continue it" in refused(active_learn, capsys, *line)
-    other = [*line, "--resume", "--expert", "2"]
-    assert "an unfinished run with other flags is in " in refused(active_learn, capsys, *other)
+    for changed in (["--expert", "2"], ["--precision", "float32"]):
+        message = refused(active_learn, capsys, *line, "--resume", *changed)
+        assert "an unfinished run with other flags is in " in message
     active_learn.main([*line, "--resume"])
     assert "round 1 waits for labels of 1 sentences" in capsys.readouterr().out
     (name,) = rounds_of(tmp_path / "m")

@@ -96,7 +96,7 @@ def test_scores_do_not_depend_on_batch_size_or_order(model, encoded):
             assert np.allclose(score(rows), wanted[chosen], atol=1e-5), name
 
 
-def test_thinned_taggers_are_the_tagger_under_masks(model, encoded):
+def test_mc_dropout_is_the_tagger_under_masks(model, encoded):
     model.config.hidden_dropout_prob = 0.25
     chosen = np.array([4, 9])
     whole = model.classifier
@@ -148,7 +148,7 @@ def test_an_amount_of_sentences_and_one_of_words():
         assert [i for i, _ in selected] == wanted, words
 
 
-def test_ranked_is_by_score_and_ties_by_lot():
+def test_rank_is_by_score_and_breaks_ties_at_random():
     scores = np.array([0.1, 0.5, 0.5, 0.9, 0.5])
     orders = [[i for i, _ in strategies.rank(scores, seed)] for seed in range(20)]
     assert all(order[0] == 3 and order[-1] == 0 for order in orders)
@@ -174,7 +174,7 @@ def test_near_duplicates_and_repeated_entities_come_last():
 
 
 def test_coverage_is_the_greedy_choice():
-    """Against a choice that looks at every candidate in every step, with the same lots."""
+    """Against a choice that looks at all candidates in every step, with the same factors."""
     rng = np.random.default_rng(5)
     sentences = [" ".join(rng.choice(list("abcdefghijkl"), rng.integers(1, 9))) for _ in range(30)]
     pool = candidates(*sentences)
@@ -190,9 +190,9 @@ def test_coverage_is_the_greedy_choice():
         return total / (len(pool.words[place]) + mean)
 
     wanted, left = [], list(range(30))
-    lots = strategies.gumbel_factors(30, seed=0)
+    factors = strategies.gumbel_factors(30, seed=0)
     while left:
-        best = max(left, key=lambda place: lots[place] * gain(place))
+        best = max(left, key=lambda place: factors[place] * gain(place))
         wanted.append((best, pytest.approx(gain(best))))
         left.remove(best)
         for word in pool.words[best]:

@@ -19,7 +19,7 @@ from nerc.store import records
 from nerc.store.revisions import Store
 
 _FROM_START = ("encoder", "lstm_hidden_size", "dropout")  # flags that rounds take from --start
-# Flags of earlier versions, with the value that the program now behaves as if it had.
+# Flags of earlier versions, with the only value that is still possible.
 REMOVED_FLAGS = {"from_last": False}
 
 
@@ -79,20 +79,15 @@ class Plan:
 
     def changes(self, earlier: Mapping[str, Any]) -> list[str]:
         """How the description of an earlier run differs from this one, in words."""
-        earlier = {"precision": self.training.precision} | earlier  # old records lack it
-        changes = [
+        # Records of earlier versions lack the precision, and may have removed flags.
+        earlier = REMOVED_FLAGS | {"precision": self.training.precision} | earlier
+        return [
             "the corpus had other sentences"
             if name == "pool"
             else f"{name.replace('_', '-')} was {earlier.get(name)}, is {value}"
-            for name, value in self.description.items()
+            for name, value in (REMOVED_FLAGS | self.description).items()
             if earlier.get(name) != value
         ]
-        changes += [
-            f"{name.replace('_', '-')} was {earlier[name]}, which is no longer possible"
-            for name, default in REMOVED_FLAGS.items()
-            if earlier.get(name, default) != default
-        ]
-        return changes
 
     def identity(self, trial: Trial) -> str:
         """Text that differs between trials of different plans."""

@@ -18,6 +18,12 @@ def gain(differences: Sequence[float]) -> str:
     return f"{statistics.mean(differences):+.2f}{error}"
 
 
+def counted(number: int, noun: str) -> str:
+    """1 process, 2 processes."""
+    plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{plural}"
+
+
 Rows = list[list[str]]  # of a table, the first of them its header
 
 

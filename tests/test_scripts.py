@@ -19,6 +19,7 @@ import train
 from nerc.data import sources, tags
 from nerc.model import encoding, inference
 from nerc.store import model_files
+from nerc.tables import counted
 
 ROOT = Path(__file__).parents[1]
 
@@ -216,7 +217,7 @@ def test_accelerate_launch_uses_every_core(folder, encoder, tmp_path):
     done = run(*launch, "train.py", *flags)
     assert done.returncode == 0, done.stderr
     cores = len(os.sched_getaffinity(0))
-    assert f"1 process(es) on cpu, {cores} thread(s)" in done.stdout
+    assert f"1 process on cpu, {counted(cores, 'thread')} each" in done.stdout
 
 
 # ------------------------------------------------------------------- bad input

@@ -136,7 +136,7 @@ def prepare(
         network = ModelConfig(**{f: settings[f] for f in _NETWORK_FLAGS} | given)
         known = [_known(sentence) for sentence in setup.expert_sentences(run, folder)]
         logger.info(f"{start}: {len(known)} expert sentences are known from it")
-    setup.held_out(data, config)  # before anybody has labelled for nothing
+    setup.read_sources(data.resolved(config.recipe), config, with_train=False)  # fails early
     known += [_known(sentence) for sentence in pool.known]
     known = list({query.words: query for query in known}.values())
     return Plan(data, network, config, active, keep, start, known, pool, precision, command)

@@ -251,7 +251,7 @@ def _train(
         f"round {number}{f' of {arm.strategy}' if number else ''}, seed {arm.seed}: "
         f"{number_known} expert sentences"
     )
-    start = setup.prepare(plan.data, network, config, store, plan.precision, bought)
+    start = setup.prepare(plan.data, network, config, store, plan.precision, acquired=bought)
     store.check_room(model_files.num_bytes(start.model))
     about = {
         "round": number,

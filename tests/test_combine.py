@@ -237,9 +237,9 @@ def test_a_revision_of_a_removed_method_is_listed_evaluated_and_tabulated(
     with_removed_method, capsys
 ):
     store, name = ["--repo", str(with_removed_method)], "model_mixed_20_sentences"
-    for command in (["revisions", "list", *store], ["results", *store]):
-        nerc.__main__.main(command)
-        assert name in capsys.readouterr().out
+    for command, shown in ((["revisions", "list"], name), (["results"], "| mixed ")):
+        nerc.__main__.main([*command, *store])
+        assert shown in capsys.readouterr().out
     evaluate.main([*store, "--revision", name, "--details"])
     out = capsys.readouterr().out
     assert f"| {name} |" in out and "entity in training: no" in out

@@ -126,7 +126,7 @@ ILL = "a B-PER\nb I-PER\n\nc O\nd I-LOC\n\ne B-ORG\nf I-LOC\n"
 def test_sentences_with_invalid_tags_are_left_out_and_counted(tmp_path):
     found = repaired(tmp_path, ILL, "well-formed")
     assert [s.words for s in found] == [("a", "b")]
-    assert "well-formed: 2 of 3 sentences" in found.notes[-1]
+    assert "well-formed: 2 of 3 weakly labelled sentences" in found.notes[-1]
     assert found.entity_types() == {"PER", "LOC", "ORG"}  # a model may still have them all
 
 
@@ -145,7 +145,7 @@ def test_types_without_expert_labels_are_left_unlabelled(tmp_path):
     found = repaired(tmp_path, text, "inventory", known=frozenset({"PER"}))
     (sentence,) = found
     assert sentence.tags == ("B-PER", "X", "X", "O") and found.entity_types() == {"PER"}
-    assert "inventory: 1 of 2 entities" in found.notes[-1]
+    assert "inventory: 1 of 2 weakly labelled entities" in found.notes[-1]
 
 
 def test_entities_of_unlikely_words_are_dropped(tmp_path):
@@ -173,16 +173,16 @@ def test_every_source_has_a_scheme_of_its_own(tmp_path):
     folder = write(tmp_path, **{"llm": iob1, "llm.two": iob2})
     found = repair(sources.load_as_written(folder), ["well-formed"])
     assert [s.tags for s in found] == [("B-PER", "I-PER")] * 2
-    assert "1 of 3 sentences" in found.notes[-1]
+    assert "1 of 3 weakly labelled sentences" in found.notes[-1]
 
 
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"data": "llm"}, "no weakly labelled .* of 2: 2 left out by --repair well-f"),
+        ({"data": "llm"}, "is left to learn from, of 2: 2 left out by --repair well-f"),
         (
             {"combine": "selftrain", "expert": "100%"},
-            "no weakly labelled .* of 2: 2 with expert labels",
+            "is left to learn from, of 2: 2 with expert labels",
         ),
     ],
 )

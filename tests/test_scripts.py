@@ -75,7 +75,11 @@ def test_tensorboard_reads_the_curves(store):
     assert set(events.Tags()["scalars"]) == {
         *("train/loss", "train/learning_rate", "train/words_per_second"),
         *("validation/loss", "validation/accuracy", "validation/f1"),
-        *(f"{s}/final_{f}" for s in ("validation", "test") for f in ("f1", "accuracy", "loss")),
+        *(
+            f"with_kept_weights/{split}_{figure}"
+            for split in ("validation", "test")
+            for figure in ("f1", "accuracy", "loss")
+        ),
     }
     assert [event.step for event in events.Scalars("validation/f1")] == [9, 18]
 

@@ -1,14 +1,18 @@
-"""The plan, the schedule, the update, and that a model learns."""
+"""The plan, the schedule, the update, checkpoints, and that a model learns."""
 
 import math
-import time
+import re
+import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from conftest import logged
 from transformers import set_seed
 
+from nerc import distributed
 from nerc.config import TrainConfig
 from nerc.data import sources
 from nerc.distributed import Session, Status, StopSignals
@@ -233,6 +237,63 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_sentences(model, 
     message = str(error.value)
     assert message.startswith("update 1: the loss is nan, on 8 sentences: ")
     assert all(f"sentence {sentence}" in message for sentence in first)
+
+
+# ------------------------------------------------------------------- the model afterwards
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("fault", ["none", "an error", "a signal", "a loss that is not finite"])
+def test_after_a_training_the_model_is_in_the_mode_from_before(model, encoded, training, fault):
+    model.train(training)
+    table = model.bert.embeddings.word_embeddings
+    if fault == "a loss that is not finite":
+        with torch.no_grad():
+            model.classifier.bias[0] = float("nan")
+    trained = start(model, encoded, config(), stop_at=3 if fault == "a signal" else 0)
+
+    def evaluate():
+        assert model.training and table.sparse
+        if fault == "an error":
+            raise ZeroDivisionError
+        return Score(0.5)
+
+    faults = {
+        "none": nullcontext(),
+        "an error": pytest.raises(ZeroDivisionError),
+        "a signal": pytest.raises(Interrupted),
+        "a loss that is not finite": pytest.raises(InputError, match="the loss is nan"),
+    }
+    with faults[fault]:
+        list(trained.run(evaluate))
+    assert model.training == training and not table.sparse and table.weight.grad is None
+    assert all(module.training == training for module in model.modules())
+
+
+# ------------------------------------------------------------------- progress
+
+
+def test_without_a_terminal_a_line_says_how_far_it_is(model, encoded, monkeypatch):
+    monkeypatch.setattr(distributed, "PROGRESS_EVERY", 0.0)
+    with logged() as messages:
+        fit(model, encoded, config(epochs=1))
+    assert len(messages) == 8  # not after the last update, which ends it
+    pattern = r"training: update (\d) of 9 \((\d+) %\), [\d,]+ words/s, \d+ s left"
+    found = [re.fullmatch(pattern, message) for message in messages]
+    assert [int(match[1]) for match in found] == list(range(1, 9))
+    assert found[2][2] == "33"
+    monkeypatch.setattr(distributed, "PROGRESS_EVERY", 60.0)
+    with logged() as messages:
+        fit(model, encoded, config(epochs=1))
+    assert messages == []
+
+
+def test_a_terminal_has_a_bar_instead_of_lines(model, encoded, monkeypatch, capsys):
+    monkeypatch.setattr(distributed, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with logged() as messages:
+        fit(model, encoded, config(epochs=1))
+    assert messages == [] and "training:" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------- micro-batches

@@ -122,7 +122,7 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     work = Path(given.work)
     work.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w-]+", "_", "-".join(map(str, run.key(seed))))
-    lock = lock_of(work / f"{name}.lock")
+    lock = taken(work / f"{name}.lock")
     if lock is None or run.key(seed) in [line["key"] for line in lines(RESULTS)]:
         return
     corpus = run.pool
@@ -155,7 +155,7 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     lock.release()
 
 
-def lock_of(path: Path) -> FileLock | None:
+def taken(path: Path) -> FileLock | None:
     """The lock of a run, held until it is released or garbage; None if another process has it."""
     lock = FileLock(path, timeout=0)
     try:

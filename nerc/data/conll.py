@@ -34,69 +34,68 @@ def read_conll(path: str | Path, *, weak: bool = False, as_written: bool = False
 
 def read_words(path: Path) -> Corpus:
     """Read the first column of a CoNLL file, for sentences without labels."""
-    sentences, words = [], []
-    for number, text in _lines(path):
-        columns = split_columns(text)
-        if columns and columns[0] != DOCSTART:
+    sentences = []
+    for _, rows in _rows_of_sentences(path):
+        for number, columns in rows:
             if len(columns) > 1 and not is_tag(columns[-1]):
                 raise InputError(
                     f"{path}:{number}: found {len(columns)} columns of which the last, "
                     f"{columns[-1]!r}, is no tag, wanted a word per line, and an empty line after "
                     f"each sentence"
                 )
-            words.append(columns[0])
-        elif words:
-            location = f"{path.name}:{number - len(words)}"
-            sentences.append(Sentence(tuple(words), None, location, 0))
-            words = []
-    if words:
-        sentences.append(Sentence(tuple(words), None, f"{path.name}:{number - len(words) + 1}", 0))
+        words = tuple(columns[0] for _, columns in rows)
+        sentences.append(Sentence(words, None, f"{path.name}:{rows[0][0]}", 0))
     if not sentences:
         raise InputError(f"{path}: no sentence in it, wanted a word per line")
     return Corpus.of(sentences)
 
 
-def _conll_sentences(path: Path, soft: dict[str, list] | None) -> Iterator[Sentence]:
-    """The sentences, with tags as they are written; soft collects probabilities of weak labels."""
-    words: list[str] = []
-    labels: list[str] = []
-    of_words: list[dict[str, float] | None] = []
-    document, first_line = 0, 0
+Rows = list[tuple[int, list[str]]]  # of one sentence: line number and columns of each word
 
-    def sentence() -> Sentence:
-        location = f"{path.name}:{first_line}"
-        if any(of_words):
-            soft[location] = of_words
-        return Sentence(tuple(words), tuple(labels), location, document)
 
+def _rows_of_sentences(path: Path) -> Iterator[tuple[int, Rows]]:
+    """The number of its document and the rows of each sentence."""
+    document, rows = 0, []
     for number, text in _lines(path):
         columns = split_columns(text)
         if columns and columns[0] != DOCSTART:
-            if len(columns) < 2:
-                raise InputError(
-                    f"{path}:{number}: found one column, {columns[0]!r}, wanted 'word ... tag'"
-                )
-            tag, probabilities = columns[-1], None
-            if soft is not None and _LIKE_SOFT.fullmatch(tag):
-                probabilities = _probabilities(tag, f"{path}:{number}")
-                tag = max(probabilities, key=probabilities.get)
-            if not (is_tag(tag) or (soft is not None and tag in SPECIAL_TAGS)):
-                raise InputError(
-                    f"{path}:{number}: {tag!r} in the last column is no tag, wanted O or "
-                    f"a tag of IOB1, IOB2, BIOES or BILOU such as B-PER"
-                    f"{'' if soft is None else ', or X for none'}"
-                )
-            first_line = first_line if words else number
-            words.append(columns[0])
-            labels.append(tag)
-            of_words.append(probabilities)
+            rows.append((number, columns))
             continue
-        if words:
-            yield sentence()
-            words, labels, of_words = [], [], []
+        if rows:
+            yield document, rows
+            rows = []
         document += bool(columns)
-    if words:
-        yield sentence()
+    if rows:
+        yield document, rows
+
+
+def _conll_sentences(path: Path, soft: dict[str, list] | None) -> Iterator[Sentence]:
+    """The sentences, with tags as they are written; soft collects probabilities of weak labels."""
+    for document, rows in _rows_of_sentences(path):
+        location = f"{path.name}:{rows[0][0]}"
+        cells = [_read_tag(f"{path}:{number}", columns, soft) for number, columns in rows]
+        labels, probabilities = zip(*cells, strict=True)
+        if any(probabilities):
+            soft[location] = list(probabilities)
+        yield Sentence(tuple(columns[0] for _, columns in rows), labels, location, document)
+
+
+def _read_tag(
+    location: str, columns: list[str], soft: dict[str, list] | None
+) -> tuple[str, dict[str, float] | None]:
+    """Tag of a word, and the probabilities, if it is a weak label that has any."""
+    if len(columns) < 2:
+        raise InputError(f"{location}: found one column, {columns[0]!r}, wanted 'word ... tag'")
+    tag, probabilities = columns[-1], None
+    if soft is not None and _LIKE_SOFT.fullmatch(tag):
+        probabilities = _probabilities(tag, location)
+        tag = max(probabilities, key=probabilities.get)
+    if not (is_tag(tag) or (soft is not None and tag in SPECIAL_TAGS)):
+        raise InputError(
+            f"{location}: {tag!r} in the last column is no tag, wanted O or a tag of IOB1, IOB2, "
+            f"BIOES or BILOU such as B-PER{'' if soft is None else ', or X for none'}"
+        )
+    return tag, probabilities
 
 
 def _probabilities(cell: str, location: str) -> dict[str, float]:

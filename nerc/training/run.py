@@ -65,11 +65,11 @@ def train(
     keep: StoreConfig,
     session: Session,
     command: str,
-    beside: Mapping[str, str] | None = None,
+    extra_files: Mapping[str, str] | None = None,
 ) -> dict[str, Report] | None:
     """Train from start, or from an earlier process's checkpoint, and keep the revision.
 
-    beside: further files of the revision, name and text. Returns the reports on validation and
+    extra_files: further files of the revision, name and text. Returns the reports on validation and
     test; None if the run was finished already.
     """
     is_main = session.is_main
@@ -90,7 +90,7 @@ def train(
             table = tables.report_table({name: report}, split)
             logger.info(f"\n{tables.count_line(report, split)}\n{table}")
         if is_main:
-            run.publish(runner, training, reports, command, beside or {})
+            run.publish(runner, training, reports, command, extra_files or {})
     logger.info(f"\nsaved as {store.folder / name} after {runner.seconds:.0f} s")
     return reports
 
@@ -200,7 +200,7 @@ class _Run:
         training: Trainer,
         reports: dict[str, Report],
         command: str,
-        beside: Mapping[str, str],
+        extra_files: Mapping[str, str],
     ) -> None:
         """Write the revision, and remove the checkpoints."""
         start, checkpoints, folder = self.start, self.checkpoints, self.checkpoints.folder
@@ -215,7 +215,7 @@ class _Run:
             if checkpoints.logs.exists():  # a disk may have lost them
                 copy_files(checkpoints.logs, new / "logs")
             shutil.copyfile(folder / LOG_FILE, new / LOG_FILE)
-            for file, text in beside.items():
+            for file, text in extra_files.items():
                 (new / file).write_text(text, encoding="utf-8")
             metrics = {split: report.to_json() for split, report in reports.items()}
             model_files.save(new, self.name, start.model, start.tokenizer, metrics, record)

@@ -203,7 +203,7 @@ class StageRunner:
         self.checkpoints.write(tensors | outputs, progress)
 
     def resume(self, tensors: Tensors, progress: dict[str, Any]) -> None:
-        """Continue from the main process's checkpoint; in the others, tensors is empty."""
+        """Continue from a checkpoint, of which only the main process has the tensors."""
         tensors = tensors_from_main(self.session.accelerator, tensors)
         for key in [name for name in tensors if name.startswith("made.")]:
             _, stage, name = key.split(".", 2)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from nerc.config import TrainConfig
 from nerc.data.random_streams import Stream, generator, seed_of
-from nerc.distributed import Progress, Session, from_main, tensors_from_main
+from nerc.distributed import Progress, Session
 from nerc.errors import InputError, Interrupted
 from nerc.evaluation.metrics import Report
 from nerc.model.encoding import MULTIPLE, NO_LABEL, Batch, Encoded, collate
@@ -311,10 +311,9 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def restore(self, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
-        """Continue from the main process's checkpoint; in the others, both are empty."""
-        progress = from_main(self.accelerator, progress)
+        """Continue from a checkpoint, which is the same in every process."""
         parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-        for name, tensor in tensors_from_main(self.accelerator, tensors).items():
+        for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         self.model.load_state_dict(parts["model"])

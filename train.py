@@ -10,7 +10,7 @@ python train.py --start main --data gold --revision main_tuned
 import logging
 import shlex
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 from nerc import files
@@ -31,9 +31,15 @@ def main(argv: list[str]) -> None:
 
 
 def run(
-    data: DataConfig, network: ModelConfig, config: TrainConfig, keep: StoreConfig, *, command: str
+    data: DataConfig,
+    network: ModelConfig,
+    config: TrainConfig,
+    keep: StoreConfig,
+    *,
+    command: str,
+    customize: Callable | None = None,
 ) -> None:
-    """Train and keep one revision."""
+    """Train and keep one revision; customize, of experiments, may change the RunSetup."""
     # What needs no model is refused before the libraries load, which takes seconds.
     from nerc.store import revisions
 
@@ -51,8 +57,8 @@ def run(
     from accelerate.utils import set_seed
 
     from nerc import distributed, hardware
-    from nerc.evaluation import tables
     from nerc.store import model_files
+    from nerc.tables import counted
     from nerc.training import resume, setup
     from nerc.training.run import train
 
@@ -66,24 +72,25 @@ def run(
         precision = hardware.choose_precision(config.precision, accelerator.device)
         set_seed(config.seed)  # new weights are drawn from it
         start = setup.prepare(data, network, config, store, precision)
+        if customize is not None:
+            start = customize(start)
         store.check_room(model_files.num_bytes(start.model))
         corpus = start.corpora["train"]
         logger.info(
             f"{name}: {len(corpus):,} sentences, {corpus.num_words:,} words; recipe "
-            f"{config.recipe}, {precision}, {accelerator.num_processes} process(es) on "
-            f"{accelerator.device.type}, {threads} thread(s) each"
+            f"{config.recipe}, {precision}, {counted(accelerator.num_processes, 'process')} on "
+            f"{accelerator.device.type}, {counted(threads, 'thread')} each"
         )
-        reports = train(start, name, store, keep, session, command)
-        if reports is None:
+        if train(start, name, store, keep, session, command) is None:
             logger.info(f"{store.folder / name} is finished: nothing is left to do")
         else:
-            for split, report in reports.items():
-                table = tables.report_table({name: report}, split)
-                logger.info(f"\n{tables.count_line(report, split)}\n{table}")
-            seconds = time.perf_counter() - start.started
-            logger.info(f"\nsaved as {store.folder / name} after {seconds:.0f} s")
             if config.recipe == "paper":
                 logger.info("this was the published recipe; --recipe strong gives a higher F1")
+            if data.corpus.partition(":")[0] == "sample":
+                logger.info(
+                    "the built-in corpus is for trying nerc out; to tag real text, train on "
+                    "--corpus conll2003 or a folder of your own"
+                )
         if keep.push and session.is_main:
             stretch = session.stop.interruptible(lambda: None)
             logger.info(store.push(name, overwrite=keep.overwrite, stretch=stretch))

@@ -116,7 +116,6 @@ def enlarge(batch: Batch, step: int = 64) -> Batch:
         labels=F.pad(batch.labels, (0, more_words), value=NO_LABEL),
         groups=None,
         targets=None if batch.targets is None else F.pad(batch.targets, (0, 0, 0, more_words)),
-        evidence=None if batch.evidence is None else F.pad(batch.evidence, (0, more_words)),
     )
 
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))  # run from anywhere
 
 from train_speed import with_bilstm  # noqa: E402
 
-from nerc.config import TrainConfig
+from nerc.config import TrainConfig  # noqa: E402
 
 # name -> what was predicted for an H200, in milliseconds an update (bert-base, batches of 32), from
 # counts of kernels and bytes; settings: bf16 or not, CUDA graphs or not
@@ -119,7 +119,9 @@ def techniques(given: argparse.Namespace, encoder: str):
         tagger, updates = trained.model, iter(updates * 60)
         warm_up = 5 if given.on_cpu else 150  # graphs of most sizes are recorded in it
         one = lambda: trained.step(tagger, next(updates))  # noqa: B023, E731
-        yield name, predicted, milliseconds(one, warm_up, 5 if given.on_cpu else 100)
+        with trained.training_mode():
+            measured = milliseconds(one, warm_up, 5 if given.on_cpu else 100)
+        yield name, predicted, measured
 
     lengths = torch.tensor(corpus.table["words"].combine_chunks().value_lengths().to_pylist()[:32])
     lstm = tagger.lstm.to(device)

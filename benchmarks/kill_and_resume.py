@@ -1,11 +1,11 @@
-"""Kill a run at random moments, resume it, and compare it with the run that was left alone.
+"""Kill a run at random moments, resume it, and compare it with an undisturbed run.
 
 python benchmarks/kill_and_resume.py
 python benchmarks/kill_and_resume.py --kills 5 --jobs 1 -- --corpus DIR --encoder DIR
 
 The whole process group gets SIGKILL at moments drawn uniformly over the wall-clock time of the
-undisturbed run; then the same command goes on with --resume. What stands after -- goes to
-train.py. Prints a line for each kill and a tally; the exit code says whether all held.
+undisturbed run; then the same command continues with --resume. Everything after -- goes to
+train.py. Prints a line for each kill and the total; the exit code says whether all runs were equal.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         folders = [Path(place) / f"whole{i}" for i in range(given.jobs)]
         started = time.perf_counter()
-        with ThreadPoolExecutor(given.jobs) as pool:  # as many at a time as later, for the time
+        with ThreadPoolExecutor(given.jobs) as pool:  # as many at a time as later, for equal speed
             list(pool.map(lambda folder: finish(flags, folder), folders))
         seconds = time.perf_counter() - started
         print(f"undisturbed: {seconds:.1f} s; train.py {' '.join(flags)}")
@@ -64,7 +64,7 @@ def command(flags: list[str], folder: Path) -> list[str]:
 
 
 def finish(flags: list[str], folder: Path, *more: str) -> str:
-    """Run to the end; what was printed."""
+    """Run to the end and return the output."""
     done = subprocess.run(
         [*command(flags, folder), *more], cwd=ROOT, capture_output=True, text=True
     )
@@ -74,7 +74,7 @@ def finish(flags: list[str], folder: Path, *more: str) -> str:
 
 
 def kill_and_resume(flags: list[str], folder: Path, whole: Path, moment: float) -> bool:
-    """Kill a run in folder after moment seconds, resume it, compare it with whole's."""
+    """Kill a run in folder after moment seconds, resume it, compare it with the one in whole."""
     run = subprocess.Popen(
         command(flags, folder),
         cwd=ROOT,
@@ -94,8 +94,8 @@ def kill_and_resume(flags: list[str], folder: Path, whole: Path, moment: float) 
     at = "nothing, it had ended" if ended else describe(checkpoints, folder)
     left = newest(checkpoints)
     out = finish(flags, folder, "--resume")
-    resumed = next((line for line in out.splitlines() if line.startswith("goes on after")), "-")
-    update = "-" if resumed == "-" else resumed.split()[4].replace(",", "")
+    resumed = next((line for line in out.splitlines() if line.startswith("resumed after")), "-")
+    update = "-" if resumed == "-" else resumed.split()[3].replace(",", "")
     one, two = (load_file(f / "run/model.safetensors") for f in (whole, folder))
     equal = one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)
     curves = points(whole) == points(folder)
@@ -117,7 +117,7 @@ def newest(checkpoints: Path) -> str | None:
 
 
 def describe(checkpoints: Path, folder: Path) -> str:
-    """What the run was doing when it was killed, from what it left."""
+    """What the run was doing when it was killed, judging by the files it left."""
     if any(checkpoints.glob(".update_*")):
         return "writing a checkpoint"
     if (folder / "run").exists():
@@ -128,7 +128,7 @@ def describe(checkpoints: Path, folder: Path) -> str:
 
 
 def points(folder: Path) -> dict[str, list]:
-    """Every curve as (update, value), as they are in the files; speeds only by their updates."""
+    """Every curve as (update, value) in the order of the files; of speeds only the updates."""
     events = EventAccumulator(str(folder / "run/logs"), purge_orphaned_data=False).Reload()
     curves = {}
     for name in events.Tags()["scalars"]:

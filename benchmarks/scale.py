@@ -1,13 +1,13 @@
-"""Whether cost grows with the text and no faster: time per word and memory, by number of sentences.
+"""Measure time per word and memory by number of sentences: cost should grow linearly.
 
 python benchmarks/scale.py
 python benchmarks/scale.py --sizes 10000 100000 --repeats 1
 
-The encoder tiny on the built-in corpus; every figure is of a process of its own, in turns. Loading
-is reading, learning the word pieces and encoding all splits (validation and test are an eighth
+Uses the encoder tiny on the built-in corpus; every figure comes from a process of its own. Loading
+means reading, learning the word pieces and encoding all splits (validation and test are an eighth
 each); training is a fixed number of updates; prediction reads a stream. Prints a Markdown table of
-medians, in microseconds a word, and in brackets what they are to those of the first size; memory is
-the largest that a process ever held.
+medians in microseconds per word, with the ratio to the first size in brackets; memory is the peak
+of a process.
 """
 
 import argparse
@@ -17,16 +17,19 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from nerc.config import DataConfig, ModelConfig, TrainConfig
-from nerc.errors import Interrupted
-
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # run from anywhere
+
+from nerc.config import DataConfig, ModelConfig, TrainConfig  # noqa: E402
+from nerc.errors import Interrupted  # noqa: E402
+
 WARM_UP = 100  # updates that are not timed
 
 
@@ -61,14 +64,14 @@ def main() -> None:
 
 
 def train(size: int, num_updates: int) -> dict[str, float]:
-    """Microseconds a word of loading a corpus and of training on it."""
+    """Microseconds per word of loading a corpus and of training on it."""
     import torch
 
     from nerc import distributed, hardware
     from nerc.training import setup, trainer
 
-    class After(distributed.StopSignals):
-        """A wish to stop that comes after so many updates, whose times it notes."""
+    class StopAfter(distributed.StopSignals):
+        """A stop signal after the last timed update; also records the time of every update."""
 
         def any_rank_signalled(self) -> int:
             times.append(time.perf_counter())
@@ -82,23 +85,15 @@ def train(size: int, num_updates: int) -> dict[str, float]:
     started = time.perf_counter()
     config = TrainConfig(recipe="strong", epochs=1 + 32 * (WARM_UP + num_updates) // size)
     data = DataConfig(corpus=f"sample:{size}")
-    start = setup.prepare(data, ModelConfig(), config, None, "float32", lambda _: None)
+    start = setup.prepare(data, ModelConfig(), config, None, "float32")
     loaded = time.perf_counter() - started
     corpus, config = start.encoded["train"], start.config
-    trained = trainer.Trainer(
-        start.model,
-        corpus,
-        config,
-        accelerator,
-        bf16=False,
-        log=lambda *_: None,
-        location=str,
-        started=started,
-    )
-    try:
-        list(trained.run(lambda: Unjudged(), After(accelerator), distributed.Status(None)))
-    except Interrupted:
-        pass
+    stop, status = StopAfter(accelerator), distributed.Status(None)
+    session = distributed.Session(accelerator, stop, status)
+    data = trainer.TrainingData(corpus)
+    trained = trainer.Trainer(start.model, data, replace(config, keep="last"), session, bf16=False)
+    with suppress(Interrupted):
+        list(trained.run())
     updates = [
         update
         for epoch in range(1, config.epochs + 1)
@@ -112,14 +107,8 @@ def train(size: int, num_updates: int) -> dict[str, float]:
     return {"loading": 1e6 * loaded / everything, "training": 1e6 * seconds / words}
 
 
-class Unjudged:
-    """Where a report on validation would be: judging is no part of what is timed."""
-
-    loss = accuracy = f1 = 0.0
-
-
 def predict(size: int, _: int) -> dict[str, float]:
-    """Microseconds a word of prediction over a stream, from words to tags."""
+    """Microseconds per word of prediction over a stream, from words to tags."""
     import torch
 
     from nerc import hardware
@@ -149,7 +138,7 @@ MEASURES = {"training": train, "prediction": predict}
 
 
 def table(sizes: list[int], runs: dict[tuple[int, str], list[dict]]) -> str:
-    """Medians of microseconds a word, and how far they are from the smallest size's."""
+    """Medians of microseconds per word, and their ratio to those of the first size."""
     head = "| sentences | loading | training | prediction | GiB, training | GiB, prediction |"
     rows = [f"{head}\n|---:|---:|---:|---:|---:|---:|"]
     columns = [("training", "loading"), ("training", "training"), ("prediction", "prediction")]

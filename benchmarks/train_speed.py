@@ -325,11 +325,12 @@ def where_the_time_goes(given: argparse.Namespace) -> str:
     bf16 = hardware.computes_bf16(accelerator.device)
     trained, updates = with_bilstm(given.encoder, corpus, config, accelerator, bf16=bf16)
     half = min(16, len(updates)) // 2  # to warm up
-    for sentences in updates[:half]:
-        trained.step(trained.model, sentences)
-    with profile() as profiled:
-        for sentences in updates[half : 2 * half]:
+    with trained.training_mode():
+        for sentences in updates[:half]:
             trained.step(trained.model, sentences)
+        with profile() as profiled:
+            for sentences in updates[half : 2 * half]:
+                trained.step(trained.model, sentences)
     on_gpu = accelerator.device.type == "cuda"
     spent = {
         event.key.removeprefix("aten::"): event.self_device_time_total
@@ -347,9 +348,10 @@ def where_the_time_goes(given: argparse.Namespace) -> str:
 
 def with_bilstm(encoder: str, corpus, config, accelerator, trainer_class=None, *, bf16: bool):
     """A Trainer of encoder and a new BiLSTM on corpus, and the updates of its first epoch."""
+    from nerc.distributed import Session, Status, StopSignals
     from nerc.model import encoding, loading
     from nerc.model.tokenizer import load_tokenizer
-    from nerc.training.trainer import Trainer, plan
+    from nerc.training.trainer import Trainer, TrainingData, plan
 
     shape = {"lstm_hidden_size": loading.LSTM_HIDDEN_SIZE, "dropout": 0.1}
     tagger = loading.from_encoder(encoder, corpus.inventory(), **shape)
@@ -358,15 +360,11 @@ def with_bilstm(encoder: str, corpus, config, accelerator, trainer_class=None, *
     config = config.resolved(hidden_size=768, num_layers=12)
     trained = (trainer_class or Trainer)(
         tagger,
-        encoded,
+        TrainingData(encoded),
         config,
-        accelerator,
+        Session(accelerator, StopSignals(accelerator), Status(None)),
         bf16=bf16,
-        log=lambda *_: None,
-        location=str,
-        started=0.0,
     )
-    tagger.train()
     return trained, plan(len(encoded), config.batch_size, config.seed, 1)
 
 

@@ -1,10 +1,10 @@
-"""The README's results: both recipes on expert and on LLM labels, a revision for each seed.
+"""Train both recipes on expert and on LLM labels, a revision for each seed.
 
   python experiments/main_results.py --corpus DIR --encoder DIR --seeds 3
 
-Revisions that are in --repo already are not trained again, so that it can be stopped and run anew.
-Their records, without what belongs to one machine, are kept in results/ beside this file, from
-which `python -m nerc results --repo experiments/results` makes the table.
+Revisions that are in --repo already are not trained again, so it can be stopped and started again.
+Their records, without what belongs to one machine, are kept in results/ beside this file;
+`python -m nerc results --repo experiments/results` makes the table of docs/training.md from them.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 RESULTS = HERE / "results"
-ARMS = [(data, recipe) for data in ("gold", "llm") for recipe in ("strong", "paper")]
-OF_THE_MACHINE = ("command", "id")
+RUNS = [(data, recipe) for data in ("gold", "llm") for recipe in ("strong", "paper")]
+OF_ONE_MACHINE = ("command", "id")  # fields of run.json
 
 
 def main() -> None:
@@ -27,22 +27,22 @@ def main() -> None:
     parser.add_argument("--corpus", required=True, help="folder with CoNLL-2003 and llm.txt")
     parser.add_argument("--encoder", required=True, help="folder of the pretrained encoder")
     parser.add_argument("--repo", default="models", help="where the revisions go")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each arm (default: 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each kind (default: 3)")
     parser.add_argument("--num-threads", default="0", help="as of train.py")
     given = parser.parse_args()
     for seed in range(given.seeds):
-        for data, recipe in ARMS:
+        for data, recipe in RUNS:
             train(data, recipe, seed, given)
     keep(Path(given.repo))
 
 
 def train(data: str, recipe: str, seed: int, given: argparse.Namespace) -> None:
-    """One revision, by the command that a person would type."""
+    """Train one revision with the command that a person would type."""
     name = f"{recipe}_{data}_seed{seed}"
     if (Path(given.repo) / name).exists():
         return
     flags = f"--data {data} --recipe {recipe} --seed {seed} --revision {name}".split()
-    if (data, recipe) == ("llm", "strong"):  # as they are; weak_labels.py has what strong does
+    if (data, recipe) == ("llm", "strong"):  # unrepaired; weak_labels.py has the repaired ones
         flags += "--repair none --epochs 4".split()
     flags += ["--corpus", given.corpus, "--encoder", given.encoder, "--repo", given.repo]
     flags += ["--num-threads", given.num_threads]
@@ -51,10 +51,10 @@ def train(data: str, recipe: str, seed: int, given: argparse.Namespace) -> None:
 
 def keep(repo: Path) -> None:
     """Copy the records of the revisions, without what belongs to one machine."""
-    for data, recipe in ARMS:
+    for data, recipe in RUNS:
         for folder in sorted(repo.glob(f"{recipe}_{data}_seed*")):
             run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            run = {key: value for key, value in run.items() if key not in OF_THE_MACHINE}
+            run = {key: value for key, value in run.items() if key not in OF_ONE_MACHINE}
             run["revision"] = folder.name
             for key in ("corpus", "encoder"):
                 run["config"][key] = Path(run["config"][key]).name

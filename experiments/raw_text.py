@@ -1,12 +1,12 @@
-"""What entities found in raw text are worth: calibrated confidences, and transformers' pipeline.
+"""Measure how reliable the confidences of predicted entities are, and compare two pipelines.
 
   python experiments/raw_text.py --repo DIR --revision NAME [NAME ...] --corpus DIR
 
-For each revision: how far the confidences of the entities that it predicts on the test split are
-from the share of them that is right, as the network gives them and as validation calibrates them
-(expected calibration error, 15 bins of equal mass); and how far transformers' own pipeline agrees
-with nerc's on 200 sentences of the test split as raw text. Writes raw_text.jsonl and raw_text.png
-beside this file, and prints the table; without flags the table only, from the file.
+For each revision: how far the confidences of its entities in the test split are from the share that
+is right, before and after the calibration on validation (expected calibration error, 15 bins of
+equal size); and how well transformers' own pipeline agrees with nerc's on 200 sentences of the test
+split as raw text. Writes raw_text.jsonl and raw_text.png beside this file and prints the table;
+without flags, it only prints the table.
 """
 
 import argparse
@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nerc.tables import spread
-
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))  # run from anywhere
+
+from nerc.tables import spread  # noqa: E402
+
 RESULTS, PLOT = HERE / "raw_text.jsonl", HERE / "raw_text.png"
-sys.path.insert(0, str(HERE.parent))
 NUM_RAW = 200  # sentences of raw text
 
 
@@ -29,7 +30,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repo", default="models", help="folder of the revisions")
-    parser.add_argument("--revision", nargs="+", default=[], help="runs that differ by the seed")
+    parser.add_argument("--revision", nargs="+", default=[], help="that differ only in the seed")
     parser.add_argument("--corpus", help="folder with valid.txt and test.txt")
     given = parser.parse_args()
     if given.revision:
@@ -69,7 +70,7 @@ def measure(folder: Path, corpus: str) -> dict:
 
 
 def agreement(folder: Path, texts: list[str]) -> float:
-    """F1 of the entities of transformers' pipeline, nerc's taken for right."""
+    """F1 of the entities of transformers' pipeline, with nerc's entities as the reference."""
     import transformers
 
     from nerc.model.pipeline import NERPipeline
@@ -78,22 +79,22 @@ def agreement(folder: Path, texts: list[str]) -> float:
     ours = transformers.pipeline(task, str(folder), pipeline_class=NERPipeline)
     stock = transformers.pipeline(task, str(folder), aggregation_strategy="first")
     keys = ("entity_group", "start", "end")
-    one, two = (
-        {(i, *(e[key] for key in keys)) for i, text in enumerate(found) for e in text}
-        for found in (ours(texts), stock(texts))
+    a, b = (
+        {(i, *(entity[key] for key in keys)) for i, found in enumerate(output) for entity in found}
+        for output in (ours(texts), stock(texts))
     )
-    return 2 * len(one & two) / (len(one) + len(two))
+    return 2 * len(a & b) / (len(a) + len(b))
 
 
 def plot(lines: list[dict]) -> None:
-    """Reliability diagram, before and after, a line for each revision."""
+    """Draw the reliability diagram before and after calibration, a line for each revision."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(5, 4.5), layout="constrained")
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="as it should be")
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="perfectly calibrated")
     for name, colour in (("raw", "#d55e00"), ("calibrated", "#0072b2")):
         error = np.mean([line[name]["error"] for line in lines])
         for line in lines:
@@ -108,7 +109,6 @@ def plot(lines: list[dict]) -> None:
 
 def table() -> str:
     """Mean and standard deviation over the seeds, as Markdown."""
-
     lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
     seeds = ", ".join(str(line["seed"]) for line in lines)
     rows = ["| confidences | seeds | calibration error | mean confidence | entities right |"]

@@ -1,12 +1,12 @@
-"""What weak labels are worth: ways to combine them with a few expert ones, and what a step buys.
+"""Measure how much weak labels help: the methods to combine them with expert labels, step by step.
 
   python experiments/weak_labels.py run --corpus DIR --encoder DIR --seeds 0 1 2
   python experiments/weak_labels.py table
 
-Every run is a train.py without a validation split, so that validation can choose nothing, and a
-line in weak_labels.jsonl beside this file. Runs that have their line are not run again; --only
-takes those of some groups; several may go on at a time with the same file. `table` makes the
-README's tables from the file.
+Every run is a train.py without a validation split, so validation cannot choose anything, and a line
+in weak_labels.jsonl beside this file. Runs that have a line are not repeated; --only limits them to
+some groups; several processes may work on the same file. `table` prints the tables of
+docs/weak_labels.md from the file.
 """
 
 import argparse
@@ -18,25 +18,26 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from nerc.tables import gain, markdown, spread
-
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))  # run from anywhere
+
+from nerc.tables import gain, markdown, spread  # noqa: E402
+
 RESULTS = HERE / "weak_labels.jsonl"
-FULL_GOLD = "results/strong_gold_seed*/metrics.json"  # what all shares are shares of
+FULL_GOLD = "results/strong_gold_seed*/metrics.json"  # 100 % in the tables
 LLM = "--data llm --recipe strong"
 MIXED = "--data mixed --recipe strong"
 GOLD = "--data gold --recipe strong"
 
-
 STEPS = ("without", "with")  # groups of selftrain with one step changed
-ALONE = "selftrain, one teacher alone"  # what one of its stages gives
+ALONE = "selftrain, one teacher alone"  # the result of one of its stages
 
 
 class Run(NamedTuple):
@@ -46,15 +47,15 @@ class Run(NamedTuple):
     name: str
     pool: str  # whole: all training sentences; llm: those that have weak labels; or a --corpus
     flags: str
-    seeds: int  # it is not run with this seed or a higher one
-    constants: dict[str, Any] = {}  # of nerc.training.combine, for what no flag says
+    seeds: int  # only seeds below this one are run; 0: a removed method, which only has records
+    settings: dict[str, Any] = {}  # of nerc.training.combine.CombinationSettings
 
     def key(self, seed: int) -> list:
         return [self.group, self.name, self.pool, seed]
 
 
 def runs() -> Iterator[Run]:
-    """All of them, those first that matter most."""
+    """All runs, the most important ones first."""
     for pool in ("whole", "llm"):
         yield Run("240", "experts alone", pool, f"{GOLD} --expert 240", 9)
         yield Run("240", "selftrain", pool, f"{MIXED} --expert 240", 9)
@@ -64,8 +65,9 @@ def runs() -> Iterator[Run]:
     for number in ("702", "1404"):
         yield Run(number, "experts alone", "whole", f"{GOLD} --expert {number}", 9)
         yield Run(number, "selftrain", "whole", f"{MIXED} --expert {number}", 9)
-    for arm in ("concat", "replace", "weighted", "pretrain", "filter", "corrector"):
-        yield Run("240", arm, "whole", f"{MIXED} --expert 240 --combine {arm}", 1)
+    for method in ("concat", "replace", "weighted", "pretrain", "filter", "corrector"):
+        seeds = 1 if method in ("concat", "pretrain") else 0
+        yield Run("240", method, "whole", f"{MIXED} --expert 240 --combine {method}", seeds)
     paper = "--data mixed --recipe paper --expert 240"
     yield Run("240", "concat, recipe paper", "whole", paper, 1)
     for corpus in ("sample:8000", "sample:8000:missing"):
@@ -74,10 +76,11 @@ def runs() -> Iterator[Run]:
         yield Run("sample 240", "experts alone", corpus, f"{GOLD} --expert 240", 9)
         yield Run("sample 240", "selftrain", corpus, f"{MIXED} --expert 240", 9)
     ablated = f"{MIXED} --expert 240"
-    yield Run("without", "weak labels", "whole", ablated, 1, {"PRETRAIN_EPOCHS": 0})
+    yield Run("without", "weak labels", "whole", ablated, 1, {"pretrain_epochs": 0})
     yield Run("without", "unlabelled text", "whole", f"{ablated} --unlabelled 0", 1)
-    yield Run("without", "the second teacher", "whole", ablated, 9, {"TEACHERS": 1})
-    yield Run("without", "other places' labels", "whole", ablated, 9, {"SENSE": 0.0})
+    yield Run("without", "the second teacher", "whole", ablated, 9, {"num_teachers": 1})
+    without_others = {"consistency_weight": 0.0}
+    yield Run("without", "other places' labels", "whole", ablated, 9, without_others)
     repair = "--repair well-formed form"
     yield Run("with", "repair", "whole", f"{ablated} {repair}", 1)
     for name, flags in (
@@ -89,8 +92,8 @@ def runs() -> Iterator[Run]:
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["one"]:  # a run of do()
-        one(json.loads(sys.argv[2]), sys.argv[3:])
+    if sys.argv[1:2] == ["train"]:  # started by do()
+        train_one(json.loads(sys.argv[2]), sys.argv[3:])
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -100,7 +103,7 @@ def main() -> None:
     parser.add_argument("--encoder", help="folder of the pretrained encoder")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", help="groups: 0, 240, 702, 1404, sample 0, ...")
-    parser.add_argument("--work", default="models/weak_labels", help="where models lie meanwhile")
+    parser.add_argument("--work", default="models/weak_labels", help="folder of unfinished models")
     parser.add_argument("--num-threads", default="0", help="as of train.py")
     given = parser.parse_args()
     if given.action == "table":
@@ -115,7 +118,7 @@ def main() -> None:
 
 
 def do(run: Run, seed: int, given: argparse.Namespace) -> None:
-    """One run, unless it has its line or another process is at it."""
+    """Do one run, unless it has a line or another process is doing it."""
     work = Path(given.work)
     work.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w-]+", "_", "-".join(map(str, run.key(seed))))
@@ -131,14 +134,14 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     flags += ["--encoder", "tiny" if run.group == "sample 240" else given.encoder]
     flags += ["--num-threads", given.num_threads, "--resume"]
     print(f"{name}: {shlex.join(flags)}", flush=True)
-    one = [sys.executable, __file__, "one", json.dumps(run.constants), *flags]
-    subprocess.run(one, check=True, cwd=ROOT)
+    command = [sys.executable, __file__, "train", json.dumps(run.settings), *flags]
+    subprocess.run(command, check=True, cwd=ROOT)
     metrics = json.loads((work / name / "metrics.json").read_text(encoding="utf-8"))["test"]
     record = json.loads((work / name / "run.json").read_text(encoding="utf-8"))
     line = {
         "key": run.key(seed),
         "flags": run.flags,
-        "constants": run.constants,
+        "constants": run.settings,
         "test": {k: metrics[k] for k in ("f1", "precision", "recall", "accuracy", "types")},
         "expert_words": record["data"]["train"]["words"] if "gold" in run.flags else None,
         "stages": record["stages"],
@@ -153,7 +156,7 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
 
 
 def taken(path: Path) -> FileLock | None:
-    """The lock of a run, until it is released or forgotten; None where another process has it."""
+    """The lock of a run, held until it is released or garbage; None if another process has it."""
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
@@ -162,37 +165,31 @@ def taken(path: Path) -> FileLock | None:
     return lock
 
 
-def one(constants: dict[str, Any], flags: list[str]) -> None:
-    """train.py, which also judges on the test split what every stage gives."""
+def train_one(settings: dict[str, Any], flags: list[str]) -> None:
+    """train.py, with other settings of the method, and with the test F1 of every stage."""
     import train
+    from nerc.cli import parse, start_logging
     from nerc.evaluation import evaluator
-    from nerc.training import combine, stages
-    from nerc.training import run as runs
+    from nerc.training.combine import CombinationSettings
 
-    for name, value in constants.items():
-        setattr(combine, name, value)
-    train_stage, train_all = stages.StageRunner._train, runs.train
+    def customize(setup):
+        def evaluate_stage(record, runner) -> None:
+            test = setup.corpora["test"], setup.encoded["test"]
+            report = evaluator.evaluate(runner.model, *test, bf16=runner.bf16).report
+            record["test_f1"] = report.f1
 
-    def watched(start, *args):
-        def judged_stage(bench, *args):
-            weights = train_stage(bench, *args)
-            if bench.model.evidence is None:
-                test = start.corpora["test"], start.encoded["test"]
-                report = evaluator.evaluate(bench.model, *test, bf16=bench.bf16).report
-                bench.stages[-1]["test_f1"] = report.f1
-            return weights
+        setup = setup.with_settings(CombinationSettings(**settings))
+        return replace(setup, on_stage=evaluate_stage)
 
-        stages.StageRunner._train = judged_stage
-        return train_all(start, *args)
-
-    runs.train = watched
-    train.main(flags)
+    *configs, _ = parse(flags, train.PROGRAM, train.__doc__, *train.CONFIGS)
+    start_logging()
+    train.run(*configs, command=shlex.join([train.PROGRAM, *flags]), customize=customize)
 
 
 def make_corpus(folder: Path, corpus: Path, pool: str) -> Path:
-    """The corpus without its validation split; in the pool llm, experts know weakly labelled sentences only.
+    """The corpus without its validation split.
 
-    There, the words of the others are unlabelled text.
+    In the pool llm, only weakly labelled sentences have expert labels; the others are unlabelled.
     """
     made_from = folder / "made_from"
     if folder.exists():
@@ -206,8 +203,8 @@ def make_corpus(folder: Path, corpus: Path, pool: str) -> Path:
         shutil.copy(corpus / name, new / name)
     if pool == "llm":
         shutil.copy(corpus / "train.txt", new / "unlabelled.txt")
-        cheap = {words(block) for block in blocks(corpus / "llm.txt")}
-        kept = {words(b): b for b in blocks(corpus / "train.txt") if words(b) in cheap}
+        weak = {words(block) for block in blocks(corpus / "llm.txt")}
+        kept = {words(b): b for b in blocks(corpus / "train.txt") if words(b) in weak}
         (new / "train.txt").write_text("\n\n".join(kept.values()) + "\n", encoding="utf-8")
     (new / made_from.name).write_text(str(corpus), encoding="utf-8")
     new.rename(folder)
@@ -215,7 +212,7 @@ def make_corpus(folder: Path, corpus: Path, pool: str) -> Path:
 
 
 def blocks(path: Path) -> list[str]:
-    """The sentences of a CoNLL file, as they stand there."""
+    """The sentences of a CoNLL file, as text."""
     return [b for b in path.read_text(encoding="utf-8").split("\n\n") if b.strip()]
 
 
@@ -224,7 +221,7 @@ def words(block: str) -> tuple[str, ...]:
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """Of a file of JSON lines, none where it is not there."""
+    """The objects of a file of JSON lines; none if there is no such file."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -234,55 +231,53 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def tables() -> str:
-    """Test F1 in percent of each way, and its share of full gold's; then the built-in corpus."""
+    """Test F1 of each method and its share of full gold's; the steps; the built-in corpus."""
     full = full_gold()
     whole = statistics.mean(full)
-    found = scores()
+    by_run = scores()
     rows = [["", "expert sentences", "seeds", "test F1", "of full gold"]]
-    for (group, name, pool), own in found.items():
+    for (group, name, pool), f1 in by_run.items():
         if pool in ("whole", "llm") and group not in STEPS:
             number = group + (", LLM-labelled too" if pool == "llm" else "")
-            share = f"{100 * statistics.mean(own) / whole:.1f} %"
-            rows.append([name, number, str(len(own)), percent(own), share])
+            share = f"{100 * statistics.mean(f1) / whole:.1f} %"
+            rows.append([name, number, str(len(f1)), percent(f1), share])
     rows.append(["full gold", "14,041", str(len(full)), percent(full), "100 %"])
     tables = [markdown(rows)]
     rows = steps()
     if len(rows) > 1:
         tables.append(markdown(rows))
     rows = [["sample", "weak labels", "expert sentences", "seeds", "test F1"]]
-    for (group, name, pool), own in found.items():
+    for (group, name, pool), f1 in by_run.items():
         if pool not in ("whole", "llm"):
             noise = "miss names" if pool.endswith("missing") else "invent names"
-            rows.append([name, noise, group.split()[1], str(len(own)), percent(own)])
+            rows.append([name, noise, group.split()[1], str(len(f1)), percent(f1)])
     if len(rows) > 1:
         tables.append(markdown(rows))
     return "\n\n".join(tables)
 
 
 def steps() -> list[list[str]]:
-    """selftrain with one step changed, beside itself with the same seeds."""
-
-    own: dict[tuple, dict[int, float]] = {}
+    """selftrain with one step changed, and the difference to selftrain with the same seeds."""
+    by_seed: dict[tuple, dict[int, float]] = {}
     for line in lines(RESULTS):
-        *which, seed = line["key"]
-        own.setdefault(tuple(which), {})[seed] = line["test"]["f1"]
+        *run, seed = line["key"]
+        by_seed.setdefault(tuple(run), {})[seed] = line["test"]["f1"]
     rows = [["selftrain, 240 expert sentences", "seeds", "test F1", "difference, same seeds"]]
     for group, name, pool in (key for key in scores() if key[0] in STEPS):
-        changed, itself = own[group, name, pool], own["240", "selftrain", pool]
-        gains = [100 * (f1 - itself[seed]) for seed, f1 in changed.items()]
-        own_spread = percent([*changed.values()])
-        rows.append([f"{group} {name}", str(len(gains)), own_spread, gain(gains)])
+        changed, unchanged = by_seed[group, name, pool], by_seed["240", "selftrain", pool]
+        gains = [100 * (f1 - unchanged[seed]) for seed, f1 in changed.items()]
+        rows.append([f"{group} {name}", str(len(gains)), percent([*changed.values()]), gain(gains)])
     return rows
 
 
 def full_gold() -> list[float]:
-    """Test F1 of all expert labels, of each seed."""
+    """Test F1 with all expert labels, for each seed."""
     paths = sorted(HERE.glob(FULL_GOLD))
     return [json.loads(path.read_text(encoding="utf-8"))["test"]["f1"] for path in paths]
 
 
 def scores() -> dict[tuple[str, str, str], list[float]]:
-    """Test F1 of all seeds by group, name and pool, in the tables' order; stages are ways, too."""
+    """Test F1 of all seeds by group, name and pool, in the order of the tables."""
     order: dict[tuple, list[float]] = {}
     for run in sorted(runs(), key=lambda run: (run.pool, _number(run.group))):
         order[run.group, run.name, run.pool] = []
@@ -294,11 +289,11 @@ def scores() -> dict[tuple[str, str, str], list[float]]:
         for stage in line["stages"] if name == "selftrain" else ():
             if stage["name"] == "teacher 1":
                 order[group, ALONE, pool].append(stage["test_f1"])
-    return {key: own for key, own in order.items() if own}
+    return {key: f1 for key, f1 in order.items() if f1}
 
 
 def _number(group: str) -> float:
-    """Where the rows of a group stand."""
+    """The number of expert sentences, by which groups are sorted."""
     return 240 if group in STEPS else float(group.split()[-1])
 
 

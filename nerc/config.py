@@ -16,7 +16,7 @@ from nerc.cli import Effect, check_flag, help_of, option
 from nerc.recipes import FEW, FEW_LR, RECIPES, SMALL, SMALL_BATCH_SIZE, SMALL_UPDATES
 
 # How expert and weak labels are combined: nerc.training.combine.METHODS.
-COMBINATIONS = tuple("concat replace weighted pretrain filter corrector selftrain".split())
+COMBINATIONS = ("concat", "pretrain", "selftrain")
 REPAIRS = ("inventory", "well-formed", "form", "none")
 MAX_UNLABELLED = 8000  # sentences that selftrain reads
 MAX_THREADS = 1024  # past some thousands, torch crashes
@@ -49,15 +49,11 @@ class DataConfig:
     )
     combine: str | None = option(
         None,
-        "how mixed learns from cheap labels. selftrain: two models that were trained on the cheap "
-        "labels, then on the experts', label text for a third one, which learns from the experts, "
-        "too. concat: all labels alike, a sentence that has two twice. replace: the same, where "
-        "the expert's label replaces the cheap one. weighted: and the experts' count as much as "
-        "all the others. pretrain: first the cheap labels, then the experts'. filter: weighted, "
-        "without cheap labels that models trained on the others find unlikely. corrector: a model "
-        "that reads cheap labels learns from the experts to correct them. On CoNLL-2003 concat, "
-        "replace, weighted and filter did worse than the experts alone. Default: selftrain for "
-        "--recipe strong, concat for paper",
+        "how mixed combines expert and weak labels. selftrain: two models learn first from the "
+        "weak labels, then from the experts'; what they tag together teaches a third model, which "
+        "also learns from the experts. pretrain: one model, first the weak labels, then the "
+        "experts'. concat: all labels alike, and both of a sentence that has two; on CoNLL-2003 "
+        "worse than the experts alone. Default: selftrain for --recipe strong, concat for paper",
         COMBINATIONS,
     )
     repair: tuple[str, ...] = option(

@@ -1,8 +1,10 @@
 """How a run is started and stopped: its processes, the signals it gets, and the file that tells."""
 
+import logging
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +16,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import distributed
+from tqdm import tqdm
 
 from nerc.errors import InputError, Interrupted
 from nerc.files import write_json
+
+logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 _LAUNCH_ADVICE = (
@@ -172,6 +177,60 @@ class Status:
         self._written = time.monotonic()
         if self.path is not None and self.path.parent.is_dir():
             write_json(self.path, {"state": state} | self.facts | facts)
+
+
+PROGRESS_EVERY = 30.0  # seconds between two lines of progress, where there is no terminal
+
+
+class Progress:
+    """Shows how far a long loop is: as a bar in a terminal, else as a line in the log now and then.
+
+    A context. total and done count in units, such as updates; shown is false in processes that
+    leave this to another one.
+    """
+
+    def __init__(
+        self, name: str, total: int, done: int = 0, *, unit: str = "update", shown: bool = True
+    ) -> None:
+        self.name, self.total, self.done, self.unit = name, total, done, unit
+        in_terminal = sys.stderr.isatty()
+        self.logs = shown and not in_terminal
+        hidden = not (shown and in_terminal)
+        self.bar = tqdm(
+            total=total, initial=done, desc=name, unit=unit, leave=False, disable=hidden
+        )
+        self.done_at_start, self.words = done, 0.0
+        self.started_at = self.logged_at = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.close()
+
+    def advance(self, units: int = 1, *, words: float = 0.0) -> None:
+        """Count finished units and the words in them."""
+        self.bar.update(units)
+        self.done += units
+        self.words += words
+        now = time.monotonic()
+        if self.logs and self.done < self.total and now >= self.logged_at + PROGRESS_EVERY:
+            speed = f"{self.words / max(now - self.logged_at, 1e-9):,.0f} words/s, "
+            rest = (self.total - self.done) / (self.done - self.done_at_start)
+            logger.info(
+                f"{self.name}: {self.unit} {self.done:,} of {self.total:,} "
+                f"({100 * self.done / self.total:.0f} %), {speed if self.words else ''}"
+                f"{_duration(rest * (now - self.started_at))} left"
+            )
+            self.logged_at, self.words = now, 0.0
+
+
+def _duration(seconds: float) -> str:
+    """A time for people: 95 s, 12 min, 3 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,12 @@ def gain(differences: Sequence[float]) -> str:
     return f"{statistics.mean(differences):+.2f}{error}"
 
 
+def counted(number: int, noun: str) -> str:
+    """1 process, 2 processes."""
+    plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{plural}"
+
+
 def markdown(rows: Rows) -> str:
     """An aligned Markdown table; all columns but the first are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

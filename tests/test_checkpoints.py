@@ -1,4 +1,4 @@
-"""A checkpoint is whole or passed over, and the curves agree with it."""
+"""A checkpoint is complete or skipped, and the curves agree with it."""
 
 import pytest
 import torch
@@ -43,16 +43,16 @@ def other_number(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [cut, flip, other_number, lambda content: b""])
-def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, damage):
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path, damage):
     write(Checkpoints(tmp_path), 4, 9)
     newest = tmp_path / "update_0000009.safetensors"
     newest.write_bytes(damage(newest.read_bytes()))
     update, notes = read(tmp_path)
-    assert update == 4 and len(notes) == 1 and f"{newest}: is damaged and passed over" in notes[0]
+    assert update == 4 and len(notes) == 1 and f"{newest}: is damaged and skipped" in notes[0]
     assert not newest.exists(), "or it would be the newest again"
 
 
-def test_where_all_are_damaged_the_run_is_refused_and_they_stay(tmp_path):
+def test_if_all_are_damaged_the_run_is_refused_and_they_stay(tmp_path):
     write(Checkpoints(tmp_path), 4, 9)
     for path in tmp_path.iterdir():
         path.write_bytes(cut(path.read_bytes()))
@@ -61,7 +61,7 @@ def test_where_all_are_damaged_the_run_is_refused_and_they_stay(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_a_kill_left_half_written_is_removed_by_who_goes_on(tmp_path):
+def test_a_half_written_checkpoint_is_removed_by_the_run_that_resumes(tmp_path):
     write(Checkpoints(tmp_path), 4)
     half = tmp_path / ".update_0000009.safetensors-abc"
     half.write_bytes(b"half")
@@ -76,7 +76,7 @@ def steps(folder) -> list[int]:
     return [event.step for event in events.Scalars("loss")]
 
 
-def test_the_curves_are_cut_back_to_the_checkpoint_and_go_on(tmp_path):
+def test_the_curves_are_cut_back_to_the_checkpoint_and_continue(tmp_path):
     with Checkpoints(tmp_path) as first:
         for update in range(1, 8):
             first.log("loss", 0.5, update)
@@ -91,7 +91,7 @@ def test_the_curves_are_cut_back_to_the_checkpoint_and_go_on(tmp_path):
         assert steps(tmp_path) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
-def test_curves_that_a_disk_lost_are_said(tmp_path):
+def test_lost_curves_are_reported(tmp_path):
     with Checkpoints(tmp_path) as first:
         first.log("loss", 0.5, 1)
         write(first, 1)

@@ -1,4 +1,4 @@
-"""Arms: what each learns from, soft labels, and stages that are exact however they are launched."""
+"""Methods to combine labels: what each learns from, soft labels, and stages that resume exactly."""
 
 import json
 import os
@@ -18,9 +18,12 @@ from conftest import TORCHRUN, refused, small, write_conll
 from safetensors.torch import load_file
 
 import evaluate
+import nerc.__main__
 import train
+from nerc.cli import parse
 from nerc.config import COMBINATIONS, TrainConfig
 from nerc.data import corpus, sources
+from nerc.distributed import Session, Status, StopSignals
 from nerc.model import encoding, inference
 from nerc.training import combine, trainer
 from nerc.training.combine import TrainingSet
@@ -29,9 +32,14 @@ ROOT = Path(__file__).parents[1]
 MIXED = "--data mixed --expert 20 --precision float32 --dropout 0".split()
 
 
-def material(encoded, expert=(0, 1), cheap=(2, 3, 4), unlabelled=()) -> TrainingSet:
-    kinds = (np.array(kind, dtype=np.int64) for kind in (expert, cheap, unlabelled))
-    return TrainingSet(encoded, *kinds, num_labels=12, cheap_too=np.array([], dtype=np.int64))
+def training_set(encoded, expert=(0, 1), weak=(2, 3, 4), unlabelled=()) -> TrainingSet:
+    kinds = (np.array(kind, dtype=np.int64) for kind in (expert, weak, unlabelled))
+    return TrainingSet(encoded, *kinds, num_labels=12)
+
+
+def session() -> Session:
+    accelerator = Accelerator()
+    return Session(accelerator, StopSignals(accelerator), Status(None))
 
 
 @pytest.fixture
@@ -44,12 +52,12 @@ def losses(model, encoded, sentences) -> torch.Tensor:
     return trainer.summed_losses(model, batch, bf16=False)[: len(sentences)]
 
 
-def test_there_is_an_arm_for_every_combination():
+def test_there_is_a_method_for_every_combination():
     assert tuple(combine.METHODS) == COMBINATIONS
 
 
 def test_labels_as_targets_are_the_same_loss_and_gradient(model, encoded):
-    soft = replace(encoded, targets=combine.hard_targets(material(encoded)))
+    soft = replace(encoded, targets=combine.hard_targets(training_set(encoded)))
     gradients = []
     for each in (encoded, soft):
         model.zero_grad()
@@ -84,24 +92,21 @@ def test_chosen_sentences_are_predicted_as_among_all(model, encoded):
         assert np.allclose(rows, every[i], atol=1e-5)
 
 
-def test_a_training_takes_the_sentences_that_are_listed_as_often_as_they_are(model, encoded):
+def test_a_training_reads_a_sentence_as_often_as_it_is_listed(model, encoded):
     listed = np.array([3, 3, 8, 3, 9])
+    config = TrainConfig(recipe="strong", epochs=2, batch_size=2)
     trained = trainer.Trainer(
         model,
-        encoded,
-        TrainConfig(recipe="strong", epochs=2, batch_size=2).resolved(hidden_size=32, num_layers=2),
-        Accelerator(),
+        trainer.TrainingData(encoded, listed),
+        config.resolved(hidden_size=32, num_layers=2),
+        session(),
         bf16=False,
-        log=lambda *_: None,
-        location=str,
-        started=time.perf_counter(),
-        sentences=listed,
     )
     updates = trained._rest_of_epoch()
     assert sorted(np.concatenate(updates)) == sorted(listed) and trained.num_updates == 2 * 3
 
 
-def test_experts_are_repeated_until_they_are_a_share():
+def test_expert_sentences_are_repeated_until_they_are_a_share():
     expert, others = np.arange(10), np.arange(10, 100)
     found = combine.oversample_experts(expert, others, 0.25)
     assert np.isin(found, expert).mean() == pytest.approx(0.25) and set(found) == set(range(100))
@@ -110,7 +115,7 @@ def test_experts_are_repeated_until_they_are_a_share():
     assert combine.oversample_experts(np.array([]), others, 0.25).tolist() == others.tolist()
 
 
-def test_a_word_is_drawn_towards_what_it_is_elsewhere(tokenizer, model):
+def test_probabilities_move_towards_those_of_the_same_word_elsewhere(tokenizer, model):
     rows = [("the", "Kiwi", "won"), ("Kiwi", "of", "kiwi"), ("Kiwi", "the")]
     sentences = [corpus.Sentence(words, ("O",) * len(words), "here:1", 0) for words in rows]
     encoded = encoding.encode_for(model, tokenizer, corpus.Corpus.of(sentences))
@@ -118,7 +123,7 @@ def test_a_word_is_drawn_towards_what_it_is_elsewhere(tokenizer, model):
     words = [word for sentence in chosen for word in rows[sentence]]
     found = np.random.default_rng(0).dirichlet(np.ones(9), len(words))
     found[:, -1] = 0
-    mixed = combine.one_sense_per_word(encoded, chosen, found)
+    mixed = combine.one_sense_per_word(encoded, chosen, found, 0.25)
     pieces = [tuple(tokenizer.tokenize(word)) for word in words]
     for i, own in enumerate(pieces):
         others = [found[j] for j, each in enumerate(pieces) if each == own and j != i]
@@ -152,22 +157,32 @@ def undisturbed(folder, encoder, tmp_path_factory):
     return repo
 
 
-STAGES = {
-    "concat": [],
-    "replace": [],
-    "weighted": [],
-    "pretrain": ["cheap labels"],
-    "filter": ["without fold 1", "without fold 2", "without fold 3"],
-    "corrector": ["cheap labels", "corrector"],
-}
+@pytest.mark.parametrize("method, stages", [("concat", []), ("pretrain", ["cheap labels"])])
+def test_every_method_keeps_a_revision(folder, encoder, tmp_path, method, stages):
+    record = run(tmp_path, folder, encoder, "--combine", method, "--epochs", "1", "--keep", "last")
+    assert [stage["name"] for stage in record["stages"]] == stages
+    assert record["config"]["combine"] == method and record["config"]["unlabelled"] == 0
 
 
-@pytest.mark.parametrize("arm", STAGES)
-def test_every_arm_keeps_a_revision(folder, encoder, tmp_path, arm):
-    found = run(tmp_path, folder, encoder, "--combine", arm, "--epochs", "1", "--keep", "last")
-    assert [stage["name"] for stage in found["stages"]] == STAGES[arm]
-    assert found["config"]["combine"] == arm and found["config"]["unlabelled"] == 0
-    assert "evidence.weight" not in weights(tmp_path)
+def test_a_hook_sees_every_stage_and_settings_change_them(folder, encoder, tmp_path):
+    seen = []
+
+    def on_stage(record, runner) -> None:
+        record["classifier"] = runner.model.classifier.weight.sum().item()
+        seen.append(record["name"])
+
+    def customize(setup):
+        return replace(
+            setup.with_settings(combine.CombinationSettings(num_teachers=1, expert_passes=9)),
+            on_stage=on_stage,
+        )
+
+    flags = [*small(folder, encoder), *MIXED, "--repo", str(tmp_path), "--combine", "selftrain"]
+    *configs, _ = parse(flags, train.PROGRAM, "", *train.CONFIGS)
+    train.run(*configs, command="", customize=customize)
+    record = json.loads((tmp_path / "model_mixed_20_sentences/run.json").read_text())
+    assert seen == [stage["name"] for stage in record["stages"]] == ["cheap labels", "teacher 1"]
+    assert len({stage["classifier"] for stage in record["stages"]}) == 2
 
 
 def test_selftrain_is_the_default_of_strong(undisturbed):
@@ -203,10 +218,38 @@ def test_a_run_killed_in_a_stage_ends_as_the_undisturbed_one(
     process.wait()
     train.main([*flags, "--resume"])
     out = capsys.readouterr().out
-    assert "goes on after update" in out
-    assert "cheap labels: " not in out  # which is not done again
+    assert "resumed after update" in out
+    assert "weak labels: " not in out  # which is not done again
     again, wanted = weights(tmp_path), weights(undisturbed)
     assert all(again[name].equal(wanted[name]) for name in wanted)
+
+
+@pytest.fixture
+def with_removed_method(undisturbed, tmp_path) -> Path:
+    """A store whose revision was made by a method that nerc no longer has."""
+    repo = shutil.copytree(undisturbed, tmp_path / "removed")
+    record = repo / "model_mixed_20_sentences/run.json"
+    record.write_text(record.read_text().replace('"combine": "selftrain"', '"combine": "filter"'))
+    return repo
+
+
+def test_a_revision_of_a_removed_method_is_listed_evaluated_and_tabulated(
+    with_removed_method, capsys
+):
+    store, name = ["--repo", str(with_removed_method)], "model_mixed_20_sentences"
+    for command, shown in ((["revisions", "list"], name), (["results"], "| mixed ")):
+        nerc.__main__.main([*command, *store])
+        assert shown in capsys.readouterr().out
+    evaluate.main([*store, "--revision", name, "--details"])
+    out = capsys.readouterr().out
+    assert f"| {name} |" in out and "entity in training: no" in out
+
+
+def test_a_run_of_a_removed_method_is_not_resumed(with_removed_method, folder, encoder, capsys):
+    flags = [*small(folder, encoder), *MIXED, "--repo", str(with_removed_method), "--resume"]
+    message = refused(train, capsys, *flags)
+    assert "it combines labels by --combine filter, which nerc no longer has" in message
+    assert "invalid choice: 'filter'" in refused(train, capsys, *flags, "--combine", "filter")
 
 
 def test_a_signal_while_teachers_label_loses_no_stage(
@@ -240,7 +283,7 @@ def test_two_processes_make_what_one_makes(undisturbed, folder, encoder, tmp_pat
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ("--data gold --combine filter", "--combine must be left out without --data mixed"),
+        ("--data gold --combine pretrain", "--combine must be left out without --data mixed"),
         ("--data llm --combine concat", "--combine must be left out without --data mixed"),
         ("--data llm --repair inventory", "--repair must be without inventory, which compares"),
         ("--data gold --repair form", "--repair must be left out with --data gold"),
@@ -249,20 +292,20 @@ def test_two_processes_make_what_one_makes(undisturbed, folder, encoder, tmp_pat
         ("--data mixed --combine concat --unlabelled 3", "left out without --combine selftrain"),
     ],
 )
-def test_flags_that_would_do_nothing_are_refused(flags, message, tmp_path, capsys):
+def test_flags_without_effect_are_refused(flags, message, tmp_path, capsys):
     line = [*flags.split(), "--corpus", "sample:60", "--repo", tmp_path]
     assert message in refused(train, capsys, *line)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cheap_label_that_gave_way_may_be_of_any_type(store, tmp_path):
+def test_a_weak_label_that_an_expert_label_replaces_may_be_of_any_type(store, tmp_path):
     shutil.copytree(store, tmp_path / "models")
     own = (("Tui", "sings"), ("B-PER", "O"), 0)
     write_conll(tmp_path / "train.txt", [own])
-    cheap = (("Tui", "sings"), ("B-DATE", "O"), 0)
-    write_conll(tmp_path / "llm.txt", [cheap, (("it", "rains"), ("O", "O"), 0)])
+    weak = (("Tui", "sings"), ("B-DATE", "O"), 0)
+    write_conll(tmp_path / "llm.txt", [weak, (("it", "rains"), ("O", "O"), 0)])
     line = ["--start", "model_primary", "--repo", tmp_path / "models", "--corpus", tmp_path]
-    line += ["--data", "mixed", "--expert", "100%", "--combine", "replace", "--repair", "none"]
+    line += ["--data", "mixed", "--expert", "100%", "--combine", "pretrain", "--repair", "none"]
     train.main([str(f) for f in (*line, "--epochs", 1, "--keep", "last", "--revision", "new")])
     run = json.loads((tmp_path / "models/new/run.json").read_text())
     assert run["data"]["train"]["sentences"] == 2

@@ -285,7 +285,7 @@ def test_tensorboard_has_settings_scores_and_samples(store):
     events = EventAccumulator(str(store / "one/logs"), {"tensors": 0})
     events.Reload()
     metrics = json.loads((store / "one/metrics.json").read_text())
-    (final,) = events.Scalars("test/final_f1")
+    (final,) = events.Scalars("with_kept_weights/test_f1")
     assert final.value == pytest.approx(metrics["test"]["f1"])
     about = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     settings = plugin_data_pb2.HParamsPluginData.FromString(about).session_start_info.hparams
@@ -322,9 +322,9 @@ def tensorboard(store):
 @pytest.mark.parametrize(
     "tab, wanted",
     [
-        ("timeseries", ["test/final_f1", "train3cards", "validation", "one/logs"]),
+        ("timeseries", ["train3cards", "validation", "with_kept_weights", "one/logs"]),
         ("text", ["validation/predictions", "one/logs"]),
-        ("hparams", ["recipe", "head_lr", "test/final_f1", "one/logs"]),
+        ("hparams", ["recipe", "head_lr", "with_kept_weights/test_f1", "one/logs"]),
     ],
 )
 def test_tensorboard_shows_a_run_in_a_browser(chromium, tensorboard, tab, wanted):

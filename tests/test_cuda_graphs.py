@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nerc.config import TrainConfig
 from nerc.data import sources
-from nerc.distributed import Status, StopSignals
+from nerc.distributed import Session, Status, StopSignals
 from nerc.errors import InputError
 from nerc.model import encoding
 from nerc.training import trainer
@@ -69,18 +69,16 @@ def test_few_sizes_are_left_of_many(encoded):
 def train(model, encoded, trainer_class=trainer.Trainer, **values):
     settings = {"recipe": "strong", "epochs": 2, "batch_size": 8, "lr": 1e-3, "head_lr": 1e-2}
     config = TrainConfig(**settings, **values).resolved(hidden_size=32, num_layers=2)
-    losses = []
+    losses, accelerator = [], Accelerator()
     trained = trainer_class(
         model,
-        encoded,
+        trainer.TrainingData(encoded),
         config,
-        Accelerator(),
+        Session(accelerator, StopSignals(accelerator), Status(None)),
         bf16=False,
         log=lambda name, value, _: losses.append(value) if name == "train/loss" else None,
-        location=str,
-        started=0.0,
     )
-    list(trained.run(None, StopSignals(trained.accelerator), Status(None)))
+    list(trained.run())
     return losses, [p.detach().cpu().clone() for p in model.parameters()]
 
 

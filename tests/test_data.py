@@ -77,10 +77,10 @@ def test_a_file_that_cannot_be_read_says_where(tmp_path, content, message):
     assert message in str(error.value)
 
 
-def test_words_without_a_label_are_read_from_cheap_labels_and_counted(tmp_path):
+def test_words_without_a_label_are_read_from_weak_labels_and_counted(tmp_path):
     path = tmp_path / "llm.txt"
     path.write_text("a [CLS]\nb B-PER\nc I-LOC\n")
-    corpus = conll.read_conll(path, cheap=True)
+    corpus = conll.read_conll(path, weak=True)
     assert corpus[0].tags == ("[CLS]", "B-PER", "B-LOC")
     assert "1 words with the tag [CLS], [SEP] or X" in corpus.notes[0]
     assert "1 I- tags do not continue an entity" in corpus.notes[1]
@@ -168,7 +168,7 @@ def test_a_data_set_that_is_none_for_ner_says_so(columns, message):
         ("/no/such/folder", "train", "no such folder"),
         ("sample:x", "train", "wanted sample or sample:SENTENCES"),
         ("sample:0", "train", "wanted sample or sample:SENTENCES"),
-        ("conll2003", "llm", "only folders have cheap labels"),
+        ("conll2003", "llm", "only folders have weak labels"),
         ("nowhere", "llm", "nowhere: is no folder, .* give one with llm.txt"),
         (__file__, "train", "is a file, wanted a folder"),
         ("conll2003", "train", "the Hub cannot be reached .* or sample"),

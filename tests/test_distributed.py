@@ -116,13 +116,13 @@ def test_processes_and_micro_batches_only_cut_an_update_up(by_one, tmp_path, com
 def test_accelerate_launch_of_several_processes_needs_no_gpu(folder, encoder, tmp_path):
     flags = [*small(folder, encoder), "--epochs", "1", "--repo", tmp_path]
     several = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    assert "2 process(es) on cpu" in done(*ACCELERATE, *several, "train.py", *flags)
+    assert "2 processes on cpu" in done(*ACCELERATE, *several, "train.py", *flags)
 
 
 def test_the_commented_configuration_works_as_it_stands(folder, encoder, tmp_path):
     flags = [*small(folder, encoder), "--epochs", "1", "--repo", tmp_path]
     config = ["--config_file", "accelerate_config.yaml"]
-    assert "1 process(es)" in done(*ACCELERATE, *config, "train.py", *flags)
+    assert "1 process on cpu" in done(*ACCELERATE, *config, "train.py", *flags)
 
 
 # ------------------------------------------------------------------- launches that go wrong
@@ -208,7 +208,7 @@ def test_a_notice_to_any_process_ends_the_run_and_resume_goes_on_exactly(by_two,
     assert checkpoints(repo)[-1] == f"update_{found['update']:07d}.safetensors"
 
     out = done(*two, "--repo", repo, "--status", status, "--resume")
-    assert f"goes on after update {found['update']} of 56" in out
+    assert f"resumed after update {found['update']} of 56" in out
     assert json.loads(status.read_text())["state"] == "finished"
     assert same_weights(by_two, repo)
     for name in ("train/loss", "validation/f1"):
@@ -224,7 +224,7 @@ def test_a_run_goes_on_with_the_same_batches_on_fewer_processes(by_one, tmp_path
     code, _, err = end(run)
     assert code and "interrupted by SIGTERM" in err
     out = done(sys.executable, "train.py", *flags, "--resume")
-    assert "it had 2 process(es), and goes on with 1: the same batches" in out
+    assert "it ran in 2 processes and continues in 1 process: the same batches" in out
     losses = dict(curve(by_one, "train/loss"))
     assert dict(curve(tmp_path, "train/loss")) == pytest.approx(losses, rel=1e-4)
 
@@ -244,7 +244,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, when):
     assert code == 130 and "Traceback" not in err and "train.py: interrupted by SIGINT: " in err
     assert json.loads((tmp_path / "status").read_text())["state"] == "interrupted"
     if when == "while it trains":
-        assert "go on with the same command and --resume" in err and checkpoints(repo)
+        assert "continue with the same command and --resume" in err and checkpoints(repo)
     else:
         assert "nothing is kept of it" in err and not repo.exists()
 

@@ -1,10 +1,11 @@
-"""Whose labels: the draw of experts, what gives way to them, what is mended in cheap labels."""
+"""The draw of expert sentences, what they replace, and the repairs of weak labels."""
 
 import pytest
 
 from nerc.config import DataConfig
 from nerc.data import sources, tags
-from nerc.data.labels import repair, soft_targets, training_corpus, word_shape
+from nerc.data.labels import AcquiredLabels, mix, repair, soft_targets, word_shape
+from nerc.data.sources import load_sources
 from nerc.errors import InputError
 
 
@@ -14,8 +15,11 @@ def write(folder, **files) -> str:
     return str(folder)
 
 
-def corpus(config: DataConfig, seed: int = 0, recipe: str = "strong"):
-    return training_corpus(config.resolved(recipe), seed)
+def corpus(config: DataConfig, seed: int = 0, recipe: str = "strong", acquired=None):
+    parts = {"gold": ["train"], "llm": ["weak"], "mixed": ["train", "weak"]}[config.data]
+    return mix(
+        load_sources(config.corpus, parts, ["unlabelled"]), config.resolved(recipe), seed, acquired
+    )
 
 
 @pytest.fixture
@@ -25,11 +29,12 @@ def three(tmp_path):
     return write(tmp_path, train=train, llm="a B-LOC\n\nb B-LOC\n\na B-ORG\n")
 
 
-def test_experts_replace_every_llm_label_of_their_sentences(three):
-    config = DataConfig(data="mixed", expert="3", corpus=three, combine="replace")
-    found = corpus(config)
-    assert [s.tags for s in found.corpus] == [("B-PER",)] * 3
-    assert (found.expert, found.cheap) == (3, 0)
+def test_expert_labels_replace_every_weak_label_of_their_sentences(three):
+    config = DataConfig(data="mixed", corpus=three, combine="pretrain")
+    train = sources.load(three, "train")
+    mixed = corpus(config, acquired=AcquiredLabels(train, train))
+    assert [s.tags for s in mixed.corpus] == [("B-PER",)] * 3
+    assert (mixed.num_expert, mixed.num_weak) == (3, 0)
 
 
 def test_concat_keeps_both_labels_of_a_sentence(three):
@@ -41,13 +46,13 @@ def test_concat_keeps_both_labels_of_a_sentence(three):
 
 def test_sentences_that_no_expert_labelled_keep_the_llm_label(three):
     for seed in range(5):
-        config = DataConfig(data="mixed", expert="1", corpus=three, combine="replace")
-        expert, *cheap = corpus(config, seed).corpus
+        config = DataConfig(data="mixed", expert="1", corpus=three, combine="pretrain")
+        expert, *weak = corpus(config, seed).corpus
         wanted = [s for s in (("a",), ("b",), ("a",)) if s != expert.words]
-        assert expert.tags == ("B-PER",) and [s.words for s in cheap] == wanted
+        assert expert.tags == ("B-PER",) and [s.words for s in weak] == wanted
 
 
-def test_what_is_not_used_and_what_only_cheap_labels_know_is_said(three):
+def test_unused_sentences_and_types_of_weak_labels_alone_are_reported(three):
     found = corpus(DataConfig(data="mixed", expert="2", corpus=three, combine="concat"))
     assert "2 of 3 expert sentences are used; --expert 100% uses all" in found.corpus.notes
     assert any("(LOC, ORG); --repair inventory" in note for note in found.corpus.notes)
@@ -61,12 +66,10 @@ def test_the_types_that_experts_know_are_those_of_the_draw(tmp_path):
     text = "x B-DATE\n\na B-PER\n"
     folder = write(tmp_path, train=text, llm="b B-DATE\n\nc B-PER\n")
     for seed in range(4):
-        flags = {"combine": "replace", "repair": ("inventory",)}
-        expert, *cheap = corpus(
-            DataConfig("mixed", expert="1", corpus=folder, **flags), seed
-        ).corpus
+        flags = {"combine": "pretrain", "repair": ("inventory",)}
+        expert, *weak = corpus(DataConfig("mixed", expert="1", corpus=folder, **flags), seed).corpus
         known = expert.tags[0]
-        assert [s.tags[0] for s in cheap] == [t if t == known else "X" for t in ("B-DATE", "B-PER")]
+        assert [s.tags[0] for s in weak] == [t if t == known else "X" for t in ("B-DATE", "B-PER")]
 
 
 def test_the_experts_are_drawn_by_seed_and_by_share(folder):
@@ -83,7 +86,7 @@ def test_the_experts_are_drawn_by_seed_and_by_share(folder):
         draw("71", 1)
 
 
-def test_unlabelled_sentences_are_those_of_which_nothing_else_is_known(tmp_path):
+def test_unlabelled_sentences_are_those_without_labels_in_the_run(tmp_path):
     folder = write(
         tmp_path,
         train="a B-PER\n\nb B-PER\n\nc B-PER\n\nc O\n\nd O\n",
@@ -93,9 +96,9 @@ def test_unlabelled_sentences_are_those_of_which_nothing_else_is_known(tmp_path)
     config = DataConfig(data="mixed", expert="1", corpus=folder)
     found = corpus(config, seed=1)
     rows = list(found.corpus)
-    expert, cheap, unlabelled = ([rows[i] for i in places] for places in found.places())
+    expert, weak, unlabelled = ([rows[i] for i in places] for places in found.places())
     assert len(expert) == 1 and all(s.tags is None for s in unlabelled)
-    known = {s.words for s in (*expert, *cheap)}
+    known = {s.words for s in (*expert, *weak)}
     assert {s.words for s in unlabelled} == {(w,) for w in "abcd"} - known | {("e", "f")}
     assert len(unlabelled) == len({s.words for s in unlabelled})
     some = corpus(DataConfig(data="mixed", expert="1", corpus=folder, unlabelled=2), seed=1)
@@ -112,7 +115,7 @@ def test_several_sources_are_read_one_after_the_other(tmp_path):
 # ------------------------------------------------------------ repair
 
 
-def mended(tmp_path, text: str, *repairs: str, known=frozenset()):
+def repaired(tmp_path, text: str, *repairs: str, known=frozenset()):
     folder = write(tmp_path, llm=text)
     return repair(sources.load_as_written(folder), repairs, known)
 
@@ -120,34 +123,34 @@ def mended(tmp_path, text: str, *repairs: str, known=frozenset()):
 ILL = "a B-PER\nb I-PER\n\nc O\nd I-LOC\n\ne B-ORG\nf I-LOC\n"
 
 
-def test_ill_formed_sentences_are_left_out_and_counted(tmp_path):
-    found = mended(tmp_path, ILL, "well-formed")
+def test_sentences_with_invalid_tags_are_left_out_and_counted(tmp_path):
+    found = repaired(tmp_path, ILL, "well-formed")
     assert [s.words for s in found] == [("a", "b")]
-    assert "well-formed: 2 of 3 sentences" in found.notes[-1]
+    assert "well-formed: 2 of 3 weakly labelled sentences" in found.notes[-1]
     assert found.entity_types() == {"PER", "LOC", "ORG"}  # a model may still have them all
 
 
 def test_in_iob1_an_inside_tag_begins_an_entity_and_is_no_error(tmp_path):
-    found = mended(tmp_path, "a I-PER\nb I-PER\n\nc O\nd I-LOC\nd B-LOC\n", "well-formed")
+    found = repaired(tmp_path, "a I-PER\nb I-PER\n\nc O\nd I-LOC\nd B-LOC\n", "well-formed")
     assert [s.tags for s in found] == [("B-PER", "I-PER"), ("O", "B-LOC", "B-LOC")]
 
 
-def test_without_repair_orphans_begin_entities(tmp_path):
-    found = mended(tmp_path, ILL)
+def test_without_repair_invalid_inside_tags_begin_entities(tmp_path):
+    found = repaired(tmp_path, ILL)
     assert [s.tags for s in found][1:] == [("O", "B-LOC"), ("B-ORG", "B-LOC")]
 
 
-def test_types_that_no_expert_knows_lose_their_label(tmp_path):
+def test_types_without_expert_labels_are_left_unlabelled(tmp_path):
     text = "a B-PER\nb B-DATE\nc I-DATE\nd O\n"
-    found = mended(tmp_path, text, "inventory", known=frozenset({"PER"}))
+    found = repaired(tmp_path, text, "inventory", known=frozenset({"PER"}))
     (sentence,) = found
     assert sentence.tags == ("B-PER", "X", "X", "O") and found.entity_types() == {"PER"}
-    assert "inventory: 1 of 2 entities" in found.notes[-1]
+    assert "inventory: 1 of 2 weakly labelled entities" in found.notes[-1]
 
 
-def test_entities_of_an_unlikely_form_are_dropped(tmp_path):
+def test_entities_of_unlikely_words_are_dropped(tmp_path):
     names = "".join(f"Name{i} B-PER\nof I-PER\nOslo I-PER\nsaid O\n17 O\n\n" for i in range(20))
-    found = mended(tmp_path, names + "the B-MISC\n17 B-LOC\nOslo B-LOC\n", "form")
+    found = repaired(tmp_path, names + "the B-MISC\n17 B-LOC\nOslo B-LOC\n", "form")
     *rest, last = found
     assert last.tags == ("B-MISC", "O", "B-LOC")  # small letters are often in names here
     assert all(s.tags[:3] == ("B-PER", "I-PER", "I-PER") for s in rest)  # of is within a name
@@ -156,33 +159,34 @@ def test_entities_of_an_unlikely_form_are_dropped(tmp_path):
 @pytest.mark.parametrize("script", ["東京", "دبي", "ישראל"])
 def test_where_letters_have_no_case_form_drops_nothing(tmp_path, script):
     text = f"{script} B-LOC\n{script} O\n{script} O\n{script} O\n\n" * 10
-    found = mended(tmp_path, text, "form")
+    found = repaired(tmp_path, text, "form")
     assert found.tag_counts()["B-LOC"] == 10
 
 
-def test_form_is_made_of_runs():
+def test_a_shape_has_every_run_once():
     words = ["McDonald", "U.S.", "1996-08-22", "don't", "東京", "A380", "--"]
     assert [word_shape(w) for w in words] == ["XxXx", "X.X.", "d-d-d", "x'x", "a", "Xd", "-"]
 
 
-def test_every_source_is_in_a_scheme_of_its_own(tmp_path):
+def test_every_source_has_a_scheme_of_its_own(tmp_path):
     iob1, iob2 = "a I-PER\nb I-PER\n", "a B-PER\nb I-PER\n\nc O\nd I-PER\n"
     folder = write(tmp_path, **{"llm": iob1, "llm.two": iob2})
     found = repair(sources.load_as_written(folder), ["well-formed"])
     assert [s.tags for s in found] == [("B-PER", "I-PER")] * 2
-    assert "1 of 3 sentences" in found.notes[-1]
+    assert "1 of 3 weakly labelled sentences" in found.notes[-1]
 
 
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"data": "llm"}, "0 sentences .* wanted 1 or more: of 2, 2 left out by --repair well-f"),
-        ({"combine": "selftrain", "expert": "100%"}, "1 or more: of 2, 2 with an expert's label"),
-        ({"combine": "filter", "expert": "1", "repair": ("none",)}, "wanted 3 or more"),
-        ({"combine": "corrector", "expert": "1"}, "none of the drawn expert sentences has a cheap"),
+        ({"data": "llm"}, "is left to learn from, of 2: 2 left out by --repair well-f"),
+        (
+            {"combine": "selftrain", "expert": "100%"},
+            "is left to learn from, of 2: 2 with expert labels",
+        ),
     ],
 )
-def test_too_few_cheap_labels_are_refused(tmp_path, values, message):
+def test_a_run_without_weak_labels_to_learn_from_is_refused(tmp_path, values, message):
     folder = write(tmp_path, train="z O\n\ny O\n", llm="a O\nb I-PER\n\nc B-PER\nd I-LOC\n")
     if values.get("combine") == "selftrain":
         folder = write(tmp_path, llm="z O\n\ny O\n")
@@ -192,7 +196,7 @@ def test_too_few_cheap_labels_are_refused(tmp_path, values, message):
 
 def test_lines_of_raw_text_are_no_unlabelled_sentences(tmp_path):
     folder = write(tmp_path, unlabelled="Hello world how are you\n")
-    with pytest.raises(InputError, match=r"unlabelled.txt:1: found 5 columns .* a word a line"):
+    with pytest.raises(InputError, match=r"unlabelled.txt:1: found 5 columns .* a word per line"):
         sources.load(folder, "unlabelled")
 
 
@@ -218,9 +222,9 @@ def test_the_llms_labels_of_conll2003_by_repair(conll2003):
 SOFT = "a B-PER:0.7|B-ORG:0.2\nb I-PER:.5\nc O\n\nd O:1\n"
 
 
-def test_probabilities_are_targets_and_the_likeliest_is_the_tag(tmp_path):
+def test_probabilities_are_targets_and_the_most_probable_is_the_tag(tmp_path):
     folder = write(tmp_path, train="x B-ORG\n", llm=SOFT)
-    found = corpus(DataConfig(data="mixed", expert="1", corpus=folder, combine="replace"))
+    found = corpus(DataConfig(data="mixed", expert="1", corpus=folder, combine="pretrain"))
     assert [s.tags for s in found.corpus][1:] == [("B-PER", "I-PER", "O"), ("O",)]
     inventory = tags.inventory(("PER", "ORG"))
     rows = soft_targets(found.corpus, inventory)
@@ -230,7 +234,7 @@ def test_probabilities_are_targets_and_the_likeliest_is_the_tag(tmp_path):
         assert own == shown
 
 
-def test_a_type_that_is_nowhere_the_likeliest_counts_too(tmp_path):
+def test_a_type_that_is_nowhere_the_most_probable_counts_too(tmp_path):
     found = sources.load_as_written(write(tmp_path, llm="a O:0.6|B-DATE:0.4\n"))
     assert found.entity_types() == {"DATE"}
     assert soft_targets(found, found.inventory()).sum() == pytest.approx(1)
@@ -238,14 +242,14 @@ def test_a_type_that_is_nowhere_the_likeliest_counts_too(tmp_path):
     assert other.fingerprint() != found.fingerprint()
 
 
-def test_a_mended_word_has_its_new_tag_by_the_weight_of_its_probabilities(tmp_path):
-    found = mended(tmp_path, SOFT, "inventory", known=frozenset({"ORG"}))
+def test_a_repaired_word_has_its_new_tag_with_the_sum_of_its_probabilities(tmp_path):
+    found = repaired(tmp_path, SOFT, "inventory", known=frozenset({"ORG"}))
     rows = soft_targets(found, tags.inventory(("ORG",)))
     assert rows.sum(axis=1).tolist() == [0, 0, 1, 1]
 
 
 def test_without_probabilities_there_are_no_targets(tmp_path):
-    assert soft_targets(mended(tmp_path, ILL), tags.inventory(("PER",))) is None
+    assert soft_targets(repaired(tmp_path, ILL), tags.inventory(("PER",))) is None
 
 
 @pytest.mark.parametrize(
@@ -265,9 +269,9 @@ def test_a_type_with_a_colon_is_a_type(tmp_path):
     assert found.tag_counts().keys() == {"B-ns:thing", "B-v:2x"}
 
 
-def test_a_dropped_entity_is_none_by_the_weight_of_its_probabilities(tmp_path):
+def test_a_dropped_entity_is_outside_with_the_sum_of_its_probabilities(tmp_path):
     text = "".join(f"Name{i} B-PER\nOslo I-PER\nsaid O\n17 O\n\n" for i in range(20))
-    found = mended(tmp_path, text + "17 B-LOC:0.4|O:0.2\n", "form")
+    found = repaired(tmp_path, text + "17 B-LOC:0.4|O:0.2\n", "form")
     inventory = tags.inventory(("PER", "LOC"))
     last = soft_targets(found, inventory)[-1]
     assert last[inventory.index("O")] == pytest.approx(0.6) == pytest.approx(float(last.sum()))

@@ -1,4 +1,4 @@
-"""--resume: exactly where the run was, or a line that says why not."""
+"""--resume continues exactly where the run was, or one line says why not."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from nerc.training.checkpoints import Checkpoints
 
 @pytest.fixture
 def repo(killed, tmp_path):
-    """A store with an interrupted run, to do as one likes with."""
+    """A store with an interrupted run, which the test may change."""
     return shutil.copytree(killed, tmp_path / "models")
 
 
@@ -25,10 +25,10 @@ def interrupted(repo):
     return sorted((repo / ".checkpoints/model_primary").glob("update_*"))
 
 
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(store, repo, flags, capsys):
+def test_a_killed_run_resumes_and_ends_as_if_it_had_not_been_killed(store, repo, flags, capsys):
     newest = int(interrupted(repo)[-1].name[7:14])
     train.main([*flags, "--resume"])
-    assert f"goes on after update {newest} of 18" in capsys.readouterr().out
+    assert f"resumed after update {newest} of 18" in capsys.readouterr().out
     assert same_weights(store, repo)
     assert [entry.name for entry in repo.iterdir()] == ["model_primary"]
     logs = {name for name in files(repo) if "/logs/" in name}
@@ -49,12 +49,12 @@ def test_a_finished_run_has_nothing_left_to_do(store, folder, encoder, tmp_path,
     assert "is of another run: --seed was 0, is 5" in message
 
 
-def test_without_a_checkpoint_resume_starts_anew(store, folder, encoder, tmp_path):
+def test_without_a_checkpoint_resume_starts_from_the_beginning(store, folder, encoder, tmp_path):
     train.main([*small(folder, encoder), "--repo", str(tmp_path), "--resume"])
     assert same_weights(store, tmp_path)
 
 
-def test_a_kill_just_before_the_end_of_the_end_is_no_new_run(killed, repo, flags, capsys):
+def test_a_kill_while_checkpoints_are_removed_leaves_nothing_to_do(killed, repo, flags, capsys):
     train.main([*flags, "--resume"])
     shutil.copytree(killed / ".checkpoints", repo / ".checkpoints")  # not cleaned up yet
     capsys.readouterr()
@@ -63,14 +63,14 @@ def test_a_kill_just_before_the_end_of_the_end_is_no_new_run(killed, repo, flags
     assert [entry.name for entry in repo.iterdir()] == ["model_primary"]
 
 
-def test_an_interrupted_run_is_not_lost_by_starting_anew_without_a_word(repo, flags, store, capsys):
+def test_an_interrupted_run_is_not_discarded_without_overwrite(repo, flags, store, capsys):
     before = interrupted(repo)
     message = refused(train, capsys, *flags)
-    assert "give --resume to go on with it, or --overwrite to start anew" in message
+    assert "give --resume to continue it, or --overwrite to start again" in message
     assert interrupted(repo) == before
     train.main([*flags, "--overwrite"])
     out = capsys.readouterr().out
-    assert "goes on after" not in out and "is thrown away" in out
+    assert "resumed after" not in out and "is discarded" in out
     assert same_weights(store, repo)
 
 
@@ -99,25 +99,25 @@ def test_the_same_corpus_in_another_place_is_the_same(repo, flags, folder, tmp_p
     assert same_weights(store, repo)
 
 
-def test_a_revision_that_stands_in_the_way_is_seen_before_the_work(repo, flags, store, capsys):
+def test_a_revision_in_the_way_is_refused_before_the_work(repo, flags, store, capsys):
     shutil.copytree(store / "model_primary", repo / "model_primary")  # made by another run
     before = interrupted(repo)
     message = refused(train, capsys, *flags, "--resume")
     assert "revision model_primary is in" in message and "--overwrite" in message
     assert interrupted(repo) == before
     train.main([*flags, "--resume", "--overwrite"])
-    assert "goes on after" in capsys.readouterr().out
+    assert "resumed after" in capsys.readouterr().out
     run = json.loads((repo / "model_primary/run.json").read_text())
     assert run["resumed_at"] and [entry.name for entry in repo.iterdir()] == ["model_primary"]
 
 
-def test_a_damaged_checkpoint_is_passed_over_aloud(repo, flags, store, capsys):
+def test_a_damaged_checkpoint_is_skipped_with_a_note(repo, flags, store, capsys):
     older, newest = interrupted(repo)
     newest.write_bytes(newest.read_bytes()[:-100])
     train.main([*flags, "--resume"])
     out = capsys.readouterr().out
-    assert f"{newest}: is damaged and passed over" in out
-    assert f"goes on after update {int(older.name[7:14])} of 18" in out
+    assert f"{newest}: is damaged and skipped" in out
+    assert f"resumed after update {int(older.name[7:14])} of 18" in out
     assert same_weights(store, repo)
 
 
@@ -129,7 +129,7 @@ def test_where_every_checkpoint_is_damaged_the_run_is_refused(repo, flags, capsy
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"id": "x", "config": {}}', "[]"])
-def test_without_the_record_of_the_run_nothing_is_thrown_away(repo, flags, store, capsys, content):
+def test_without_the_record_of_the_run_nothing_is_discarded(repo, flags, store, capsys, content):
     record = repo / ".checkpoints/model_primary/run.json"
     record.unlink()
     if content:
@@ -149,14 +149,14 @@ def test_a_revision_with_a_damaged_record_can_be_overwritten(store, folder, enco
     assert json.loads((repo / "model_primary/run.json").read_text())["kept_epoch"]
 
 
-def test_curves_that_were_lost_do_not_keep_the_run_from_its_end(repo, flags, store, capsys):
+def test_lost_curves_do_not_stop_the_run(repo, flags, store, capsys):
     shutil.rmtree(repo / ".checkpoints/model_primary/logs")
     (repo / ".checkpoints/model_primary/.snapshot").mkdir()  # file systems have such folders
     train.main([*flags, "--resume"])
     assert "the curves will have a gap" in capsys.readouterr().out and same_weights(store, repo)
 
 
-def test_a_disk_that_is_full_at_a_checkpoint_ends_the_run_and_room_lets_it_go_on(
+def test_a_run_ended_by_a_full_disk_resumes_when_there_is_room(
     folder, encoder, store, small_disk, tmp_path, capsys, monkeypatch
 ):
     repo = small_disk / "models"
@@ -182,5 +182,5 @@ def test_a_disk_that_is_full_at_a_checkpoint_ends_the_run_and_room_lets_it_go_on
     monkeypatch.undo()
     (small_disk / "ballast").unlink()
     train.main([*map(str, flags), "--resume"])
-    assert "goes on after update 8 of 18" in capsys.readouterr().out
+    assert "resumed after update 8 of 18" in capsys.readouterr().out
     assert same_weights(store, repo)

@@ -19,6 +19,7 @@ import train
 from nerc.data import sources, tags
 from nerc.model import encoding, inference
 from nerc.store import model_files
+from nerc.tables import counted
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,7 +75,11 @@ def test_tensorboard_reads_the_curves(store):
     assert set(events.Tags()["scalars"]) == {
         *("train/loss", "train/learning_rate", "train/words_per_second"),
         *("validation/loss", "validation/accuracy", "validation/f1"),
-        *(f"{s}/final_{f}" for s in ("validation", "test") for f in ("f1", "accuracy", "loss")),
+        *(
+            f"with_kept_weights/{split}_{figure}"
+            for split in ("validation", "test")
+            for figure in ("f1", "accuracy", "loss")
+        ),
     }
     assert [event.step for event in events.Scalars("validation/f1")] == [9, 18]
 
@@ -251,7 +256,7 @@ def test_accelerate_launch_uses_every_core(folder, encoder, tmp_path):
     done = run(*launch, "train.py", *flags)
     assert done.returncode == 0, done.stderr
     cores = len(os.sched_getaffinity(0))
-    assert f"1 process(es) on cpu, {cores} thread(s)" in done.stdout
+    assert f"1 process on cpu, {counted(cores, 'thread')} each" in done.stdout
 
 
 # ------------------------------------------------------------------- bad input

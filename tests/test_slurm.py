@@ -174,8 +174,8 @@ def test_a_job_of_two_nodes_that_gets_the_notice_is_requeued_and_ends_as_if_it_h
     log = cluster.log(job)
     assert (found["NumNodes"], found["Restarts"]) == ("2", "1")
     assert "start 0 on n[1-2]" in log and "start 1 on n[1-2]" in log  # one log for both lives
-    assert "2 process(es) on cpu" in log and log.count("epoch  8") == 1
-    assert "interrupted by SIGUSR1" in log and "goes on after update" in log
+    assert "2 processes on cpu" in log and log.count("epoch  8") == 1
+    assert "interrupted by SIGUSR1" in log and "resumed after update" in log
     assert same_weights(by_two, repo)
 
 
@@ -232,5 +232,5 @@ def test_a_preempted_job_is_queued_anew_by_slurm_and_ends_as_if_it_had_not(clust
     urgent = cluster.submit("--partition=high", "--nodelist=n1", "--wrap=sleep 1")
     cluster.finished(urgent)
     found = cluster.finished(job)
-    assert found["Restarts"] == "1" and "goes on after update" in cluster.log(job)
+    assert found["Restarts"] == "1" and "resumed after update" in cluster.log(job)
     assert same_weights(tmp_path, repo)

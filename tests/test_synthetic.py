@@ -7,12 +7,12 @@ from itertools import islice
 
 import pytest
 
-from nerc.data.synthetic import COINED, KINDS, generate, owner
+from nerc.data.synthetic import COINED, generate, owner, read_table
 from nerc.data.tags import CONLL_TYPES, Entity, entities, num_invalid_inside
 
 GOLD = ("train", "validation", "test")
 # Words that names of all splits have: Bank, of, Open, ...; and years.
-SHARED_WORDS = {word.lower() for word in set(KINDS.split()) - COINED}
+SHARED_WORDS = {word.lower() for word in set(read_table("names").split()) - COINED}
 
 
 @pytest.fixture(scope="module")

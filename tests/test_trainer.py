@@ -1,22 +1,27 @@
-"""The plan, the schedule, the update, and that a model learns."""
+"""The plan, the schedule, the update, checkpoints, and that a model learns."""
 
 import math
-import time
+import re
+import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from conftest import logged
 from transformers import set_seed
 
+from nerc import distributed
 from nerc.config import TrainConfig
 from nerc.data import sources
-from nerc.distributed import Status, StopSignals
+from nerc.distributed import Session, Status, StopSignals
 from nerc.errors import InputError, Interrupted
 from nerc.evaluation import evaluator
 from nerc.model import encoding
 from nerc.training import trainer
 from nerc.training.checkpoints import Checkpoints
+from nerc.training.trainer import CheckpointSchedule, TrainingData
 
 
 def config(**values) -> TrainConfig:
@@ -24,24 +29,29 @@ def config(**values) -> TrainConfig:
     return TrainConfig(**(defaults | values)).resolved(hidden_size=32, num_layers=2)
 
 
-def start(model, encoded, settings, log=lambda *_: None) -> trainer.Trainer:
-    return trainer.Trainer(
-        model,
-        encoded,
-        settings,
-        Accelerator(),
-        bf16=False,
-        log=log,
-        location=lambda sentence: f"sentence {sentence}",
-        started=time.perf_counter(),
-    )
+def start(model, encoded, settings, log=None, stop_at=0) -> trainer.Trainer:
+    data = TrainingData(encoded, location=lambda sentence: f"sentence {sentence}")
+    accelerator = Accelerator()
+    session = Session(accelerator, StopAt(accelerator, stop_at), Status(None))
+    return trainer.Trainer(model, data, settings, session, bf16=False, log=log)
 
 
-def fit(model, encoded, settings, reports=(), log=lambda *_: None):
+def fit(model, encoded, settings, reports=(), log=None):
     scores, reports = reports, iter(reports)
     trained = start(model, encoded, settings, log)
-    judge = (lambda: next(reports)) if scores else None
-    return list(trained.run(judge, StopSignals(trained.accelerator), Status(None)))
+    return list(trained.run((lambda: next(reports)) if scores else None))
+
+
+class StopAt(StopSignals):
+    """A stop signal that comes during an update, or during the evaluation of an epoch; 0: never."""
+
+    def __init__(self, accelerator, update: int) -> None:
+        super().__init__(accelerator)
+        self.left = update
+
+    def any_rank_signalled(self) -> int:
+        self.left -= 1
+        return 10 if self.left == 0 else 0
 
 
 @pytest.fixture
@@ -123,10 +133,8 @@ def test_gradients_of_rows_are_those_of_the_whole_table(model, encoded):
         model.load_state_dict(before)
         trained = start(model, encoded, config(epochs=1, keep="last"))
         assert trained.by_row
-        if not by_row:
-            trained.by_row = trained.table.sparse = False
-            trained.optimizer.zero_grad()
-        list(trained.run(None, StopSignals(trained.accelerator), Status(None)))
+        trained.by_row = by_row
+        list(trained.run())
         results.append(weights(model))
     for name, weight in results[0].items():
         torch.testing.assert_close(weight, results[1][name], atol=1e-6, rtol=1e-5)
@@ -135,7 +143,7 @@ def test_gradients_of_rows_are_those_of_the_whole_table(model, encoded):
 
 def test_words_without_a_label_teach_nothing(model, encoded):
     encoded.labels[:] = encoding.NO_LABEL
-    with pytest.raises(InputError, match="not one word"):
+    with pytest.raises(InputError, match="no word of the training sentences"):
         fit(model, encoded, config(epochs=1))
     encoded.labels[0] = 0
     before = weights(model)
@@ -193,9 +201,8 @@ def test_the_epoch_that_keep_names_is_kept(model, encoded, keep, kept):
 @pytest.mark.parametrize("f1, kept", [((0.3, 0.2, 0.1), 3), ((0.1, 0.2, 0.3), 7)])
 def test_reports_take_no_longer_than_training(model, encoded, f1, kept):
     scores = iter([Score(x) for x in f1])
-    trained = start(model, encoded, config(epochs=7), lambda *_: None)
-    stop, status = StopSignals(trained.accelerator), Status(None)
-    epochs = list(trained.run(lambda: next(scores), stop, status, judge_every=3))
+    trained = start(model, encoded, config(epochs=7))
+    epochs = list(trained.run(lambda: next(scores), evaluate_every=3))
     assert [epoch.number for epoch in epochs if epoch.validation] == [3, 6, 7]
     assert [epoch.number for epoch in epochs if epoch.kept][-1] == kept
     assert next(scores, None) is None
@@ -230,6 +237,63 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_sentences(model, 
     message = str(error.value)
     assert message.startswith("update 1: the loss is nan, on 8 sentences: ")
     assert all(f"sentence {sentence}" in message for sentence in first)
+
+
+# ------------------------------------------------------------------- the model afterwards
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("fault", ["none", "an error", "a signal", "a loss that is not finite"])
+def test_after_a_training_the_model_is_in_the_mode_from_before(model, encoded, training, fault):
+    model.train(training)
+    table = model.bert.embeddings.word_embeddings
+    if fault == "a loss that is not finite":
+        with torch.no_grad():
+            model.classifier.bias[0] = float("nan")
+    trained = start(model, encoded, config(), stop_at=3 if fault == "a signal" else 0)
+
+    def evaluate():
+        assert model.training and table.sparse
+        if fault == "an error":
+            raise ZeroDivisionError
+        return Score(0.5)
+
+    faults = {
+        "none": nullcontext(),
+        "an error": pytest.raises(ZeroDivisionError),
+        "a signal": pytest.raises(Interrupted),
+        "a loss that is not finite": pytest.raises(InputError, match="the loss is nan"),
+    }
+    with faults[fault]:
+        list(trained.run(evaluate))
+    assert model.training == training and not table.sparse and table.weight.grad is None
+    assert all(module.training == training for module in model.modules())
+
+
+# ------------------------------------------------------------------- progress
+
+
+def test_without_a_terminal_a_line_says_how_far_it_is(model, encoded, monkeypatch):
+    monkeypatch.setattr(distributed, "PROGRESS_EVERY", 0.0)
+    with logged() as messages:
+        fit(model, encoded, config(epochs=1))
+    assert len(messages) == 8  # not after the last update, which ends it
+    pattern = r"training: update (\d) of 9 \((\d+) %\), [\d,]+ words/s, \d+ s left"
+    found = [re.fullmatch(pattern, message) for message in messages]
+    assert [int(match[1]) for match in found] == list(range(1, 9))
+    assert found[2][2] == "33"
+    monkeypatch.setattr(distributed, "PROGRESS_EVERY", 60.0)
+    with logged() as messages:
+        fit(model, encoded, config(epochs=1))
+    assert messages == []
+
+
+def test_a_terminal_has_a_bar_instead_of_lines(model, encoded, monkeypatch, capsys):
+    monkeypatch.setattr(distributed, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with logged() as messages:
+        fit(model, encoded, config(epochs=1))
+    assert messages == [] and "training:" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------- micro-batches
@@ -269,18 +333,6 @@ def test_micro_batches_change_no_result(model, encoded):
 # ------------------------------------------------------------------- stop, checkpoint, go on
 
 
-class StopAt(StopSignals):
-    """A wish to stop that comes while an update is computed, or while an epoch is judged."""
-
-    def __init__(self, accelerator, update: int) -> None:
-        super().__init__(accelerator)
-        self.left = update
-
-    def any_rank_signalled(self) -> int:
-        self.left -= 1
-        return 10 if self.left == 0 else 0
-
-
 def with_dropout(model):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -304,10 +356,10 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
     checkpoints = Checkpoints(tmp_path)
     reports = map(Score, scores)
     seen = []
-    first = start(model, encoded, settings, lambda *row: seen.append(row))
-    stop = StopAt(first.accelerator, update)
+    first = start(model, encoded, settings, lambda *row: seen.append(row), stop_at=update)
+    schedule = CheckpointSchedule(checkpoints.write)
     with pytest.raises(Interrupted):
-        list(first.run(lambda: next(reports), stop, Status(None), checkpoints))
+        list(first.run(lambda: next(reports), schedule))
 
     for parameter in model.parameters():
         parameter.data.fill_(7)
@@ -316,8 +368,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
     assert not notes
     second.restore(tensors, progress)
     assert second.update == update
-    stop = StopSignals(second.accelerator)
-    list(second.run(lambda: next(reports), stop, Status(None), checkpoints))
+    list(second.run(lambda: next(reports), schedule))
     assert all(w.equal(wanted[name]) for name, w in weights(model).items())
     same = [
         (e.number, e.loss, e.validation, e.kept) == (w.number, w.loss, w.validation, w.kept)
@@ -330,27 +381,19 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
 
 
 def test_checkpoints_come_every_so_many_updates_or_seconds(model, encoded, tmp_path):
-    def written(interval) -> list[str]:
+    def written(*interval) -> list[int]:
         checkpoints = Checkpoints(tmp_path)
         checkpoints.clear()
-        names = []
-        write = checkpoints.write
-        checkpoints.write = lambda tensors, progress: (
-            names.append(progress["update"]),
-            write(tensors, progress),
-        )
-        trained = start(model, encoded, config(epochs=2))
-        list(
-            trained.run(
-                lambda: Score(0.5),
-                StopSignals(trained.accelerator),
-                Status(None),
-                checkpoints,
-                interval,
-            )
-        )
-        return names
+        updates = []
 
-    assert written((5, math.inf)) == [5, 10, 15]
-    assert written((10**6, 0.0)) == [9, 10, 18]  # where losses are read
-    assert written((10**6, math.inf)) == []
+        def write(tensors, progress) -> None:
+            updates.append(progress["update"])
+            checkpoints.write(tensors, progress)
+
+        trained = start(model, encoded, config(epochs=2))
+        list(trained.run(lambda: Score(0.5), CheckpointSchedule(write, *interval)))
+        return updates
+
+    assert written(5, math.inf) == [5, 10, 15]
+    assert written(10**6, 0.0) == [9, 10, 18]  # where losses are read
+    assert written(10**6, math.inf) == []

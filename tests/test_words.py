@@ -1,4 +1,4 @@
-"""Raw text is cut into words as CoNLL-2003 is, and nothing of it is lost."""
+"""Raw text is cut into words as CoNLL-2003 is, and no character is lost."""
 
 import pytest
 

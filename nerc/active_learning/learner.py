@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelerate.utils import set_seed
 
@@ -25,6 +25,7 @@ from nerc.annotation.people import WaitingForAnswers, ask
 from nerc.config import Amount, Unit
 from nerc.data.labels import num_drawn
 from nerc.data.pool import QUERIES_FILE, Query, answered, count_acquired, queries_to_text
+from nerc.data.sources import Sources
 from nerc.distributed import Session, from_main
 from nerc.errors import InputError, Interrupted
 from nerc.store import model_files, records
@@ -35,10 +36,22 @@ from nerc.training.run import train
 logger = logging.getLogger(__name__)
 
 
+class Environment(NamedTuple):
+    """What all trials of a command share."""
+
+    store: Store
+    session: Session
+    precision: str
+    sources: Sources  # all that rounds read besides the acquired labels
+
+
 def run_trials(plan: Plan, store: Store, session: Session, precision: str) -> None:
     """Run all trials of a plan; raises WaitingForAnswers where people have to answer first."""
     _print_notes_once()
-    setup.held_out(plan.data, plan.training)  # refuses before people label for nothing
+    # Whatever is missing is refused here, before people label for nothing.
+    data = plan.data.resolved(plan.training.recipe)
+    sources = setup.read_sources(data, plan.training, with_train=False)
+    environment = Environment(store, session, precision, sources)
     known = _known_queries(plan, store)
     logger.info(
         f"{len(plan.pool.sentences):,} different sentences can be asked for, of "
@@ -49,9 +62,9 @@ def run_trials(plan: Plan, store: Store, session: Session, precision: str) -> No
         for round_0, trials in plan.trials():
             if plan.start is None:
                 before = CompletedRound(None, known, None)
-                start = ActiveLearner(plan, round_0, before, store, session, precision).run()
+                start = ActiveLearner(plan, round_0, before, environment).run()
             for trial in trials:
-                ActiveLearner(plan, trial, start, store, session, precision).run()
+                ActiveLearner(plan, trial, start, environment).run()
     except Interrupted as interrupted:
         interrupted.advice = "continue with the same command and --resume"
         raise
@@ -94,17 +107,11 @@ class ActiveLearner:
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        trial: Trial,
-        start: CompletedRound,
-        store: Store,
-        session: Session,
-        precision: str,
+        self, plan: Plan, trial: Trial, start: CompletedRound, environment: Environment
     ) -> None:
         self.plan, self.trial = plan, trial
-        self.store, self.session, self.precision = store, session, precision
-        self.state = TrialState(plan, trial, store)
+        self.store, self.session, self.precision, self.sources = environment
+        self.state = TrialState(plan, trial, self.store)
         self.last = start  # the last round that is done
         self.completed: dict[int, CompletedRound] = {}
         self.skipped: set[int] = set()
@@ -191,7 +198,9 @@ class ActiveLearner:
         acquired = plan.pool.acquired_labels(queries)
         set_seed(training.seed)  # new weights are drawn from it
         run_setup = setup.prepare(
-            plan.data, plan.network, training, self.store, self.precision, acquired
+            *(plan.data, plan.network, training, self.store, self.precision),
+            sources=self.sources,
+            acquired=acquired,
         )
         self.store.check_room(model_files.num_bytes(run_setup.model))
         run_setup.description["active"] = {

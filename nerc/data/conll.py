@@ -1,4 +1,4 @@
-"""CoNLL files -> Corpus: one word per line, tags of any usual scheme, every fault with its line."""
+"""Reads CoNLL files: one word per line, tags of any usual scheme; every error names its line."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,20 +13,17 @@ _LIKE_SOFT = re.compile(r".*\|.*|.*:(?:[-+]?[0-9.,]*|nan|inf)")
 _SOFT = re.compile(r"(\S+?):([01](?:\.[0-9]*)?|\.[0-9]+)")  # a tag and its probability
 
 
-# ------------------------------------------------------------ CoNLL files
+def read_conll(path: str | Path, *, weak: bool = False, as_written: bool = False) -> Corpus:
+    """Read a CoNLL file: a word per line, columns split by tabs or spaces, word first, tag last.
 
-
-def read_conll(path: str | Path, *, cheap: bool = False, as_written: bool = False) -> Corpus:
-    """Read a CoNLL file: a line a word, columns apart by tabs or spaces, word first, tag last.
-
-    Blank lines end sentences, -DOCSTART- lines begin documents. With cheap, a word may carry one of
-    the special tags, which stand for no label, or IOB2 tags with probabilities, B-PER:0.7|O:0.2,
-    of which the likeliest is its tag (see Corpus.soft). as_written leaves tags in the scheme they
-    are in. Raises InputError with file and line.
+    Blank lines end sentences, -DOCSTART- lines begin documents. Weak labels may also be a special
+    tag, which means no label, or IOB2 tags with probabilities, B-PER:0.7|O:0.2, of which the most
+    probable is the tag (see Corpus.soft). as_written keeps tags in their own scheme. Raises
+    InputError with file and line.
     """
     path = Path(path)
-    audit = _TagAudit(str(path), as_written=as_written)
-    soft: dict[str, list] | None = {} if cheap else None
+    audit = TagAudit(str(path), as_written=as_written)
+    soft: dict[str, list] | None = {} if weak else None
     corpus = Corpus.of(audit.to_iob2(_conll_sentences(path, soft)))
     if not len(corpus):
         raise InputError(f"{path}: no sentence in it, wanted lines 'word ... tag'")
@@ -37,85 +34,81 @@ def read_conll(path: str | Path, *, cheap: bool = False, as_written: bool = Fals
 
 def read_words(path: Path) -> Corpus:
     """Read the first column of a CoNLL file, for sentences without labels."""
-    sentences, words = [], []
-    for number, text in _lines(path):
-        columns = split_columns(text)
-        if columns and columns[0] != DOCSTART:
+    sentences = []
+    for _, rows in _rows_of_sentences(path):
+        for number, columns in rows:
             if len(columns) > 1 and not is_tag(columns[-1]):
                 raise InputError(
                     f"{path}:{number}: found {len(columns)} columns of which the last, "
-                    f"{columns[-1]!r}, is no tag, wanted a word a line, and an empty line after "
+                    f"{columns[-1]!r}, is no tag, wanted a word per line, and an empty line after "
                     f"each sentence"
                 )
-            words.append(columns[0])
-        elif words:
-            location = f"{path.name}:{number - len(words)}"
-            sentences.append(Sentence(tuple(words), None, location, 0))
-            words = []
-    if words:
-        sentences.append(Sentence(tuple(words), None, f"{path.name}:{number - len(words) + 1}", 0))
+        words = tuple(columns[0] for _, columns in rows)
+        sentences.append(Sentence(words, None, f"{path.name}:{rows[0][0]}", 0))
     if not sentences:
-        raise InputError(f"{path}: no sentence in it, wanted a word a line")
+        raise InputError(f"{path}: no sentence in it, wanted a word per line")
     return Corpus.of(sentences)
 
 
-def _conll_sentences(path: Path, soft: dict[str, list] | None) -> Iterator[Sentence]:
-    """The sentences as they stand in the file, in whatever scheme its tags are.
+Rows = list[tuple[int, list[str]]]  # of one sentence: line number and columns of each word
 
-    Of cheap labels, which soft is for, it gets the probabilities.
-    """
-    words: list[str] = []
-    labels: list[str] = []
-    of_words: list[dict[str, float] | None] = []
-    document, first_line = 0, 0
 
-    def sentence() -> Sentence:
-        location = f"{path.name}:{first_line}"
-        if any(of_words):
-            soft[location] = of_words
-        return Sentence(tuple(words), tuple(labels), location, document)
-
+def _rows_of_sentences(path: Path) -> Iterator[tuple[int, Rows]]:
+    """The number of its document and the rows of each sentence."""
+    document, rows = 0, []
     for number, text in _lines(path):
         columns = split_columns(text)
         if columns and columns[0] != DOCSTART:
-            if len(columns) < 2:
-                raise InputError(
-                    f"{path}:{number}: found one column, {columns[0]!r}, wanted 'word ... tag'"
-                )
-            tag, probabilities = columns[-1], None
-            if soft is not None and _LIKE_SOFT.fullmatch(tag):
-                probabilities = _probabilities(tag, f"{path}:{number}")
-                tag = max(probabilities, key=probabilities.get)
-            if not (is_tag(tag) or (soft is not None and tag in SPECIAL_TAGS)):
-                raise InputError(
-                    f"{path}:{number}: {tag!r} in the last column is no tag, wanted O or "
-                    f"a tag of IOB1, IOB2, BIOES or BILOU such as B-PER"
-                    f"{'' if soft is None else ', or X for none'}"
-                )
-            first_line = first_line if words else number
-            words.append(columns[0])
-            labels.append(tag)
-            of_words.append(probabilities)
+            rows.append((number, columns))
             continue
-        if words:
-            yield sentence()
-            words, labels, of_words = [], [], []
+        if rows:
+            yield document, rows
+            rows = []
         document += bool(columns)
-    if words:
-        yield sentence()
+    if rows:
+        yield document, rows
+
+
+def _conll_sentences(path: Path, soft: dict[str, list] | None) -> Iterator[Sentence]:
+    """The sentences, with tags as they are written; soft collects probabilities of weak labels."""
+    for document, rows in _rows_of_sentences(path):
+        location = f"{path.name}:{rows[0][0]}"
+        cells = [_read_tag(f"{path}:{number}", columns, soft) for number, columns in rows]
+        labels, probabilities = zip(*cells, strict=True)
+        if any(probabilities):
+            soft[location] = list(probabilities)
+        yield Sentence(tuple(columns[0] for _, columns in rows), labels, location, document)
+
+
+def _read_tag(
+    location: str, columns: list[str], soft: dict[str, list] | None
+) -> tuple[str, dict[str, float] | None]:
+    """Tag of a word, and the probabilities, if it is a weak label that has any."""
+    if len(columns) < 2:
+        raise InputError(f"{location}: found one column, {columns[0]!r}, wanted 'word ... tag'")
+    tag, probabilities = columns[-1], None
+    if soft is not None and _LIKE_SOFT.fullmatch(tag):
+        probabilities = _probabilities(tag, location)
+        tag = max(probabilities, key=probabilities.get)
+    if not (is_tag(tag) or (soft is not None and tag in SPECIAL_TAGS)):
+        raise InputError(
+            f"{location}: {tag!r} in the last column is no tag, wanted O or a tag of IOB1, IOB2, "
+            f"BIOES or BILOU such as B-PER{'' if soft is None else ', or X for none'}"
+        )
+    return tag, probabilities
 
 
 def _probabilities(cell: str, location: str) -> dict[str, float]:
     """B-PER:0.7|O:0.2 -> {"B-PER": 0.7, "O": 0.2}."""
     matches = [_SOFT.fullmatch(part) for part in cell.split("|")]
-    found = {match[1]: float(match[2]) for match in matches if match}
-    ok = len(found) == len(matches) and 0 < sum(found.values()) <= 1 + 1e-6
-    if not ok or not all(re.fullmatch(r"O|[BI]-\S+", tag) for tag in found):
+    probabilities = {match[1]: float(match[2]) for match in matches if match}
+    ok = len(probabilities) == len(matches) and 0 < sum(probabilities.values()) <= 1 + 1e-6
+    if not ok or not all(re.fullmatch(r"O|[BI]-\S+", tag) for tag in probabilities):
         raise InputError(
             f"{location}: {cell!r} in the last column, wanted IOB2 tags, each once, with "
-            f"probabilities that are 1 together at most, such as B-PER:0.7|O:0.2"
+            f"probabilities whose sum is at most 1, such as B-PER:0.7|O:0.2"
         )
-    return found
+    return probabilities
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -139,7 +132,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def num_plain_begins(labels: Sequence[str]) -> int:
-    """How many B- do not follow an entity of their type, which in IOB1 begins with I-."""
+    """How many B- tags do not follow an entity of their type, which IOB1 begins with I-."""
     before = ("O", *labels)
     return sum(
         label[:2] == "B-" and previous[2:] != label[2:]
@@ -147,8 +140,8 @@ def num_plain_begins(labels: Sequence[str]) -> int:
     )
 
 
-class _TagAudit:
-    """Brings sentences to IOB2 and counts what was not as it should be."""
+class TagAudit:
+    """Converts sentences to IOB2 and counts irregular tags."""
 
     def __init__(self, source: str, *, as_written: bool = False) -> None:
         self.source, self.as_written = source, as_written
@@ -163,16 +156,16 @@ class _TagAudit:
             yield (sentence if self.as_written else sentence._replace(tags=tuple(to_iob2(labels))))
 
     def notes(self) -> tuple[str, ...]:
-        found = []
+        notes = []
         if self.num_unlabelled:
-            found.append(
+            notes.append(
                 f"{self.source}: {self.num_unlabelled} words with the tag [CLS], [SEP] or X have "
-                f"no label; they are read but neither trained on nor judged"
+                f"no label; they are read, but neither learnt nor scored"
             )
-        # In IOB1, I- begins entities and B- only parts neighbours; a file that does both is ill.
+        # In IOB1, I- begins entities and B- only separates neighbours; no scheme allows both.
         if self.num_invalid_inside and self.num_plain_begins:
-            found.append(
+            notes.append(
                 f"{self.source}: {self.num_invalid_inside} I- tags do not continue an "
                 f"entity; each begins one, as in conlleval"
             )
-        return tuple(found)
+        return tuple(notes)

@@ -1,4 +1,4 @@
-"""Sentence and Corpus: words with IOB2 tags, each with its document and its place in a file."""
+"""Sentence and Corpus: words with IOB2 tags, the document and the place in a file."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ _CHUNK = 10_000  # sentences per Arrow batch
 
 
 class Sentence(NamedTuple):
-    """Words with one IOB2 tag each (None: unlabelled), where they stood, and their document."""
+    """Words with one IOB2 tag each (None: unlabelled), their place in a file, their document."""
 
     words: tuple[str, ...]
     tags: tuple[str, ...] | None
@@ -38,19 +38,19 @@ class Sentence(NamedTuple):
 class Corpus:
     """Sentences in an Arrow table with the columns words, tags, location and document.
 
-    A word of cheap labels may carry a special tag ([CLS], [SEP], X): it has no label.
+    In weak labels, a word may have a special tag ([CLS], [SEP], X), which means no label.
     """
 
     table: pa.Table
     notes: tuple[str, ...] = ()
-    # Types that the corpus may have where this is a part of it.
+    # Types that need not occur here, such as those of a corpus of which this is a part.
     types: frozenset[str] = frozenset()
-    # Soft labels, by location of the sentence: for each word its tags with probabilities, or None.
+    # Soft labels by location of the sentence: for each word its tags with probabilities, or None.
     soft: Mapping[str, Sequence[Mapping[str, float] | None]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, sentences: Iterable[Sentence], notes: Sequence[str] = ()) -> "Corpus":
-        """Read sentences, of which only a chunk at a time exists as Python objects."""
+        """Read sentences chunk by chunk, so that only one chunk exists as Python objects."""
         sentences = iter(sentences)
         batches = []
         while chunk := list(islice(sentences, _CHUNK)):
@@ -87,9 +87,9 @@ class Corpus:
         return Corpus(rows, self.notes, self.entity_types(), self.soft)
 
     def renamed(self, types: Mapping[str, str]) -> "Corpus":
-        """The corpus with entity types called as types says; O: what is no entity then.
+        """The corpus with entity types renamed; a type that becomes O is no entity any more.
 
-        A note says how many entities became what; InputError names a type that does not occur.
+        A note counts the renamed entities; InputError names a type that does not occur.
         """
         if not types:
             return self
@@ -97,26 +97,25 @@ class Corpus:
             raise InputError(
                 f"--map: no entity of {self[0].location.partition(':')[0]} is a {min(absent)}"
             )
-        new, counts = [], Counter()
+        renamed, counts = [], Counter()
         for sentence in self:
             labels = list(sentence.tags)
-            for entity in entities(labels):
-                if entity.type in types:
-                    name = types[entity.type]
-                    counts[entity.type, name] += 1
-                    length = entity.end - entity.start
-                    whole = [f"B-{name}", *[f"I-{name}"] * (length - 1)]
-                    labels[entity.start : entity.end] = ["O"] * length if name == "O" else whole
-            new.append(sentence._replace(tags=tuple(labels)))
-        said = "; ".join(f"{n:,} {a} count as {b}" for (a, b), n in sorted(counts.items()))
-        return Corpus.of(new, (*self.notes, f"of its entities, {said}"))
+            for type_, start, end in entities(labels):
+                if type_ in types:
+                    name = types[type_]
+                    counts[type_, name] += 1
+                    whole = [f"B-{name}", *[f"I-{name}"] * (end - start - 1)]
+                    labels[start:end] = ["O"] * (end - start) if name == "O" else whole
+            renamed.append(sentence._replace(tags=tuple(labels)))
+        summary = "; ".join(f"{n:,} {a} count as {b}" for (a, b), n in sorted(counts.items()))
+        return Corpus.of(renamed, (*self.notes, f"of its entities, {summary}"))
 
     def entity_types(self) -> frozenset[str]:
-        """The entity types of the tags, and of what this corpus is a part of."""
+        """The entity types of the tags, and the further ones in self.types."""
         return self.types | types_of(self.tag_counts())
 
     def inventory(self) -> tuple[str, ...]:
-        """The labels of a model that learns from this corpus."""
+        """The tags of a model that learns from this corpus."""
         return inventory(self.entity_types())
 
     def describe(self) -> dict[str, int | str]:
@@ -129,12 +128,12 @@ class Corpus:
         return pc.sum(pc.list_value_length(self.table["words"])).as_py() or 0
 
     def tag_counts(self) -> Counter[str]:
-        """How often each tag occurs."""
+        """The number of times each tag occurs."""
         counts = pc.value_counts(pc.list_flatten(self.table["tags"])).to_pylist()
         return Counter({row["values"]: row["counts"] for row in counts})
 
     def fingerprint(self) -> str:
-        """SHA-256 of words, tags and probabilities: equal for equal sentences, read anywhere."""
+        """SHA-256 of words, tags and probabilities: the same wherever the corpus was read from."""
         digest = hashlib.sha256()
         for location in self.table["location"].to_pylist() if self.soft else ():
             digest.update(json.dumps(self.soft.get(location)).encode())
@@ -150,7 +149,7 @@ def _arrays(columns: list[list]) -> list[pa.Array]:
 
 
 def check_tags(corpus: Corpus, inventory: Sequence[str], name: str) -> None:
-    """Raise InputError, with the first place, where corpus has a tag that the model has not."""
+    """Raise InputError for the first tag of corpus that is not in the model's inventory."""
     unknown = set(corpus.tag_counts()) - set(inventory)
     if not unknown:
         return

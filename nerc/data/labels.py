@@ -1,14 +1,13 @@
-"""Whose labels: the experts' and cheap ones, what is mended in these, and what a run learns from.
+"""Mixes expert and weak labels into what a run learns from, and repairs weak labels.
 
-Cheap labels stand in llm.txt, those of further sources in llm.NAME.txt. They may be no valid
-sequence, and of types that no expert knows; they are read as they were written, and repaired before
+Weak labels are in llm.txt, those of further sources in llm.NAME.txt. Their tags may be invalid
+sequences and of types that no expert uses. They are read as they were written, and repaired before
 they become the IOB2 tags of a Corpus.
 """
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,125 +16,116 @@ import numpy as np
 from nerc.config import Amount, DataConfig
 from nerc.data import conll, tags
 from nerc.data.corpus import Corpus, Sentence
-from nerc.data.sources import InputError, MissingSplit, load, load_as_written
+from nerc.data.random_streams import Stream, generator
+from nerc.data.sources import Sources
+from nerc.errors import InputError
 
-_PRIOR_WORDS = 5  # words that a form is taken to have been seen in, beside those that were counted
+_PRIOR_WORDS = 5  # the average rate counts as much as this many words of each shape
 
 
 @dataclass(frozen=True)
 class MixedCorpus:
-    """What a run learns from: expert sentences, then cheap ones, then those without labels."""
+    """What a run learns from: expert sentences, then weakly labelled ones, then unlabelled ones."""
 
     corpus: Corpus
-    expert: int  # how many sentences of each kind
-    cheap: int
-    # Cheap tags of the words of the expert sentences, "X" where there are none.
-    cheap_too: list[str] | None = None
+    num_expert: int
+    num_weak: int
 
     def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Places of the expert, the cheap and the unlabelled sentences."""
-        ends = [0, self.expert, self.expert + self.cheap, len(self.corpus)]
+        """Places of the expert, the weakly labelled and the unlabelled sentences."""
+        first_weak, first_unlabelled = self.num_expert, self.num_expert + self.num_weak
+        ends = [0, first_weak, first_unlabelled, len(self.corpus)]
         return tuple(np.arange(a, b) for a, b in zip(ends, ends[1:], strict=False))
 
 
 class AcquiredLabels(NamedTuple):
-    """What active learning has in the place of the training split and a draw from it."""
+    """What active learning uses instead of the training split and a draw from it."""
 
     expert: Corpus
     text: Corpus  # of all sentences, whoever labelled them
 
 
-def training_corpus(
-    config: DataConfig, seed: int, bought: AcquiredLabels | None = None
+def mix(
+    sources: Sources, config: DataConfig, seed: int, acquired: AcquiredLabels | None = None
 ) -> MixedCorpus:
-    """The sentences to learn from; config is resolved; --expert and --unlabelled are drawn by seed.
+    """The sentences that a run of config, which is resolved, learns from.
 
-    But for --combine concat, a sentence of the experts' draw has no second copy with the cheap
-    label.
+    The seed draws the sentences of --expert and --unlabelled. Only --combine concat keeps the weak
+    labels of a sentence that has expert labels, too.
     """
     if config.data == "llm":
-        written = load_as_written(config.corpus)
-        cheap = repair(written, config.repair)
-        _check_enough_weak(config, len(written), len(cheap), len(cheap))
-        return MixedCorpus(cheap, 0, len(cheap))
-    expert, text = bought or 2 * (load(config.corpus, "train"),)
-    if not bought and config.expert_amount is not None:
+        written = sources.require("weak")
+        weak = repair(written, config.repair)
+        _check_enough_weak(config, len(written), len(weak), len(weak))
+        return MixedCorpus(weak, 0, len(weak))
+    expert, text = acquired or 2 * (sources.require("train"),)
+    if acquired is None and config.expert_amount is not None:
         expert = _draw_expert(expert, config.expert_amount, seed)
     if config.data == "gold":
         return MixedCorpus(expert, len(expert), 0)
-    written = load_as_written(config.corpus)
-    # A draw does not know the types of all that it was drawn from.
-    known_types = expert.types if bought else tags.types_of(expert.tag_counts())
-    cheap = everything = repair(written, config.repair, known_types)
-    if new := sorted(cheap.entity_types() - known_types):
+    written = sources.require("weak")
+    # The types of a drawn sample are those that occur in it, not those of the whole split.
+    known_types = expert.types if acquired else tags.types_of(expert.tag_counts())
+    repaired = repair(written, config.repair, known_types)
+    if new := sorted(repaired.entity_types() - known_types):
         note = (
-            f"entities of types that no expert's label has are learnt from cheap labels, too "
-            f"({', '.join(new)}); --repair inventory leaves them unlabelled"
+            f"types that occur only in the weak labels are learnt, too ({', '.join(new)}); "
+            f"--repair inventory leaves their entities unlabelled"
         )
-        cheap = replace(cheap, notes=(*cheap.notes, note))
-    if config.combine != "concat":
-        own = {sentence.words for sentence in expert}
-        kept = cheap.select([i for i, s in enumerate(cheap) if s.words not in own])
-        note = (
-            f"{len(expert)} expert sentences and {len(kept)} others with cheap labels; "
-            f"{len(cheap) - len(kept)} of the experts' have cheap labels, too: the experts' count"
-        )
-        cheap = replace(kept, notes=(*kept.notes, note))
-    # Whoever goes on buying has bought every cheap label in the end.
-    left = max(len(cheap), bought is not None)
-    _check_enough_weak(config, len(written), len(everything), left)
-    by_words = {sentence.words: sentence.tags for sentence in everything}
-    if config.combine == "corrector" and not any(s.words in by_words for s in expert):
-        raise InputError(
-            "--combine corrector learns from sentences with both labels, and none of the drawn "
-            "expert sentences has a cheap label; draw more by --expert, or leave --combine out"
-        )
-    nothing = ("X",) * max(len(sentence.words) for sentence in expert)
-    too = [t for s in expert for t in by_words.get(s.words, nothing[: len(s.words)])]
-    parts = [expert, cheap]
+        repaired = replace(repaired, notes=(*repaired.notes, note))
+    weak = repaired if config.combine == "concat" else _without_expert_sentences(repaired, expert)
+    # In active learning, the experts label every weakly labelled sentence in the end.
+    num_left = max(len(weak), acquired is not None)
+    _check_enough_weak(config, len(written), len(repaired), num_left)
+    parts = [expert, weak]
     if config.unlabelled:
-        parts.append(_draw_unlabelled(config, seed, text, known=parts))
-    return MixedCorpus(Corpus.joined(parts), len(expert), len(cheap), too)
+        parts.append(_draw_unlabelled(sources, text, parts, config.unlabelled, seed))
+    return MixedCorpus(Corpus.joined(parts), len(expert), len(weak))
 
 
 def _draw_expert(expert: Corpus, amount: str, seed: int) -> Corpus:
-    places = draw(len(expert), amount, seed, "expert sentences")
-    found = expert.select(places)
-    if len(found) == len(expert):
-        return found
-    note = f"{len(found)} of {len(expert)} expert sentences are used; --expert 100% uses all"
-    return replace(found, notes=(*found.notes, note))
+    drawn = expert.select(draw(len(expert), amount, seed, "expert sentences"))
+    if len(drawn) == len(expert):
+        return drawn
+    note = f"{len(drawn)} of {len(expert)} expert sentences are used; --expert 100% uses all"
+    return replace(drawn, notes=(*drawn.notes, note))
 
 
-def _check_enough_weak(config: DataConfig, written: int, repaired_: int, left: int) -> None:
-    """Raise InputError where too few sentences are left of those with cheap labels."""
-    least = {"concat": 0, "replace": 0, "filter": 3}.get(config.combine, 1)
-    if left >= least:
+def _without_expert_sentences(weak: Corpus, expert: Corpus) -> Corpus:
+    expert_words = {sentence.words for sentence in expert}
+    kept = weak.select([i for i, s in enumerate(weak) if s.words not in expert_words])
+    note = (
+        f"{len(expert)} expert sentences and {len(kept)} others with weak labels; "
+        f"{len(weak) - len(kept)} weakly labelled sentences have expert labels, too, which count"
+    )
+    return replace(kept, notes=(*kept.notes, note))
+
+
+def _check_enough_weak(
+    config: DataConfig, num_written: int, num_repaired: int, num_left: int
+) -> None:
+    """Raise InputError if no weakly labelled sentence is left where one is needed."""
+    if num_left or config.combine == "concat":
         return
-    why = [
-        f"{number} {what}"
-        for number, what in (
-            (written - repaired_, "left out by --repair well-formed; leave it out"),
-            (repaired_ - left, "with an expert's label, too; use the experts alone: --data gold"),
-        )
-        if number
-    ]
+    reasons = (
+        (num_written - num_repaired, "left out by --repair well-formed; leave it out"),
+        (num_repaired - num_left, "with expert labels, too; use only these: --data gold"),
+    )
+    why = " and ".join(f"{number} {reason}" for number, reason in reasons if number)
     raise InputError(
-        f"--corpus {config.corpus}: {left} sentences with cheap labels are left to learn from, "
-        f"wanted {least} or more: of {written}, {', and '.join(why) or 'all are used'}"
+        f"--corpus {config.corpus}: no weakly labelled sentence is left to learn from, of "
+        f"{num_written}: {why}"
     )
 
 
 def _draw_unlabelled(
-    config: DataConfig, seed: int, text: Corpus, known: Sequence[Corpus]
+    sources: Sources, text: Corpus, labelled: Sequence[Corpus], most: int, seed: int
 ) -> Corpus:
-    """At most config.unlabelled sentences of which nothing else is known, each once."""
-    texts = [text]
-    with suppress(MissingSplit):
-        texts.insert(0, load(config.corpus, "unlabelled"))
-    old = {sentence.words for corpus in known for sentence in corpus}
-    new = {s.words: s for each in texts for s in each if s.words not in old}
-    chosen = np.random.default_rng([seed, 4]).permutation(len(new))[: config.unlabelled]
+    """At most so many sentences that have no labels in this run, each once."""
+    texts = [sources.unlabelled, text] if sources.unlabelled is not None else [text]
+    known = {sentence.words for corpus in labelled for sentence in corpus}
+    new = {s.words: s for corpus in texts for s in corpus if s.words not in known}
+    chosen = generator(seed, Stream.UNLABELLED_DRAW).permutation(len(new))[:most]
     sentences = list(new.values())
     note = f"{len(chosen)} of {len(new)} other sentences are read without their labels"
     return Corpus.of((sentences[i]._replace(tags=None) for i in chosen), (note,))
@@ -156,26 +146,26 @@ def draw(total: int, amount: str, seed: int, what: str) -> np.ndarray:
 
 
 def soft_targets(corpus: Corpus, inventory: Sequence[str]) -> np.ndarray | None:
-    """Probabilities (words, labels), float32, where the cheap labels have any; else None.
+    """Probabilities (words, labels), float32, if the weak labels have any; else None.
 
-    A word whose tag was mended has that tag, by the weight of its probabilities together.
+    A word whose tag was changed by a repair has its new tag, with the sum of its probabilities.
     """
     if not corpus.soft:
         return None
     ids = {tag: i for i, tag in enumerate(inventory)}
-    found = np.zeros((corpus.num_words, len(inventory)), dtype=np.float32)
+    targets = np.zeros((corpus.num_words, len(inventory)), dtype=np.float32)
     word = 0
     for sentence in corpus:
         of_words = corpus.soft.get(sentence.location) or [None] * len(sentence.words)
         for tag, soft in zip(sentence.tags or of_words, of_words, strict=True):
             if soft is not None and tag == max(soft, key=soft.get):
-                for each, probability in soft.items():
-                    if each in ids:
-                        found[word, ids[each]] = probability
+                for soft_tag, probability in soft.items():
+                    if soft_tag in ids:
+                        targets[word, ids[soft_tag]] = probability
             elif tag is not None and tag not in tags.SPECIAL_TAGS:
-                found[word, ids[tag]] = sum(soft.values()) if soft else 1.0
+                targets[word, ids[tag]] = sum(soft.values()) if soft else 1.0
             word += 1
-    return found
+    return targets
 
 
 # ------------------------------------------------------------ repair
@@ -184,87 +174,76 @@ def soft_targets(corpus: Corpus, inventory: Sequence[str]) -> np.ndarray | None:
 def repair(
     written: Corpus, repairs: Sequence[str], known_types: frozenset[str] = frozenset()
 ) -> Corpus:
-    """The corpus in IOB2, mended by repairs, with a note that counts what each of them changed.
+    """The corpus in IOB2 after the repairs, each with a note that counts what it changed.
 
-    well-formed leaves out sentences whose tags no scheme allows: who loses count, writing tags,
-    goes on wrongly. inventory takes the labels from entities whose type is not among known_types.
-    form drops entities in which no word has a likely form.
+    well-formed leaves out sentences whose tags no scheme allows: a writer who lost count of the
+    words has the rest of the sentence wrong, too. inventory removes the labels of entities whose
+    type is not among known_types. form drops entities in which no word has a likely shape.
     """
     sentences, notes = list(written), list(written.notes)
     if "well-formed" in repairs:
-        ill = num_invalid_tags(sentences)
-        kept = [s for s, orphans in zip(sentences, ill, strict=True) if not orphans]
+        invalid = num_invalid_tags(sentences)
+        kept = [s for s, number in zip(sentences, invalid, strict=True) if not number]
         notes.append(
-            f"repair well-formed: {len(sentences) - len(kept)} of {len(sentences)} sentences with "
-            f"cheap labels have tags that go on with nothing, and are left out"
+            f"repair well-formed: {len(sentences) - len(kept)} of {len(sentences)} weakly labelled "
+            f"sentences have I- tags that continue no entity, and are left out"
         )
         sentences = kept
     sentences = [s._replace(tags=tuple(tags.to_iob2(s.tags))) for s in sentences]
     num_entities = sum(len(tags.entities(s.tags)) for s in sentences)
     if "inventory" in repairs:
-        changed = _relabel(sentences, lambda _, entity: entity.type not in known_types, "X")
+        sentences, count = _relabel(sentences, lambda _, type_: type_ not in known_types, "X")
         notes.append(
-            f"repair inventory: {changed.count} of {num_entities} entities with cheap labels are "
-            f"of types that no expert's label has, and have no label"
+            f"repair inventory: {count} of {num_entities} weakly labelled entities have a type "
+            f"that no expert label has; they are left unlabelled"
         )
-        sentences = changed.sentences
     if "form" in repairs:
         rates = shape_rates(sentences)
-        changed = _relabel(
-            sentences,
-            lambda words, entity: (
-                not any(
-                    is_entity_like(word_shape(word), rates)
-                    for word in words[entity.start : entity.end]
-                )
-            ),
-            "O",
-        )
+
+        def has_unlikely_shape(words: Sequence[str], _: str) -> bool:
+            return not any(is_entity_like(word_shape(word), rates) for word in words)
+
+        sentences, count = _relabel(sentences, has_unlikely_shape, "O")
         notes.append(
-            f"repair form: {changed.count} of {num_entities} entities with cheap labels have no "
-            f"word of a form that entities often have, and count as none"
+            f"repair form: {count} of {num_entities} weakly labelled entities have no word of a "
+            f"form that is common in entities; they are dropped"
         )
-        sentences = changed.sentences
     types = known_types if "inventory" in repairs else written.entity_types()
     return Corpus(Corpus.of(sentences).table, tuple(notes), types, written.soft)
 
 
 def num_invalid_tags(sentences: Sequence[Sentence]) -> list[int]:
-    """Of each sentence, how many of its tags go on with an entity that is not there.
+    """For each sentence, how many of its tags continue an entity that is not there.
 
-    In IOB1, I- begins entities; whether a source is in IOB1 shows in all of its tags.
+    In IOB1 an I- tag may begin an entity; all tags of a source together show whether it is IOB1.
     """
     sources = [sentence.location.rpartition(":")[0] for sentence in sentences]
-    begins = Counter()
+    num_begins = Counter()
     for source, sentence in zip(sources, sentences, strict=True):
-        begins[source] += conll.num_plain_begins(sentence.tags)
+        num_begins[source] += conll.num_plain_begins(sentence.tags)
     return [
-        tags.num_invalid_inside(sentence.tags) if begins[source] else 0
+        tags.num_invalid_inside(sentence.tags) if num_begins[source] else 0
         for source, sentence in zip(sources, sentences, strict=True)
     ]
 
 
-@dataclass(frozen=True)
-class _Relabelled:
-    sentences: list[Sentence]
-    count: int
-
-
-def _relabel(sentences: Sequence[Sentence], is_wrong, tag: str) -> _Relabelled:
-    """Sentences in which the words of wrong entities have tag."""
-    found, count = [], 0
+def _relabel(
+    sentences: Sequence[Sentence], is_wrong: Callable[[Sequence[str], str], bool], tag: str
+) -> tuple[list[Sentence], int]:
+    """Give the words of wrong entities this tag, and count these; is_wrong sees words and type."""
+    relabelled, count = [], 0
     for sentence in sentences:
         labels = list(sentence.tags)
-        for entity in tags.entities(sentence.tags):
-            if is_wrong(sentence.words, entity):
-                labels[entity.start : entity.end] = [tag] * (entity.end - entity.start)
+        for type_, start, end in tags.entities(sentence.tags):
+            if is_wrong(sentence.words[start:end], type_):
+                labels[start:end] = [tag] * (end - start)
                 count += 1
-        found.append(sentence._replace(tags=tuple(labels)))
-    return _Relabelled(found, count)
+        relabelled.append(sentence._replace(tags=tuple(labels)))
+    return relabelled, count
 
 
 def word_shape(word: str) -> str:
-    """Its letters as X (capital), x (small) or a (neither), digits as d, each run once."""
+    """Letters as X (capital), x (small) or a (neither), digits as d; each run only once."""
     shape = "".join(
         "X" if c.isupper() else "x" if c.islower() else "d" if c.isdigit() else "a"
         if c.isalpha() else c
@@ -274,9 +253,9 @@ def word_shape(word: str) -> str:
 
 
 def shape_rates(sentences: Sequence[Sentence]) -> dict[str | None, float]:
-    """Share of the words of each form that are in entities; under None, of all words.
+    """Share of the words of each shape that are in entities; under None, of all words.
 
-    Forms seen seldom are taken to be like all.
+    The rates of rare shapes are drawn towards that of all words.
     """
     number, inside = Counter(), Counter()
     for sentence in sentences:
@@ -286,11 +265,12 @@ def shape_rates(sentences: Sequence[Sentence]) -> dict[str | None, float]:
                 inside[word_shape(word)] += tag != "O"
     overall = sum(inside.values()) / max(1, sum(number.values()))
     rates = {
-        f: (inside[f] + _PRIOR_WORDS * overall) / (n + _PRIOR_WORDS) for f, n in number.items()
+        shape: (inside[shape] + _PRIOR_WORDS * overall) / (n + _PRIOR_WORDS)
+        for shape, n in number.items()
     }
     return rates | {None: overall}
 
 
-def is_entity_like(of_word: str, rates: dict[str | None, float]) -> bool:
-    """Whether words of this form are in entities at least half as often as any word."""
-    return rates.get(of_word, rates[None]) >= rates[None] / 2
+def is_entity_like(shape: str, rates: dict[str | None, float]) -> bool:
+    """Whether words of this shape are in entities at least half as often as all words."""
+    return rates.get(shape, rates[None]) >= rates[None] / 2

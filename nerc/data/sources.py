@@ -1,11 +1,12 @@
-"""Corpus and Sentence; CoNLL files, data sets on the Hub, the built-in corpus.
+"""Finds and reads a corpus: CoNLL files in a folder, a data set on the Hub, the built-in corpus.
 
-Whatever the source, a Corpus holds IOB2 tags, and every word of it is there: what cannot be used is
-an error that says where it stands, or is counted in Corpus.notes, which the scripts print.
+A Corpus holds every word of its source. What cannot be used is an error that says where it is, or
+is counted in Corpus.notes.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
@@ -13,7 +14,7 @@ import httpx2
 import huggingface_hub
 
 from nerc.data import synthetic
-from nerc.data.conll import _TagAudit, read_conll, read_words
+from nerc.data.conll import TagAudit, read_conll, read_words
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.tags import is_tag, to_iob2
 from nerc.data.words import DOCSTART
@@ -27,7 +28,7 @@ FILES = {
     "llm": "llm.txt",
     "unlabelled": "unlabelled.txt",
 }
-_OF_FOLDERS = {"llm": "cheap labels", "unlabelled": "sentences without labels"}
+_ONLY_IN_FOLDERS = {"llm": "weak labels", "unlabelled": "sentences without labels"}
 
 # Training sentences of --corpus sample: enough to learn from in minutes on a laptop.
 SAMPLE_SENTENCES = 8000
@@ -36,15 +37,52 @@ SAMPLE_HELD_OUT = 0.125
 
 
 class MissingSplit(InputError):
-    """A corpus has no such split."""
+    """A corpus lacks a split."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a run reads of a corpus, each part once; None for what is missing or not needed."""
+
+    train: Corpus | None = None  # with expert labels
+    weak: Corpus | None = None  # weak labels with the tags as they were written
+    unlabelled: Corpus | None = None
+    validation: Corpus | None = None
+    test: Corpus | None = None
+    # Errors that say why optional parts are missing, by their names.
+    missing: Mapping[str, MissingSplit] = field(default_factory=dict)
+
+    def require(self, part: str) -> Corpus:
+        corpus = getattr(self, part)
+        assert corpus is not None, f"{part} is needed and was not read"
+        return corpus
+
+
+def load_sources(
+    corpus: str, required: Iterable[str], optional: Iterable[str] = ("validation", "test")
+) -> Sources:
+    """Read parts (fields of Sources) of --corpus; MissingSplit if it lacks a required one."""
+
+    def read(part: str) -> Corpus:
+        return load_as_written(corpus) if part == "weak" else load(corpus, part)
+
+    parts = {part: read(part) for part in required}
+    missing = {}
+    for part in optional:
+        if part not in parts:
+            try:
+                parts[part] = read(part)
+            except MissingSplit as error:
+                missing[part] = error
+    return Sources(**parts, missing=missing)
 
 
 # ------------------------------------------------------------ data sets on the Hub
 
 
 def read_hub(name: str, split: str) -> Corpus:
-    """Read one split of a data set on the Hub with word and tag columns, tags by their names."""
-    huggingface_hub.logging.set_verbosity_error()  # of five retries, the outcome is said below
+    """Read one split of a data set on the Hub that has columns of words and of tags."""
+    huggingface_hub.logging.set_verbosity_error()  # the error below says what five retries gave
     try:
         builder = datasets.load_dataset_builder(name)
         splits = sorted(builder.info.splits or {})
@@ -69,40 +107,25 @@ def read_hub(name: str, split: str) -> Corpus:
 
 
 def from_dataset(rows: datasets.Dataset, source: str) -> Corpus:
-    """A Corpus from a data set of the library datasets; rows of -DOCSTART- part documents."""
-    word_column = _one_of(rows.column_names, ("tokens", "words"), source)
-    tag_column = _one_of(rows.column_names, ("ner_tags", "tags", "labels", "ner"), source)
+    """A Corpus from a data set of the library datasets; a row -DOCSTART- begins a document."""
+    word_column = _find_column(rows.column_names, ("tokens", "words"), source)
+    tag_column = _find_column(rows.column_names, ("ner_tags", "tags", "labels", "ner"), source)
     feature = rows.features[tag_column]
     names = getattr(getattr(feature, "feature", feature), "names", None)
-    audit = _TagAudit(source)
+    audit = TagAudit(source)
     num_empty = 0
 
     def sentences() -> Iterator[Sentence]:
         nonlocal num_empty
         document = 0
         for row_number, row in enumerate(rows):
-            words, labels = row[word_column], row[tag_column]
             location = f"{source}:{row_number}"
-            if words is None or labels is None or len(words) != len(labels):
-                raise InputError(
-                    f"{location}: {len(words or ())} words but {len(labels or ())} tags"
-                )
-            if not all(isinstance(word, str) for word in words):
-                raise InputError(f"{location}: not all of {words!r} are words")
-            if names is not None:
-                if wrong := [n for n in labels if n is None or not 0 <= n < len(names)]:
-                    raise InputError(
-                        f"{location}: the label {wrong[0]} is none of the {len(names)} that the "
-                        f"set names; leave words without a label out of it"
-                    )
-                labels = [names[label] for label in labels]
-            if wrong := [label for label in labels if not is_tag(str(label))]:
-                raise InputError(f"{location}: {wrong[0]!r} is no tag, wanted O, B-TYPE or I-TYPE")
-            document += words[:1] == [DOCSTART]
+            words, labels = _read_row(row[word_column], row[tag_column], names, location)
+            document += words[:1] == (DOCSTART,)
             if not words:
                 num_empty += 1
             elif words[0] != DOCSTART:
-                yield Sentence(tuple(words), tuple(labels), location, document)
+                yield Sentence(words, labels, location, document)
 
     corpus = Corpus.of(audit.to_iob2(sentences()))
     if not len(corpus):
@@ -111,7 +134,27 @@ def from_dataset(rows: datasets.Dataset, source: str) -> Corpus:
     return Corpus(corpus.table, audit.notes() + empty)
 
 
-def _one_of(columns: Sequence[str], wanted: Sequence[str], source: str) -> str:
+def _read_row(
+    words: list | None, labels: list | None, names: Sequence[str] | None, location: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Words and tags of a row; names: the tags that the labels are numbers of."""
+    if words is None or labels is None or len(words) != len(labels):
+        raise InputError(f"{location}: {len(words or ())} words but {len(labels or ())} tags")
+    if not all(isinstance(word, str) for word in words):
+        raise InputError(f"{location}: not all of {words!r} are words")
+    if names is not None:
+        if wrong := [n for n in labels if n is None or not 0 <= n < len(names)]:
+            raise InputError(
+                f"{location}: the label {wrong[0]} is none of the {len(names)} labels of the data "
+                f"set; remove words without a label"
+            )
+        labels = [names[label] for label in labels]
+    if wrong := [label for label in labels if not is_tag(str(label))]:
+        raise InputError(f"{location}: {wrong[0]!r} is no tag, wanted O, B-TYPE or I-TYPE")
+    return tuple(words), tuple(labels)
+
+
+def _find_column(columns: Sequence[str], wanted: Sequence[str], source: str) -> str:
     for name in wanted:
         if name in columns:
             return name
@@ -125,7 +168,7 @@ def _one_of(columns: Sequence[str], wanted: Sequence[str], source: str) -> str:
 
 
 def load(corpus: str, split: str) -> Corpus:
-    """One split (train, validation, test or llm) of --corpus; InputError where there is none."""
+    """One split of --corpus (a key of FILES); MissingSplit if it has no such split."""
     if corpus.partition(":")[0] == "sample":
         return _load_sample(corpus, split)
     if corpus != "conll2003":
@@ -135,16 +178,16 @@ def load(corpus: str, split: str) -> Corpus:
             raise InputError(f"--corpus {corpus}: is a file, wanted a folder with {FILES['train']}")
         if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", corpus):
             raise InputError(f"--corpus {corpus}: no such folder")
-    if split in _OF_FOLDERS:
+    if split in _ONLY_IN_FOLDERS:
         raise MissingSplit(
-            f"--corpus {corpus}: is no folder, and only folders have {_OF_FOLDERS[split]}; give "
-            f"one with {FILES[split]}, or --corpus sample"
+            f"--corpus {corpus}: is no folder, and only folders have {_ONLY_IN_FOLDERS[split]}; "
+            f"give one with {FILES[split]}, or --corpus sample"
         )
     return read_hub(CONLL2003_ON_THE_HUB if corpus == "conll2003" else corpus, split)
 
 
 def load_as_written(corpus: str) -> Corpus:
-    """The cheap labels of --corpus, of all sources, with tags as they were written."""
+    """The weak labels of --corpus, from all files, with tags as they were written."""
     if corpus.partition(":")[0] == "sample":
         return _load_sample(corpus, "llm", as_written=True)
     folder = Path(corpus)
@@ -153,7 +196,7 @@ def load_as_written(corpus: str) -> Corpus:
     paths = [*sorted(folder.glob(FILES["llm"])), *sorted(folder.glob("llm.?*.txt"))]
     if not paths:
         return _load_folder(folder, "llm")
-    return Corpus.joined([read_conll(path, cheap=True, as_written=True) for path in paths])
+    return Corpus.joined([read_conll(path, weak=True, as_written=True) for path in paths])
 
 
 def _load_folder(folder: Path, split: str) -> Corpus:
@@ -161,14 +204,14 @@ def _load_folder(folder: Path, split: str) -> Corpus:
     if not path.exists():
         there = sorted(file.name for file in folder.glob("*.txt"))
         names = " and no llm.NAME.txt, which hold" if split == "llm" else ", which holds"
-        held = _OF_FOLDERS.get(split, f"the {split} sentences")
+        content = _ONLY_IN_FOLDERS.get(split, f"the {split} sentences")
         raise MissingSplit(
-            f"--corpus {folder}: has no {path.name}{names} {held} "
+            f"--corpus {folder}: has no {path.name}{names} {content} "
             f"(there: {', '.join(there[:10]) or 'no file NAME.txt'})"
         )
     if split == "unlabelled":
         return read_words(path)
-    return read_conll(path, cheap=split == "llm")
+    return read_conll(path, weak=split == "llm")
 
 
 def _load_sample(corpus: str, split: str, *, as_written: bool = False) -> Corpus:
@@ -178,13 +221,13 @@ def _load_sample(corpus: str, split: str, *, as_written: bool = False) -> Corpus
     num = int(match[1] or SAMPLE_SENTENCES) if match else 0
     if not num:
         raise InputError(
-            f"--corpus {corpus}: wanted sample or sample:SENTENCES, 1 to 999999999, as "
-            f"sample:1000, or sample:1000:missing, whose cheap labels err in another way"
+            f"--corpus {corpus}: wanted sample or sample:SENTENCES, 1 to 999999999, such as "
+            f"sample:1000, or sample:1000:missing, whose weak labels have other errors"
         )
     name = "llm-missing" if split == "llm" and match[2] else split
     if split in ("validation", "test"):
         num = max(1, round(num * SAMPLE_HELD_OUT))
-    found = Corpus.of(
+    generated = Corpus.of(
         Sentence(
             tuple(words),
             tuple(labels if as_written else to_iob2(labels)),
@@ -193,6 +236,6 @@ def _load_sample(corpus: str, split: str, *, as_written: bool = False) -> Corpus
         )
         for i, (words, labels, document) in enumerate(synthetic.generate(name, num))
     )
-    if not len(found):
+    if not len(generated):
         raise InputError(f"--corpus {corpus}: too small to hold {split} sentences; ask for more")
-    return found
+    return generated

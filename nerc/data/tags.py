@@ -1,4 +1,4 @@
-"""The tag inventory; tag schemes brought to IOB2; the entities of tags; which may follow which."""
+"""Tags: the inventory of a model, conversion of schemes to IOB2, entities, allowed transitions."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 CONLL_TYPES = ("PER", "ORG", "LOC", "MISC")
 
-# Labels of positions that are no word. Published checkpoints have them; no word is ever given one.
+# Labels of positions that are no word. Published checkpoints have them; no word is tagged with one.
 SPECIAL_TAGS = ("[CLS]", "[SEP]", "X")
 
 _TAG = re.compile(r"O|[BIESLU]-\S+")
@@ -28,9 +28,8 @@ def is_tag(text: str) -> bool:
 def inventory(types: Iterable[str]) -> tuple[str, ...]:
     """All labels of a model, index = id: O, B- and I- of every type, then the special tags.
 
-    CoNLL-2003's four types stand first, in its order, and others after them in alphabetical order.
-    Types that are all CoNLL-2003's give its whole inventory, so that models of partial data stay
-    comparable.
+    CoNLL-2003's four types come first, in its order, then the others alphabetically. If all types
+    are CoNLL-2003's, the inventory has all four, so that models of partial data stay comparable.
     """
     types = set(types)
     if types <= set(CONLL_TYPES):
@@ -39,7 +38,7 @@ def inventory(types: Iterable[str]) -> tuple[str, ...]:
 
 
 def ordered(types: Iterable[str]) -> list[str]:
-    """CoNLL-2003's types in its order, then the others by name."""
+    """CoNLL-2003's types in its order, then the others alphabetically."""
     types = set(types)
     return [t for t in CONLL_TYPES if t in types] + sorted(types - set(CONLL_TYPES))
 
@@ -50,44 +49,44 @@ def types_of(tags: Iterable[str]) -> set[str]:
 
 
 def to_iob2(tags: Sequence[str]) -> list[str]:
-    """Bring one sentence's IOB1, IOB2, BIOES or BILOU tags to IOB2: B- begins every entity.
+    """Convert one sentence's IOB1, IOB2, BIOES or BILOU tags to IOB2: B- begins every entity.
 
-    Entities are read as conlleval reads them (Tjong Kim Sang & De Meulder 2003): I- goes on with
-    the entity before it if that has the same type, and begins one otherwise. So IOB1's neighbours
-    `I-PER I-ORG` and `I-PER B-PER` stay apart, and an I- that follows nothing of its type is an
-    entity. E- and S- (L- and U- in BILOU) end one too, and what comes after begins anew. No scheme
-    uses a prefix of another in another sense, so that the tags alone say which they are.
+    Entities are read as conlleval reads them (Tjong Kim Sang & De Meulder 2003): I- continues the
+    entity before it if that has the same type, and begins one otherwise. So IOB1's neighbours
+    `I-PER I-ORG` and `I-PER B-PER` stay separate, and an I- after nothing of its type is an
+    entity. E- and S- (L- and U- in BILOU) also end an entity. A prefix means the same in every
+    scheme that has it, so the scheme need not be known.
     """
     result = []
-    open_type = None  # type of the entity that an I- here would go on with
+    open_type = None  # type of the entity that an I- here would continue
     for tag in tags:
         prefix, _, type_ = tag.partition("-")
         if not type_:
             result.append(tag)
             open_type = None
             continue
-        goes_on = prefix in "IEL" and open_type == type_
-        result.append(f"{'I' if goes_on else 'B'}-{type_}")
+        continues = prefix in "IEL" and open_type == type_
+        result.append(f"{'I' if continues else 'B'}-{type_}")
         open_type = None if prefix in "ESLU" else type_
     return result
 
 
 def num_invalid_inside(tags: Sequence[str]) -> int:
-    """How many tags of one sentence, in any scheme, go on with an entity that is not there."""
+    """How many tags of one sentence, in any scheme, continue an entity that is not there."""
     return sum(t[0] in "IEL" and new[0] == "B" for t, new in zip(tags, to_iob2(tags), strict=True))
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
-    """The entities of one sentence in IOB2, in order; an orphan I- begins one, as in conlleval."""
-    found = []
+    """The entities of one sentence in IOB2, in order; an invalid I- begins one, as in conlleval."""
+    result = []
     start, open_type = 0, None
     for i, tag in enumerate((*tags, "O")):
         if open_type is not None and tag != f"I-{open_type}":
-            found.append(Entity(open_type, start, i))
+            result.append(Entity(open_type, start, i))
             open_type = None
         if open_type is None and tag[1:2] == "-":
             start, open_type = i, tag[2:]
-    return found
+    return result
 
 
 def may_follow(previous: str | None, tag: str) -> bool:

@@ -1,9 +1,9 @@
-"""Raw text -> words, where they stand: cut as the training data are (the Penn Treebank's way).
+"""Cuts raw text into words as the training data are cut (the rules of the Penn Treebank).
 
-White space always parts words. Within what is left, punctuation is parted from words, but for what
-CoNLL-2003 keeps in them: hyphens (one-day, 6-4), slashes and points between letters or digits (1/2,
+White space always separates words. Punctuation is separated from words, except where CoNLL-2003
+keeps them together: hyphens (one-day, 6-4), slashes and points between letters or digits (1/2,
 1,000), apostrophes in names (O'Brien), the points of initials and abbreviations (U.S., D., Inc.).
-'s, n't and their like are words of their own, and so are signs of money: $, C$.
+'s, n't and the like are words of their own, and so are currency signs: $, C$.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ _WORD = regex.compile(
   | ['’]{_CLITIC}(?!{_LETTER})
   | {_LETTER}+(?:(?:[-/.,:&@]|['’](?!{_CLITIC}(?!{_LETTER}))){_LETTER}+)*
   | ([-.*=_/!?])\1+                                       # -- ...
-  | \p{{GCB=Prepend}}                                     # to which \X would join even a blank
+  | \p{{GCB=Prepend}}                                     # \X would join even a blank to these
   | (?![\s\x1c-\x1f])\X                                  # one character, as readers see it
     """,
     regex.VERBOSE,
@@ -42,7 +42,7 @@ _WORD = regex.compile(
 
 @dataclass(frozen=True)
 class Text:
-    """A text and where its words stand in it, in characters."""
+    """A text and the places of its words in it, in characters."""
 
     text: str = ""
     spans: tuple[tuple[int, int], ...] = ()
@@ -54,7 +54,7 @@ class Text:
 
     @classmethod
     def of_words(cls, words: Iterable[str]) -> "Text":
-        """Words with a blank between each two."""
+        """A text of words, separated by blanks."""
         spans, start = [], 0
         words = tuple(words)
         for word in words:
@@ -68,14 +68,14 @@ class Text:
 
 
 def words(text: str) -> list[tuple[int, int]]:
-    """Start and end of each word of text, in characters."""
+    """Start and end of each word in text, in characters."""
     return [match.span() for match in _WORD.finditer(text)]
 
 
 def split_columns(line: str) -> list[str]:
-    """Columns of a line of CoNLL, none for a separator; with tabs, a word may hold spaces."""
+    """Columns of a CoNLL line, none for a separator; between tabs, a word may contain spaces."""
     if not line.strip():
-        # A no-break space with a tag is a word; alone it separates, as any white space does.
+        # A no-break space with a tag is a word; alone it is white space, which separates sentences.
         return []
     line = line.strip(" \t\r\n")
     columns = line.split("\t") if "\t" in line else line.split(" ")

@@ -44,7 +44,6 @@ class Encoded:
     # (number of words, K) float32: soft labels in the place of labels. A row sums to the weight of
     # its word, 0 where it is not learnt from.
     targets: np.ndarray | None = None
-    evidence: np.ndarray | None = None  # (number of words,) int64, for model.read_evidence()
     # How many words were encoded in an unusual way, by what was done with them.
     encoding_stats: Mapping[str, int] = field(default_factory=dict)
 
@@ -219,13 +218,12 @@ class Batch(NamedTuple):
     groups: list[tuple[int, int, int]] | None
     word_cells: torch.Tensor | None = None  # where they are not layers.grid_cells(num_words)
     targets: torch.Tensor | None = None  # (n, K), in the place of labels
-    evidence: torch.Tensor | None = None  # (n,)
 
     @property
     def moved(self) -> list[str]:
         """The fields that a GPU reads."""
         names = ["input_ids", "attention_mask", "real_pieces", "word_pieces", "labels"]
-        more = ("word_cells", "targets", "evidence")
+        more = ("word_cells", "targets")
         return names + [name for name in more if getattr(self, name) is not None]
 
     def to(self, device: torch.device) -> "Batch":
@@ -273,13 +271,11 @@ def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Ba
     word_pieces = encoded.word_offsets[word] - starts[window] + 1 + first_real[window]
     num_words, labels = encoded.num_words(sentences), encoded.labels[word]
     targets = None if encoded.targets is None else encoded.targets[word]
-    evidence = None if encoded.evidence is None else encoded.evidence[word]
     if filler := -len(word) % multiple:
         num_words = np.append(num_words, filler)
         word_pieces = np.pad(word_pieces, (0, filler))
         labels = np.pad(labels, (0, filler), constant_values=NO_LABEL)
         targets = None if targets is None else np.pad(targets, ((0, filler), (0, 0)))
-        evidence = None if evidence is None else np.pad(evidence, (0, filler))
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(mask),
@@ -289,7 +285,6 @@ def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Ba
         labels=torch.from_numpy(labels),
         groups=_groups(lengths[order].tolist()),
         targets=None if targets is None else torch.from_numpy(targets),
-        evidence=None if evidence is None else torch.from_numpy(evidence),
     )
 
 

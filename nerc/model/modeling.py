@@ -84,7 +84,6 @@ class NERSmall(BertPreTrainedModel):
             )
             width = 2 * config.lstm_hidden_size
         dropout = config.classifier_dropout
-        self.evidence = None  # see read_evidence()
         self.dropout = Dropout(config.hidden_dropout_prob if dropout is None else dropout)
         self.classifier = nn.Linear(width, config.num_labels)
         replace_dropout(self.bert)
@@ -123,15 +122,6 @@ class NERSmall(BertPreTrainedModel):
             return next(pipeline.predict(self, self.tokenizer, [texts]))
         return list(pipeline.predict(self, self.tokenizer, texts))
 
-    def read_evidence(self, number: int) -> None:
-        """Let words have one of number kinds of evidence, such as a tag that somebody gave them.
-
-        Kind 0 is none, which three of ten have in training. A vector of each kind, drawn anew, is
-        added to what the encoder says of a word.
-        """
-        self.evidence = nn.Embedding(number, self.config.hidden_size)
-        nn.init.normal_(self.evidence.weight, std=0.1)
-
     def shape(self) -> dict[str, int | float]:
         """What --lstm-hidden-size and --dropout would have to be for this model."""
         config = self.config
@@ -148,7 +138,6 @@ class NERSmall(BertPreTrainedModel):
         groups: list[tuple[int, int, int]] | None = None,  # of rows: first, last + 1, width
         token_type_ids: torch.Tensor | None = None,  # (B, T)
         labels: torch.Tensor | None = None,  # as the logits, but for K
-        evidence: torch.Tensor | None = None,  # (n,), after read_evidence()
         **_,
     ) -> TokenClassifierOutput:
         """Logits (n, K) of words; with labels, also the mean cross entropy of labelled words.
@@ -171,10 +160,6 @@ class NERSmall(BertPreTrainedModel):
         else:
             grids = _grids(mask, groups)
         words = self._encode(input_ids, mask, real_pieces, token_type_ids, grids, word_pieces)
-        if self.evidence is not None:
-            if self.training:  # so that it learns to do without
-                evidence = evidence * (torch.rand(evidence.shape, device=words.device) > 0.3)
-            words = words + self.evidence(evidence).to(words.dtype)
         if self.lstm is not None:
             if word_pieces is None:
                 num_words = mask.sum(dim=1).cpu()

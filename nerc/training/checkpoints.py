@@ -1,7 +1,7 @@
 """Checkpoints: what --resume needs, in a folder for each unfinished run.
 
-A checkpoint is one safetensors file, update_0000120.safetensors, that is whole or not there. The
-newest two are kept, so that there is one to go back to where a disk damages the other.
+A checkpoint is one safetensors file, update_0000120.safetensors, written completely or not at all.
+The newest two are kept, in case the disk damages one.
 """
 
 import hashlib
@@ -23,10 +23,15 @@ from nerc.files import system_errors, unfinished
 KEPT = 2
 
 
+# TensorBoard's group of the final scores. It comes last in the alphabet, so that the tab of curves
+# opens on curves, not on single points.
+_FINAL_GROUP = "with_kept_weights"
+
+
 class Checkpoints:
     """The checkpoints in a folder, and TensorBoard's event files, which must agree with them.
 
-    A context, which closes the event files.
+    A context: it closes the event files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,8 +39,8 @@ class Checkpoints:
         self._writer = None
 
     def __enter__(self) -> "Checkpoints":
-        for half in self.folder.glob(".update_*"):  # what a killed run was writing
-            half.unlink()
+        for partial in self.folder.glob(".update_*"):  # left by a run killed while it wrote
+            partial.unlink()
         return self
 
     def __exit__(self, *_) -> None:
@@ -44,7 +49,7 @@ class Checkpoints:
 
     @property
     def writer(self) -> SummaryWriter:
-        """TensorBoard's, which begins a file of events when it is first asked for."""
+        """TensorBoard's writer; the first access begins a file of events."""
         if self._writer is None:
             self._writer = SummaryWriter(str(self.logs))
         return self._writer
@@ -57,26 +62,27 @@ class Checkpoints:
         """Add a text, in Markdown."""
         self.writer.add_text(name, text, update)
 
-    def log_settings(self, settings: dict[str, Any], scores: dict[str, float]) -> None:
+    def log_settings(self, settings: dict[str, Any], scores: dict[str, float], update: int) -> None:
         """Add a run's settings and final scores, which TensorBoard's tab HPARAMS compares."""
         shown = (bool, int, float, str)
         settings = {k: v if isinstance(v, shown) else str(v) for k, v in settings.items()}
+        scores = {f"{_FINAL_GROUP}/{name}": value for name, value in scores.items()}
         for summary in hparams(settings, scores):
             self.writer.file_writer.add_summary(summary)
         for name, value in scores.items():
-            self.log(name, value, 0)
+            self.log(name, value, update)
 
     def flush(self) -> None:
-        """See every point of the curves in the event files."""
+        """Write every point of the curves to the event files."""
         if self._writer:
             self._writer.flush()
 
     def paths(self) -> list[Path]:
-        """Those there are, the newest first."""
+        """The checkpoints, newest first."""
         return sorted(self.folder.glob("update_*.safetensors"), key=_update, reverse=True)
 
     def newest(self) -> int | None:
-        """The update of the newest; None where there is none."""
+        """The update of the newest checkpoint; None if there is none."""
         return max(map(_update, self.paths()), default=None)
 
     def write(self, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
@@ -98,17 +104,17 @@ class Checkpoints:
             old.unlink()
 
     def read(self) -> tuple[dict[str, torch.Tensor], dict[str, Any], list[str]] | None:
-        """Tensors and progress of the newest checkpoint that is whole; None where there is none.
+        """Tensors and progress of the newest undamaged checkpoint; None if there is none.
 
-        Damaged ones are passed over, with a note for each; InputError where all are damaged.
-        The event files are cut back to what they held when the checkpoint was written.
+        A damaged one is skipped, with a note; InputError if all are damaged. The event files are
+        cut back to their contents at the time of the checkpoint.
         """
         notes = []
         for path in self.paths():
             try:
                 tensors, progress = _read(path)
             except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-                notes.append(f"{path}: is damaged and passed over: {error}")
+                notes.append(f"{path}: is damaged and skipped: {error}")
                 continue
             for newer in self.paths():
                 if _update(newer) > _update(path):
@@ -117,8 +123,8 @@ class Checkpoints:
             return tensors, progress, notes
         if notes:
             raise InputError(
-                f"none of the checkpoints can be read ({'; '.join(notes)}); mend the disk, or "
-                f"give --overwrite without --resume to start anew"
+                f"none of the checkpoints can be read ({'; '.join(notes)}); repair the disk, or "
+                f"give --overwrite without --resume to start again"
             )
         return None
 
@@ -129,13 +135,13 @@ class Checkpoints:
         damaged = []
         for path, size in ((self.logs / name, size) for name, size in sizes.items()):
             if not path.exists() or path.stat().st_size < size:
-                damaged.append(f"{path}: is not what it was, the curves will have a gap")
+                damaged.append(f"{path}: is incomplete, so the curves will have a gap")
             else:
                 os.truncate(path, size)
         return damaged
 
     def clear(self) -> None:
-        """Remove what an earlier run left; the event files must not have been opened."""
+        """Remove what an earlier run left; no event file may be open."""
         for path in self.paths():
             path.unlink()
         shutil.rmtree(self.logs, ignore_errors=True)
@@ -150,7 +156,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if metadata["sha256"] != _digest(tensors, metadata["progress"]):
-        raise ValueError("its contents are not those that were written")
+        raise ValueError("its contents have changed since it was written")
     return tensors, json.loads(metadata["progress"])
 
 

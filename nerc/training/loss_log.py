@@ -2,49 +2,58 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from nerc.errors import InputError
 
-LOG_EVERY = 10  # updates; reading a loss more often would make a GPU wait for the host
+LOG_EVERY = 10  # updates; reading the loss more often would make a GPU wait for the host
+
+Log = Callable[[str, float, int], None]  # name of a curve, value, update
 
 
 class Update(NamedTuple):
     number: int
     learning_rate: float  # of the encoder
     sentences: np.ndarray  # of all processes
-    share: np.ndarray  # of this one
+    share: np.ndarray  # of this process
     losses: torch.Tensor  # of the share's sentences
 
 
 class LossLog:
-    """The losses of an epoch: read from the device every few updates, checked and logged."""
+    """The losses of an epoch: read from the device every few updates, checked and logged.
 
-    def __init__(self, accelerator, labelled, location, log) -> None:
-        self.accelerator, self.labelled, self.location, self.log = (
-            accelerator,
-            labelled,
-            location,
-            log,
-        )
+    labelled: the labelled words of each sentence; location says where a sentence comes from.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        labelled: np.ndarray,
+        location: Callable[[int], str],
+        log: Log,
+    ) -> None:
+        self.accelerator, self.labelled = accelerator, labelled
+        self.location, self.log = location, log
         self.pending: list[Update] = []
-        self._begin()
+        self._begin_epoch()
 
-    def _begin(self) -> None:
+    def _begin_epoch(self) -> None:
         self.loss_sum, self.num_words, self.seconds = 0.0, 0, 0.0
         self.start()
 
     def start(self) -> None:
-        """Start the clock, which should not count what came before."""
-        self.logged = self.last_read = time.perf_counter()
+        """Start the clock; what came before does not count."""
+        self.logged_at = self.read_at = time.perf_counter()
         self.words_since = 0
 
     def state(self) -> dict[str, float]:
-        """What was read of the epoch so far, for restore()."""
+        """The sums of the epoch so far, for restore()."""
         assert not self.pending, "losses that were not read"
         return {name: getattr(self, name) for name in ("loss_sum", "num_words", "seconds")}
 
@@ -56,14 +65,14 @@ class LossLog:
         self.pending.append(update)
 
     def end(self) -> tuple[float, float, float]:
-        """Mean loss of a word, labelled words per second, and seconds, of the whole epoch."""
+        """Mean loss per word, labelled words per second, and seconds of the whole epoch."""
         loss = self.loss_sum / (self.num_words or 1.0)
-        found = loss, self.num_words / self.seconds, self.seconds
-        self._begin()
-        return found
+        result = loss, self.num_words / self.seconds, self.seconds
+        self._begin_epoch()
+        return result
 
     def read(self, *, log_speed: bool) -> None:
-        """Read, check and log the losses since the last time; all processes take part."""
+        """Read, check and log the losses since the last call; all processes have to call it."""
         sums = torch.stack([update.losses.sum() for update in self.pending])
         sums = self.accelerator.reduce(sums, "sum").tolist()
         now = time.perf_counter()
@@ -76,21 +85,22 @@ class LossLog:
             self.loss_sum += loss
             self.num_words += num_words
             self.words_since += num_words
-        self.seconds += now - self.last_read
-        self.last_read = now
+        self.seconds += now - self.read_at
+        self.read_at = now
         if log_speed:
-            speed = self.words_since / (now - self.logged)
+            speed = self.words_since / (now - self.logged_at)
             self.log("train/words_per_second", speed, self.pending[-1].number)
-            self.logged, self.words_since = now, 0
+            self.logged_at, self.words_since = now, 0
         self.pending.clear()
 
     def _stop(self, update: Update, loss: float) -> None:
+        """Raise InputError with the sentences, of all processes, whose loss is not finite."""
         finite = torch.isfinite(update.losses).tolist()
-        mine = [
-            self.location(int(s)) for s, ok in zip(update.share, finite, strict=False) if not ok
-        ]
-        guilty = gather_object(mine) if self.accelerator.num_processes > 1 else mine
+        share = zip(update.share, finite, strict=False)
+        locations = [self.location(int(sentence)) for sentence, ok in share if not ok]
+        if self.accelerator.num_processes > 1:
+            locations = gather_object(locations)
         raise InputError(
-            f"update {update.number}: the loss is {loss}, on {len(guilty)} sentences: "
-            f"{', '.join(guilty)}; look at them, or lower --lr and --head-lr, or set --clip"
+            f"update {update.number}: the loss is {loss}, on {len(locations)} sentences: "
+            f"{', '.join(locations)}; look at them, or lower --lr and --head-lr, or set --clip"
         )

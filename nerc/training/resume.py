@@ -3,88 +3,108 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from nerc.config import StoreConfig
+from nerc.config import COMBINATIONS, StoreConfig
 from nerc.errors import InputError, Interrupted
 from nerc.store import records
 from nerc.store.revisions import Store
 from nerc.training.checkpoints import Checkpoints
 
-# Flags that change no result; the corpus is known by what is in it, not by where it lies.
+# Flags that change no result; a corpus is known by its contents, not by where it is.
 _CHANGE_NOTHING = ("num_threads", "micro_batch_words", "corpus")
+
+
+class ResumeAction(Enum):
+    """What there is to do of a run."""
+
+    START = "start from the beginning"
+    CONTINUE = "continue from its checkpoint"
+    NOTHING = "it is finished"
 
 
 def resume_action(
     store: Store, name: str, keep: StoreConfig, checkpoints: Checkpoints, now: dict[str, Any]
-) -> tuple[str, str]:
-    """Of the run that now describes: "all", "the rest" (from a checkpoint) or "nothing".
+) -> tuple[ResumeAction, str]:
+    """What to do of the run that now describes, and a note if work is discarded.
 
-    And a note where work is thrown away. InputError where there is an interrupted run but no
-    --resume, or one that is not this run, or a revision that would be in the way.
+    InputError if there is an interrupted run but no --resume, if it is a different run, or if a
+    revision is in the way.
     """
     place, newest = store.folder / name, checkpoints.newest()
-    thrown = f"the interrupted run of {name}, at update {newest}, is thrown away" if newest else ""
+    discarded = f"the interrupted run of {name}, at update {newest}, is discarded" if newest else ""
     if not keep.resume:
         if newest and not keep.overwrite:
             raise InputError(
-                f"an interrupted run of {name} is in {checkpoints.folder}; give --resume to go on "
-                f"with it, or --overwrite to start anew"
+                f"an interrupted run of {name} is in {checkpoints.folder}; give --resume to "
+                f"continue it, or --overwrite to start again"
             )
-        return "all", thrown
-    known = read_unfinished(checkpoints.folder) if newest else None
-    kept = records.read_run(place) if place.exists() else None
-    if known and kept and kept.get("id") == known["id"]:
-        return "nothing", ""  # a kill came after the last step but one
-    changes = differences(known or kept, now) if known or kept else []
+        return ResumeAction.START, discarded
+    unfinished = read_unfinished(checkpoints.folder) if newest else None
+    finished = records.read_run(place) if place.exists() else None
+    if unfinished and finished and finished.get("id") == unfinished["id"]:
+        return ResumeAction.NOTHING, ""  # it was killed while it removed its checkpoints
+    known = unfinished or finished
+    changes = differences(known, now) if known else []
     if changes and not keep.overwrite:
-        raise InputError(
-            f"--resume: {checkpoints.folder if known else place} is of another run: "
-            f"{'; '.join(changes)}; give what it was, or --overwrite to start anew"
-        )
+        folder = checkpoints.folder if unfinished else place
+        raise InputError(f"--resume: {folder} is of another run: {_refusal(known, changes)}")
     if changes:
-        return "all", thrown and f"{thrown}: {'; '.join(changes)}"
-    if kept and not known:
-        return "nothing", ""
+        return ResumeAction.START, discarded and f"{discarded}: {'; '.join(changes)}"
+    if finished and not unfinished:
+        return ResumeAction.NOTHING, ""
     store.check_free(name, overwrite=keep.overwrite)
-    return ("the rest" if known else "all"), ""
+    return (ResumeAction.CONTINUE if unfinished else ResumeAction.START), ""
+
+
+def _refusal(known: dict[str, Any], changes: list[str]) -> str:
+    method = known["config"].get("combine")
+    if method not in (None, *COMBINATIONS):
+        return (
+            f"it combines labels by --combine {method}, which nerc no longer has; finish it with "
+            f"the version that began it, or give --overwrite to start again"
+        )
+    return f"{'; '.join(changes)}; give the same settings, or --overwrite to start again"
 
 
 @contextmanager
 def resume_advice(store: Store, name: str) -> Iterator[None]:
-    """Let Interrupted say how to go on, where there is something to go on from."""
+    """Add to Interrupted how to resume, if there is a checkpoint."""
     try:
         yield
     except Interrupted as interrupted:
         folder = store.run_folder(name)
         if newest := Checkpoints(folder).newest():
             interrupted.advice = (
-                f"its checkpoint is of update {newest:,}, in {folder}; go on with the same command "
-                f"and --resume"
+                f"its checkpoint is of update {newest:,}, in {folder}; continue with the same "
+                f"command and --resume"
             )
         raise
 
 
 def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In what two descriptions of runs differ, where it matters, in words."""
+    """The differences between the descriptions of two runs that can change results, in words."""
     old, new = known["config"], json.loads(json.dumps(now["config"]))
-    found = []
-    for name in dict.fromkeys([*old, *new]):
-        one, two = old.get(name), new.get(name)
-        if name == "encoder" and one and two:  # machines keep it in different places
-            one, two = Path(one).name, Path(two).name
+    changes = []
+    for name in new:  # flags of old that nerc no longer has do not count
+        before, after = old.get(name), new[name]
+        if name == "encoder" and before and after:  # machines keep it in different places
+            before, after = Path(before).name, Path(after).name
         if name == "precision" and known.get("precision") == now["precision"]:
-            continue  # auto came to the same
-        if name not in _CHANGE_NOTHING and one != two:
-            found.append(f"--{name.replace('_', '-')} was {one}, is {two}")
+            continue  # auto chose the same
+        if name not in _CHANGE_NOTHING and before != after:
+            changes.append(f"--{name.replace('_', '-')} was {before}, is {after}")
     for split in dict.fromkeys([*known["data"], *now["data"]]):
-        one, two = known["data"].get(split), now["data"].get(split)
-        if one != two:
-            found.append(f"the {split} split was {_describe_split(one)}, is {_describe_split(two)}")
-    if not found and known.get("pieces_sha256", now["pieces_sha256"]) != now["pieces_sha256"]:
-        found.append("the encoder's tokenizer cuts the words into other pieces")
-    return found
+        before, after = known["data"].get(split), now["data"].get(split)
+        if before != after:
+            changes.append(
+                f"the {split} split was {_describe_split(before)}, is {_describe_split(after)}"
+            )
+    if not changes and known.get("pieces_sha256", now["pieces_sha256"]) != now["pieces_sha256"]:
+        changes.append("the encoder's tokenizer cuts the words into other pieces")
+    return changes
 
 
 def _describe_split(corpus: dict[str, Any] | None) -> str:
@@ -102,6 +122,6 @@ def read_unfinished(folder: Path) -> dict[str, Any]:
     if not all(isinstance(known.get(name), str) for name in ("id", "precision")):
         raise InputError(
             f"{folder / 'run.json'}: is missing or damaged; give --overwrite without --resume to "
-            f"start anew"
+            f"start again"
         )
     return known

@@ -2,27 +2,29 @@
 
 import logging
 import shutil
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nerc import hardware
 from nerc.cli import log_to
 from nerc.config import StoreConfig
 from nerc.distributed import Session, from_main
-from nerc.evaluation import tables
-from nerc.evaluation.evaluator import Evaluation, evaluate
+from nerc.evaluation import evaluator, tables
+from nerc.evaluation.evaluator import Evaluation
 from nerc.evaluation.metrics import Report
 from nerc.files import copy_files, write_json
 from nerc.store import model_files, records
 from nerc.store.revisions import Store
+from nerc.tables import counted
 from nerc.training.checkpoints import Checkpoints
-from nerc.training.resume import read_unfinished, resume_action
+from nerc.training.resume import ResumeAction, read_unfinished, resume_action
 from nerc.training.setup import RunSetup
-from nerc.training.stages import StageRunner
-from nerc.training.trainer import Epoch, Trainer, epochs_between_reports
+from nerc.training.stages import FINAL_STAGE, StageRunner
+from nerc.training.trainer import Epoch, Trainer, TrainingData, epochs_between_reports
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +34,16 @@ LOG_FILE = "log.txt"
 def epoch_line(epoch: Epoch) -> str:
     """One aligned line for the console; F1 and accuracy in percent."""
     line = f"epoch {epoch.number:2d}  loss {epoch.loss:7.4f}"
-    if found := epoch.validation:
+    if scores := epoch.validation:
         line += (
-            f"  validation loss {found['loss']:7.4f}  accuracy {100 * found['accuracy']:6.2f}"
-            f"  F1 {100 * found['f1']:6.2f}{' *' if epoch.kept else '  '}"
+            f"  validation loss {scores['loss']:7.4f}  accuracy {100 * scores['accuracy']:6.2f}"
+            f"  F1 {100 * scores['f1']:6.2f}{' *' if epoch.kept else '  '}"
         )
     return line + f"  {epoch.words_per_second:8,.0f} words/s  {epoch.seconds:6.0f} s"
 
 
 def history(epochs: Sequence[Epoch]) -> dict[str, Any]:
-    """The epochs and the one that was kept, for run.json."""
+    """The epochs, and the one that was kept, for run.json."""
     rows = [
         {
             "number": epoch.number,
@@ -63,144 +65,167 @@ def train(
     keep: StoreConfig,
     session: Session,
     command: str,
-    beside: Mapping[str, str] | None = None,
+    extra_files: Mapping[str, str] | None = None,
 ) -> dict[str, Report] | None:
-    """Train from start, or from where an earlier process came to, and keep the revision.
+    """Train from start, or from an earlier process's checkpoint, and keep the revision.
 
-    beside: further files of the revision, name and text. Gives its reports on validation and test;
-    None where there was nothing left to do.
+    extra_files: further files of the revision, name and text. Returns the reports on validation and
+    test; None if the run was finished already.
     """
-    main = session.is_main
+    is_main = session.is_main
     with (
-        store.lock(name) if main else nullcontext() as folder,
-        Checkpoints(folder) if main else nullcontext() as checkpoints,
-        log_to(folder / LOG_FILE) if main else nullcontext(),
+        store.lock(name) if is_main else nullcontext() as folder,
+        Checkpoints(folder) if is_main else nullcontext() as checkpoints,
+        log_to(folder / LOG_FILE) if is_main else nullcontext(),
     ):
-        if main and keep.status is None:  # the lock is held: it is nobody else's
+        if is_main and keep.status is None:  # only the holder of the lock may write there
             session.status.path = folder / "status.json"
-        todo = None
-        if main:
-            todo, note = resume_action(store, name, keep, checkpoints, start.description)
+        run = _Run(start, name, store, keep, session, checkpoints)
+        action = run.choose_action()
+        if action is ResumeAction.NOTHING:
+            return None
+        runner = run.start_runner(action)
+        training, reports = run.train_and_evaluate(runner)
+        for split, report in reports.items():
+            table = tables.report_table({name: report}, split)
+            logger.info(f"\n{tables.count_line(report, split)}\n{table}")
+        if is_main:
+            run.publish(runner, training, reports, command, extra_files or {})
+    logger.info(f"\nsaved as {store.folder / name} after {runner.seconds:.0f} s")
+    return reports
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run and its checkpoints, which is None in all processes but the main one."""
+
+    start: RunSetup
+    name: str
+    store: Store
+    keep: StoreConfig
+    session: Session
+    checkpoints: Checkpoints | None
+
+    def choose_action(self) -> ResumeAction:
+        """What --resume and --overwrite make of what is there, the same in every process."""
+        action = None
+        if self.checkpoints:
+            known = self.start.description
+            action, note = resume_action(self.store, self.name, self.keep, self.checkpoints, known)
             if note:
                 logger.info(note)
-        todo = from_main(session.accelerator, todo)
-        if main and todo != "the rest":
-            checkpoints.clear()
-        if todo == "nothing":
-            return None
-        bench = StageRunner(
-            start.model,
-            start.configure,
-            session,
-            checkpoints,
-            keep.interval,
-            bf16=start.description["precision"] == "bf16",
-            started=start.started,
-        )
-        if todo == "the rest":
-            resume(bench, session, start.description)
-        elif main:
-            write_json(folder / "run.json", {"id": uuid.uuid4().hex} | start.description)
-        material, weights = start.arm.prepare(start.material, bench)
-        training = bench.enter(
-            "last",
-            material,
-            start.arm.sentences(start.material),
-            start.config,
-            start=weights,
-            log=checkpoints.log if main else lambda *_: None,
-            location=lambda sentence: start.corpora["train"][sentence].location,
-        )
-        session.status.write("running", update=training.update)
-        final = train_and_evaluate(training, start, bench, session)
-        if main:
-            run = {"revision": name, "command": command, "id": read_unfinished(folder)["id"]}
-            run |= start.description | _history(training, bench)
-            run |= hardware.describe(session.accelerator)
-            checkpoints.log_settings(
-                records.settings(run) | {"seed": start.config.seed}, _final_scores(final)
-            )
-            with store.publish(folder, name, overwrite=keep.overwrite) as new:
-                checkpoints.flush()
-                if checkpoints.logs.exists():  # a disk may have lost them
-                    copy_files(checkpoints.logs, new / "logs")
-                shutil.copyfile(folder / LOG_FILE, new / LOG_FILE)
-                for file, text in (beside or {}).items():
-                    (new / file).write_text(text, encoding="utf-8")
-                metrics = {split: report.to_json() for split, report in final.items()}
-                model_files.save(new, name, start.model, start.tokenizer, metrics, run)
-            checkpoints.clear()
-    return final
+            if action is not ResumeAction.CONTINUE:
+                self.checkpoints.clear()
+        return from_main(self.session.accelerator, action)
 
+    def start_runner(self, action: ResumeAction) -> StageRunner:
+        """A StageRunner at the beginning of the run, or at its newest undamaged checkpoint."""
+        runner = StageRunner(self.start, self.session, self.checkpoints, self.keep.interval)
+        if action is ResumeAction.CONTINUE:
+            tensors, progress = self._read_checkpoint() if self.checkpoints else ({}, {})
+            runner.resume(tensors, from_main(self.session.accelerator, progress))
+        elif self.checkpoints:
+            description = {"id": uuid.uuid4().hex} | self.start.description
+            write_json(self.checkpoints.folder / "run.json", description)
+        return runner
 
-def _history(training: Trainer, bench: StageRunner) -> dict[str, Any]:
-    """What happened, for run.json."""
-    seconds = round(time.perf_counter() - training.started, 1)
-    what = {"resumed_at": training.resumed_at, "seconds": seconds}
-    return {"stages": bench.stages} | history(training.epochs) | what
-
-
-def _final_scores(found: dict[str, Report]) -> dict[str, float]:
-    """What TensorBoard compares runs by."""
-    return {
-        f"{split}/final_{figure}": getattr(report, figure)
-        for split, report in found.items()
-        for figure in ("f1", "accuracy", "loss")
-    }
-
-
-def train_and_evaluate(
-    training: Trainer, start: RunSetup, bench: StageRunner, session: Session
-) -> dict[str, Report]:
-    """Do the epochs that are left; the reports on validation and test of what came out.
-
-    What validation says of the model's confidences becomes a part of the model.
-    """
-
-    def judge_on(split: str) -> Evaluation:
-        return evaluate(
-            start.model, start.corpora[split], start.encoded[split], accelerator=session.accelerator
-        )
-
-    def judge_epoch() -> Report:
-        judged = judge_on("validation")
-        if bench.folder:
-            text = tables.samples(start.corpora["validation"], judged.predicted)
-            bench.folder.log_text("validation/predictions", text, training.update)
-        return judged.report
-
-    has_validation = "validation" in start.corpora
-    own = training.train.num_words(training.sentences).sum()
-    others = start.corpora["validation"].num_words if has_validation else 0
-    for epoch in training.run(
-        judge_epoch if has_validation else None,
-        session.stop,
-        session.status,
-        bench.checkpoints,
-        bench.interval,
-        epochs_between_reports(own, others),
-    ):
-        logger.info(epoch_line(epoch))
-    with session.stop.interruptible(lambda: training.save(bench.checkpoints)):
-        found = {split: judge_on(split) for split in start.corpora if split != "train"}
-    start.model.config.calibration = found["validation"].fit() if has_validation else None
-    return {split: judged.report for split, judged in found.items()}
-
-
-def resume(bench: StageRunner, session: Session, now: dict[str, Any]) -> None:
-    """Put bench where the newest whole checkpoint stands, and say what is not as it was."""
-    tensors, progress = {}, {}
-    if bench.folder:
-        tensors, progress, notes = bench.folder.read()
+    def _read_checkpoint(self) -> tuple[dict, dict]:
+        """Tensors and progress of the newest checkpoint; logs what is different now."""
+        tensors, progress, notes = self.checkpoints.read()
         for note in notes:
             logger.info(note)
-        was = read_unfinished(bench.folder.folder)["precision"]
-        if was != now["precision"]:
-            logger.info(f"it was computed in {was}, and goes on in {now['precision']}")
-        processes = session.accelerator.num_processes
+        before = read_unfinished(self.checkpoints.folder)["precision"]
+        if before != self.start.precision:
+            logger.info(f"it was computed in {before} and continues in {self.start.precision}")
+        processes = self.session.accelerator.num_processes
         if progress["processes"] != processes:
             logger.info(
-                f"it had {progress['processes']} process(es), and goes on with {processes}: the "
-                f"same batches, other dropout masks"
+                f"it ran in {counted(progress['processes'], 'process')} and continues in "
+                f"{counted(processes, 'process')}: the same batches, other dropout masks"
             )
-    bench.resume(tensors, from_main(session.accelerator, progress))
+        return tensors, progress
+
+    def train_and_evaluate(self, runner: StageRunner) -> tuple[Trainer, dict[str, Report]]:
+        """Do all stages that are left; the final training, and the reports on what it gave.
+
+        The evaluation on validation also calibrates the model's confidences.
+        """
+        start, session = self.start, self.session
+        encoded, weights = start.method.prepare(start.training_set, runner, start.settings)
+        sentences = start.method.sentences(start.training_set, start.settings)
+
+        def location(sentence: int) -> str:
+            return start.corpora["train"][sentence].location
+
+        training = runner.start_training(
+            FINAL_STAGE,
+            TrainingData(encoded, sentences, location=location),
+            start.config,
+            start=weights,
+            log=self.checkpoints.log if self.checkpoints else None,
+        )
+        session.status.write("running", update=training.update)
+        evaluate_epoch, evaluate_every = None, 1
+        if "validation" in start.corpora:
+            evaluate_epoch = partial(self._evaluate_epoch, training)
+            num_words = encoded.num_words(sentences).sum()
+            evaluate_every = epochs_between_reports(
+                num_words, start.corpora["validation"].num_words
+            )
+        for epoch in training.run(evaluate_epoch, runner.schedule, evaluate_every):
+            if epoch.validation or epoch.kept:
+                logger.info(epoch_line(epoch))
+        with session.stop.interruptible(lambda: training.save(runner.schedule)):
+            final = {split: self._evaluate(split) for split in start.corpora if split != "train"}
+        calibration = final["validation"].fit() if "validation" in final else None
+        start.model.config.calibration = calibration
+        return training, {split: evaluation.report for split, evaluation in final.items()}
+
+    def _evaluate(self, split: str) -> Evaluation:
+        corpus, encoded = self.start.corpora[split], self.start.encoded[split]
+        accelerator = self.session.accelerator
+        return evaluator.evaluate(self.start.model, corpus, encoded, accelerator=accelerator)
+
+    def _evaluate_epoch(self, training: Trainer) -> Report:
+        """The report on validation; TensorBoard also gets samples of the predictions."""
+        evaluation = self._evaluate("validation")
+        if self.checkpoints:
+            text = tables.samples(self.start.corpora["validation"], evaluation.predicted)
+            self.checkpoints.log_text("validation/predictions", text, training.update)
+        return evaluation.report
+
+    def publish(
+        self,
+        runner: StageRunner,
+        training: Trainer,
+        reports: dict[str, Report],
+        command: str,
+        extra_files: Mapping[str, str],
+    ) -> None:
+        """Write the revision, and remove the checkpoints."""
+        start, checkpoints, folder = self.start, self.checkpoints, self.checkpoints.folder
+        record = {"revision": self.name, "command": command, "id": read_unfinished(folder)["id"]}
+        record |= start.description | {"stages": runner.stages} | history(training.epochs)
+        record |= {"resumed_at": training.resumed_at, "seconds": round(runner.seconds, 1)}
+        record |= hardware.describe(self.session.accelerator)
+        settings = records.settings(record) | {"seed": start.config.seed}
+        checkpoints.log_settings(settings, _final_scores(reports), training.update)
+        with self.store.publish(folder, self.name, overwrite=self.keep.overwrite) as new:
+            checkpoints.flush()
+            if checkpoints.logs.exists():  # a disk may have lost them
+                copy_files(checkpoints.logs, new / "logs")
+            shutil.copyfile(folder / LOG_FILE, new / LOG_FILE)
+            for file, text in extra_files.items():
+                (new / file).write_text(text, encoding="utf-8")
+            metrics = {split: report.to_json() for split, report in reports.items()}
+            model_files.save(new, self.name, start.model, start.tokenizer, metrics, record)
+        checkpoints.clear()
+
+
+def _final_scores(reports: dict[str, Report]) -> dict[str, float]:
+    """What TensorBoard compares runs by."""
+    return {
+        f"{split}_{figure}": getattr(report, figure)
+        for split, report in reports.items()
+        for figure in ("f1", "accuracy", "loss")
+    }

@@ -3,19 +3,17 @@
 import hashlib
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from nerc.config import DataConfig, ModelConfig, TrainConfig
-from nerc.data import labels, tags
+from nerc.data import labels
 from nerc.data.corpus import Corpus, check_tags
 from nerc.data.pool import QUERIES_FILE, open_pool, read_queries
-from nerc.data.sources import MissingSplit, load
+from nerc.data.sources import MissingSplit, Sources, load_sources
 from nerc.errors import InputError
 from nerc.model import encoding, loading, modeling
 from nerc.model.encoding import Encoded
@@ -24,25 +22,34 @@ from nerc.recipes import RECIPES
 from nerc.store import model_files
 from nerc.store.revisions import Store
 from nerc.training import combine
-from nerc.training.combine import CombinationMethod, TrainingSet
+from nerc.training.combine import CombinationMethod, CombinationSettings, TrainingSet
+from nerc.training.stages import StageSetup
 
 logger = logging.getLogger(__name__)
 
+# The parts of Sources that --data needs.
+_REQUIRED = {"gold": {"train"}, "llm": {"weak"}, "mixed": {"train", "weak"}}
 
-@dataclass(frozen=True)
-class RunSetup:
-    """What a run starts from, with every setting decided; the same in every process."""
 
-    corpora: dict[str, Corpus]  # train, and validation and test where there are any
+@dataclass(frozen=True, kw_only=True)
+class RunSetup(StageSetup):
+    """What a run starts from, with every setting resolved; the same in every process."""
+
+    corpora: dict[str, Corpus]  # train, and validation and test if there are any
     encoded: dict[str, Encoded]
-    model: modeling.NERSmall
     tokenizer: PreTrainedTokenizerBase
-    config: TrainConfig  # of the training that gives the model
-    configure: Callable[[int, int | None], TrainConfig]  # of another one; see combining.Bench
-    arm: CombinationMethod
-    material: TrainingSet
-    description: dict[str, Any]  # its config and data, by which a run is known
-    started: float  # time.perf_counter() when the loading began
+    config: TrainConfig  # of the final stage
+    method: CombinationMethod
+    settings: CombinationSettings = CombinationSettings()
+    training_set: TrainingSet
+    description: dict[str, Any]  # config and data, which identify the run
+
+    def with_settings(self, settings: CombinationSettings) -> "RunSetup":
+        """The same run, whose combination method has other settings."""
+        sentences = self.method.sentences(self.training_set, settings)
+        config = self.resolve(len(sentences), self.method.epochs)
+        description = self.description | {"config": self.description["config"] | asdict(config)}
+        return replace(self, settings=settings, config=config, description=description)
 
 
 def prepare(
@@ -51,122 +58,117 @@ def prepare(
     config: TrainConfig,
     store: Store,
     precision: str,
-    bought: labels.AcquiredLabels | None = None,
+    *,
+    sources: Sources | None = None,
+    acquired: labels.AcquiredLabels | None = None,
 ) -> RunSetup:
-    """Load everything; new weights are drawn from torch's global generator."""
+    """Load everything; new weights are drawn from torch's global generator.
+
+    sources: what read_sources() gave, for a command that makes several runs.
+    """
     started = time.perf_counter()
     data = data.resolved(config.recipe)
-    labelled, corpora = load_corpora(data, config, bought)
+    sources = sources or read_sources(data, config, with_train=acquired is None)
+    mixed = labels.mix(sources, data, config.seed, acquired)
+    corpora = {"train": mixed.corpus, "validation": sources.validation, "test": sources.test}
+    corpora = {split: corpus for split, corpus in corpora.items() if corpus is not None}
+    for note in (note for corpus in corpora.values() for note in corpus.notes):
+        logger.info(note)
     network = with_defaults(network, data)
-    tagger, tokenizer = starting_point(network, store, corpora["train"])
+    tagger, tokenizer = starting_point(network, store, mixed.corpus)
+    inventory = tagger.config.inventory
     for corpus in corpora.values():
-        check_tags(corpus, tagger.config.inventory, "the model to train")
-    size = {
-        "hidden_size": tagger.config.hidden_size,
-        "num_layers": tagger.config.num_hidden_layers,
-    }
-
-    def configure(num_sentences: int, epochs: int | None = None) -> TrainConfig:
-        return config.resolved(num_sentences=num_sentences, epochs=epochs, **size)
-
+        check_tags(corpus, inventory, "the model to train")
     encoded = {s: encoding.encode_for(tagger, tokenizer, c) for s, c in corpora.items()}
     for split, pieces in encoded.items():
         for note in pieces.notes:
             logger.info(f"{split}: {note}")
-    arm = combine.METHODS[data.combine] if data.combine else combine.SINGLE_SOURCE
-    if data.data == "llm":
-        arm = arm._replace(epochs=RECIPES[config.recipe].get("epochs_llm"))
-    if (soft := labels.soft_targets(corpora["train"], tagger.config.inventory)) is not None:
+    if (soft := labels.soft_targets(mixed.corpus, inventory)) is not None:
         encoded["train"] = replace(encoded["train"], targets=soft)
-    ids = {tag: i for i, tag in enumerate(tagger.config.inventory)}
-    ids |= dict.fromkeys(tags.SPECIAL_TAGS, encoding.NO_LABEL)
-    material = TrainingSet(
-        encoded["train"],
-        *labelled.places(),
-        len(tagger.config.inventory),
-        # A type that the model has not is no label that it can read.
-        np.array([ids.get(t, encoding.NO_LABEL) for t in labelled.cheap_too or ()], dtype=np.int64),
-    )
-    last = configure(len(arm.sentences(material)), arm.epochs)
+    method = combine.METHODS[data.combine] if data.combine else combine.SINGLE_SOURCE
+    if data.data == "llm":
+        method = method._replace(epochs=RECIPES[config.recipe].get("epochs_llm"))
     description = {
-        "config": asdict(data) | asdict(network) | tagger.shape() | asdict(last),
+        "config": asdict(data) | asdict(network) | tagger.shape(),
         "precision": precision,
         "data": {split: corpus.describe() for split, corpus in corpora.items()},
         "pieces_sha256": hashlib.sha256(encoded["train"].pieces.tobytes()).hexdigest(),
     }
     return RunSetup(
-        corpora, encoded, tagger, tokenizer, last, configure, arm, material, description, started
+        model=tagger,
+        given_config=config,
+        precision=precision,
+        started=started,
+        corpora=corpora,
+        encoded=encoded,
+        tokenizer=tokenizer,
+        config=config,
+        method=method,
+        training_set=TrainingSet(encoded["train"], *mixed.places(), len(inventory)),
+        description=description,
+    ).with_settings(CombinationSettings())
+
+
+def read_sources(data: DataConfig, config: TrainConfig, *, with_train: bool = True) -> Sources:
+    """Read what runs of data, which is resolved, need; log which optional splits are missing.
+
+    InputError if --keep needs a validation split and there is none. with_train: also the training
+    split, which active learning replaces by AcquiredLabels.
+    """
+    sources = _read_labels(data, with_train, ("validation", "test"))
+    if config.keep == "best" and (error := sources.missing.get("validation")):
+        raise MissingSplit(f"{error}; --keep best chooses by it, --keep last needs none")
+    for split in ("validation", "test"):
+        if error := sources.missing.get(split):
+            logger.info(f"{error}: no report on it")
+    return sources
+
+
+def _read_labels(data: DataConfig, with_train: bool, optional: tuple[str, ...] = ()) -> Sources:
+    required = _REQUIRED[data.data] - ({"train"} if not with_train else set())
+    return load_sources(
+        data.corpus, sorted(required), (*optional, *(["unlabelled"] if data.unlabelled else []))
     )
 
 
-def load_corpora(
-    data: DataConfig,
-    config: TrainConfig,
-    bought: labels.AcquiredLabels | None = None,
-) -> tuple[labels.MixedCorpus, dict[str, Corpus]]:
-    """Corpora of train, validation and test; what a run can do without may be missing, aloud."""
-    labelled = labels.training_corpus(data, config.seed, bought)
-    corpora = {"train": labelled.corpus} | held_out(data, config)
-    for corpus in corpora.values():
-        for note in corpus.notes:
-            logger.info(note)
-    return labelled, corpora
-
-
-def held_out(data: DataConfig, config: TrainConfig) -> dict[str, Corpus]:
-    """Validation and test, which may be missing, aloud; InputError where --keep needs one."""
-    corpora = {}
-    for split in ("validation", "test"):
-        try:
-            corpora[split] = load(data.corpus, split)
-        except MissingSplit as error:
-            if split == "validation" and config.keep == "best":
-                raise MissingSplit(
-                    f"{error}; --keep best chooses by it, --keep last needs none"
-                ) from None
-            logger.info(f"{error}: no report on it")
-    return corpora
-
-
 def training_sentences(run: dict[str, Any], folder: Path) -> Corpus | None:
-    """What the revision in folder was trained on; None, said, where it is not at hand."""
+    """The labelled sentences that a revision was trained on; None, with a line, if unavailable."""
     try:
-        labelled = _rebuild_training_corpus(run, folder)
-        return labelled.corpus.select(range(labelled.expert + labelled.cheap))
-    except KeyError:
-        logger.info("no run.json says what it was trained on: no scores by what training had")
+        mixed = _rebuild_training_corpus(run, folder)
     except InputError as error:
         logger.info(f"{error}: no scores by what training had")
-    return None
+        return None
+    return mixed.corpus.select(range(mixed.num_expert + mixed.num_weak))
 
 
 def expert_sentences(run: dict[str, Any], folder: Path) -> Corpus:
-    """The sentences with experts' labels among those; InputError where they are not at hand."""
-    labelled = _rebuild_training_corpus(run, folder)
-    return labelled.corpus.select(range(labelled.expert))
+    """The expert sentences that a revision was trained on; InputError if unavailable."""
+    mixed = _rebuild_training_corpus(run, folder)
+    return mixed.corpus.select(range(mixed.num_expert))
 
 
 def _rebuild_training_corpus(run: dict[str, Any], folder: Path) -> labels.MixedCorpus:
-    config, bought = run["config"], None
-    chosen = {f.name: config[f.name] for f in fields(DataConfig) if f.name in config}
-    chosen["repair"] = tuple(chosen.get("repair", ()))  # JSON has lists
-    if about := run.get("active"):
-        plan = about["plan"]
-        pool = open_pool(
-            config["corpus"],
-            plan["oracle"],
-            with_weak=config["data"] == "mixed",
-            types=plan["types"],
-        )
-        bought = pool.acquired_labels(read_queries(folder / QUERIES_FILE))
-    labelled = labels.training_corpus(DataConfig(**chosen), config["seed"], bought)
-    if labelled.corpus.fingerprint() != run["data"]["train"]["sha256"]:
-        raise InputError(f"the training sentences of {config['corpus']} have changed")
-    return labelled
+    config, active = run.get("config", {}), run.get("active")
+    fingerprint = run.get("data", {}).get("train", {}).get("sha256")
+    is_known = fingerprint and {"data", "corpus", "seed"} <= config.keys()
+    if not is_known or (active and not {"oracle", "types"} <= active.get("plan", {}).keys()):
+        raise InputError(f"{folder}: no run.json says what the revision was trained on")
+    values = {f.name: config[f.name] for f in fields(DataConfig) if f.name in config}
+    values["repair"] = tuple(values.get("repair", ()))  # JSON has lists
+    data, acquired = DataConfig(**values), None
+    if active:
+        plan, with_weak = active["plan"], data.data == "mixed"
+        pool = open_pool(data.corpus, plan["oracle"], with_weak=with_weak, types=plan["types"])
+        acquired = pool.acquired_labels(read_queries(folder / QUERIES_FILE))
+    sources = _read_labels(data, with_train=acquired is None)
+    mixed = labels.mix(sources, data, config["seed"], acquired)
+    if mixed.corpus.fingerprint() != fingerprint:
+        raise InputError(f"the training sentences of {data.corpus} have changed")
+    return mixed
 
 
 def with_defaults(network: ModelConfig, data: DataConfig) -> ModelConfig:
-    """The network with encoder and sizes decided; with --start the revision decides."""
+    """The network with encoder and sizes decided; with --start, the revision decides."""
     if network.start is not None:
         return network
     is_sample = data.corpus.partition(":")[0] == "sample"
@@ -184,7 +186,7 @@ def with_defaults(network: ModelConfig, data: DataConfig) -> ModelConfig:
 def starting_point(
     network: ModelConfig, store: Store, corpus: Corpus
 ) -> tuple[modeling.NERSmall, PreTrainedTokenizerBase]:
-    """Model and tokenizer before training: of a revision, a pretrained encoder, or new."""
+    """Model and tokenizer before training: a revision's, a pretrained encoder's, or new ones."""
     if network.start is not None:
         folder = store.path(network.start)
         tagger, tokenizer = model_files.load_revision(folder, tokenizer=network.tokenizer)

@@ -1,9 +1,9 @@
-"""Runs the training stages of a combination method and checkpoints between them."""
+"""Runs the training stages of a combination method, and checkpoints between and within them."""
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
 
@@ -11,57 +11,83 @@ import numpy as np
 import torch
 
 from nerc.config import TrainConfig
+from nerc.data.random_streams import Stream, seed_of
 from nerc.distributed import Session, tensors_from_main
 from nerc.model.encoding import Encoded
 from nerc.model.inference import predict
 from nerc.model.modeling import NERSmall
 from nerc.training.checkpoints import Checkpoints
-from nerc.training.trainer import Trainer
+from nerc.training.trainer import CheckpointSchedule, Log, Trainer, TrainingData
 
 logger = logging.getLogger(__name__)
 
 Tensors = dict[str, torch.Tensor]
+FINAL_STAGE = "last"  # its name in checkpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSetup:
+    """What all stages of a run share; the same in every process."""
+
+    model: NERSmall
+    given_config: TrainConfig  # as on the command line: see resolve()
+    precision: str  # float32 or bf16
+    started: float  # time.perf_counter() when the loading began
+    # Called after each stage but the final one, with its record and the runner, whose model then
+    # has the weights of the stage. What it adds to the record gets into run.json.
+    on_stage: Callable[[dict[str, Any], "StageRunner"], None] | None = None
+
+    def resolve(self, num_sentences: int, epochs: int | None = None) -> TrainConfig:
+        """The settings of a training on so many sentences; epochs override the recipe's."""
+        encoder = self.model.config
+        return self.given_config.resolved(
+            num_sentences=num_sentences,
+            epochs=epochs,
+            hidden_size=encoder.hidden_size,
+            num_layers=encoder.num_hidden_layers,
+        )
 
 
 class StageRunner:
-    """Where an arm's stages are worked on: a model, what trains it, and what was made so far.
+    """Trains one model in stages, each of them once, even if the run is interrupted and resumed.
 
-    configure(number of sentences, epochs) gives a training's settings. folder (of the main process,
-    None in others) keeps checkpoints, from which enter() takes up what an earlier process did.
+    checkpoints is None in all processes but the main one; interval is that of CheckpointSchedule.
     """
 
     def __init__(
         self,
-        model: NERSmall,
-        configure: Callable[[int, int | None], TrainConfig],
+        setup: StageSetup,
         session: Session,
-        folder: Checkpoints | None,
+        checkpoints: Checkpoints | None,
         interval: tuple[int, float],
-        *,
-        bf16: bool,
-        started: float,
     ) -> None:
-        self.model, self.configure, self.session = model, configure, session
-        self.folder, self.interval = folder, interval
-        self.bf16, self.started = bf16, started
-        self.seed = configure(1, None).seed
-        self.initial = copy_weights(model)
-        self.made: dict[str, Tensors] = {}  # by stages that are done
-        self.stages: list[dict[str, Any]] = []  # for run.json
-        self.updates = 0  # of stages that are done
-        self.name = ""  # of the training that goes on
-        self.waiting: tuple[Tensors, dict[str, Any]] | None = None  # a training broken off
+        self.setup, self.session, self.checkpoints = setup, session, checkpoints
+        self.model = setup.model
+        self.bf16 = setup.precision == "bf16"
+        self.schedule = CheckpointSchedule(self._write if checkpoints else None, *interval)
+        self.initial = copy_weights(self.model)
+        self.stage_outputs: dict[str, Tensors] = {}  # of finished stages that are still needed
+        self.stages: list[dict[str, Any]] = []  # records of finished stages, for run.json
+        self.num_updates = 0  # of finished stages
+        self.stage = ""  # name of the one that is being trained
+        self.pending_resume: tuple[Tensors, dict[str, Any]] | None = None  # of that stage
+        self._started = setup.started  # of a resumed run, as if it had never stopped
 
-    # -------------------------------------------------------- what arms are made of
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, in all of its processes."""
+        return time.perf_counter() - self._started
 
-    def once(self, name: str, make: Callable[[], Tensors]) -> Tensors:
-        """What make gives, now or in an earlier process; what it was made from is forgotten."""
-        if name not in self.made:
-            before = set(self.made)
-            found = make()
-            kept = {stage: tensors for stage, tensors in self.made.items() if stage in before}
-            self.made = kept | {name: found}
-        return self.made[name]
+    # -------------------------------------------------------- what methods consist of
+
+    def cached(self, name: str, compute: Callable[[], Tensors]) -> Tensors:
+        """The outputs of compute(), now or before; those of the stages in it are then dropped."""
+        if name not in self.stage_outputs:
+            before = set(self.stage_outputs)
+            outputs = compute()
+            kept = {name: value for name, value in self.stage_outputs.items() if name in before}
+            self.stage_outputs = kept | {name: outputs}
+        return self.stage_outputs[name]
 
     def train(
         self,
@@ -71,51 +97,50 @@ class StageRunner:
         *,
         start: Tensors | None = None,
         epochs: int | None = None,
-        evidence: int = 0,
     ) -> Tensors:
-        """Weights of the model after a training on sentences, from start or the run's start."""
-        return self.once(
-            name, lambda: self._train(name, encoded, sentences, start, epochs, evidence)
-        )
+        """Weights after a training on sentences, from the weights start or the run's first ones."""
 
-    def _train(self, name, encoded, sentences, start, epochs, evidence) -> Tensors:
-        config = self.configure(len(sentences), epochs)
-        draw = np.random.SeedSequence([config.seed, 5, crc32(name.encode())])
-        config = replace(config, keep="last", seed=int(draw.generate_state(1)[0]))
-        training = self.enter(name, encoded, sentences, config, start=start, evidence=evidence)
+        def train_stage() -> Tensors:
+            config = self.setup.resolve(len(sentences), epochs)
+            seed = seed_of(config.seed, Stream.STAGE_SEED, crc32(name.encode()))
+            config = replace(config, keep="last", seed=seed)
+            data = TrainingData(encoded, sentences, _displayed(name))
+            self._run_to_end(self.start_training(name, data, config, start=start))
+            return copy_weights(self.model)
+
+        return self.cached(name, train_stage)
+
+    def _run_to_end(self, training: Trainer) -> None:
+        """Do a stage and record it."""
         started = time.perf_counter()
-        session = self.session
-        session.status.write("running", update=training.update)
-        for _ in training.run(None, session.stop, session.status, self.checkpoints, self.interval):
+        self.session.status.write("running", update=training.update)
+        for _ in training.run(schedule=self.schedule):
             pass
-        session.accelerator.free_memory()
-        loss = training.epochs[-1].loss
-        self.updates += training.update
-        self.stages.append(
-            {
-                "name": name,
-                "sentences": len(sentences),
-                "epochs": config.epochs,
-                "batch_size": config.batch_size,
-                "updates": training.update,
-                "loss": loss,
-                "seconds": round(time.perf_counter() - started, 1),
-                "resumed_at": training.resumed_at,
-            }
-        )
+        self.session.accelerator.free_memory()
+        self.num_updates += training.update
+        record = {
+            "name": self.stage,
+            "sentences": len(training.sentences),
+            "epochs": training.config.epochs,
+            "batch_size": training.config.batch_size,
+            "updates": training.update,
+            "loss": training.epochs[-1].loss,
+            "seconds": round(time.perf_counter() - started, 1),
+            "resumed_at": training.resumed_at,
+        }
+        self.stages.append(record)
         logger.info(
-            f"{name}: {len(sentences):,} sentences, {training.update:,} updates, "
-            f"loss {loss:.4f}, {self.stages[-1]['seconds']:.0f} s"
+            f"{_displayed(self.stage)}: {record['sentences']:,} sentences, {training.update:,} "
+            f"updates, loss {record['loss']:.4f}, {record['seconds']:.0f} s"
         )
-        return copy_weights(self.model)
+        if self.setup.on_stage is not None:
+            self.setup.on_stage(record, self)
 
-    def predict(
-        self, weights: Tensors, encoded: Encoded, sentences: np.ndarray, evidence: int = 0
-    ) -> np.ndarray:
-        """Probabilities (words, labels) of the words of sentences, one after the other."""
-        self._put(weights, evidence, 0)
+    def predict(self, weights: Tensors, encoded: Encoded, sentences: np.ndarray) -> np.ndarray:
+        """Probabilities (words, labels) of the words of sentences, one sentence after another."""
+        self.model.load_state_dict(weights)
         self.model.to(self.session.accelerator.device)
-        with self.session.stop.interruptible(self._write_made):
+        with self.session.stop.interruptible(self._write_between_stages):
             rows = predict(
                 self.model,
                 encoded,
@@ -123,97 +148,78 @@ class StageRunner:
                 bf16=self.bf16,
                 accelerator=self.session.accelerator,
             )
-        config = self.model.config
-        columns = [config.inventory.index(tag) for tag in config.word_tags]
-        found = np.zeros((sum(map(len, rows)), len(config.inventory)), dtype=np.float32)
+        inventory = self.model.config.inventory
+        columns = [inventory.index(tag) for tag in self.model.config.word_tags]
+        probabilities = np.zeros((sum(map(len, rows)), len(inventory)), dtype=np.float32)
         if rows:
-            found[:, columns] = np.exp(np.concatenate(rows))
-        return found
-
-    def _put(self, weights: Tensors, evidence: int, seed: int) -> None:
-        """Let the model have these weights; with evidence, those that read it are drawn anew."""
-        self.model.evidence = None
-        if evidence:
-            torch.manual_seed(seed)
-            self.model.read_evidence(evidence)
-        self.model.load_state_dict(weights, strict=not evidence)
+            probabilities[:, columns] = np.exp(np.concatenate(rows))
+        return probabilities
 
     # -------------------------------------------------------- trainings and their checkpoints
 
-    @property
-    def checkpoints(self) -> "StageRunner | None":
-        """What a training writes its checkpoints to: this, in the main process."""
-        return self if self.folder else None
-
-    def enter(
+    def start_training(
         self,
         name: str,
-        encoded: Encoded,
-        sentences: np.ndarray,
+        data: TrainingData,
         config: TrainConfig,
         *,
         start: Tensors | None = None,
-        evidence: int = 0,
-        **more,
+        log: Log | None = None,
     ) -> Trainer:
-        """A training from start, or from where the run was stopped in this very training."""
-        self.name = name
-        self._put(start or self.initial, evidence, config.seed)
-        training = Trainer(
-            self.model,
-            encoded,
-            config,
-            self.session.accelerator,
-            bf16=self.bf16,
-            started=self.started,
-            sentences=sentences,
-            **{"log": lambda *_: None, "location": lambda s: f"training sentence {s}"} | more,
-        )
+        """A training from the weights start, or from where the run was interrupted in it."""
+        self.stage = name
+        self.model.load_state_dict(start or self.initial)
+        training = Trainer(self.model, data, config, self.session, bf16=self.bf16, log=log)
         facts = self.session.status.facts
         facts |= {"training": name, "updates": training.num_updates}
-        if self.waiting is not None:
-            tensors, progress = self.waiting
-            self.waiting = None
-            training.restore(tensors, progress)
-            self.started = training.started
-            stage = "" if name == "last" else f"{name}: "
+        if self.pending_resume is not None:
+            training.restore(*self.pending_resume)
+            self.pending_resume = None
+            stage = "" if name == FINAL_STAGE else f"{_displayed(name)}: "
             logger.info(
-                f"{stage}goes on after update {training.update:,} of {training.num_updates:,}"
+                f"{stage}resumed after update {training.update:,} of {training.num_updates:,}"
             )
         return training
 
-    def write(self, tensors: Tensors, progress: dict[str, Any]) -> None:
-        """Keep a checkpoint of a training, and what the stages before it made."""
-        stage = {"name": self.name, "update": progress["update"], "done": self.stages}
-        total = {"update": self.updates + progress["update"], "before": self.updates}
-        self.folder.write(tensors | self._named(), progress | {"stage": stage} | total)
+    def _write(self, tensors: Tensors, progress: dict[str, Any]) -> None:
+        """Keep a checkpoint of a training, with the outputs of the stages before it."""
+        stage = {"name": self.stage, "update": progress["update"], "done": self.stages}
+        self._write_checkpoint(tensors, progress | {"stage": stage}, progress["update"])
 
-    def _write_made(self) -> None:
-        """Keep a checkpoint of what the stages made, between two trainings."""
-        total = {"update": self.updates, "before": self.updates}
-        stage = {"name": None, "done": self.stages}
-        processes = self.session.accelerator.num_processes
-        self.folder.write(self._named(), total | {"stage": stage, "processes": processes})
+    def _write_between_stages(self) -> None:
+        if self.checkpoints:
+            self._write_checkpoint({}, {"stage": {"name": None, "done": self.stages}}, 0)
 
-    def _named(self) -> Tensors:
-        return {
+    def _write_checkpoint(
+        self, tensors: Tensors, progress: dict[str, Any], num_updates: int
+    ) -> None:
+        outputs = {
             f"made.{stage}.{name}": tensor
-            for stage, found in self.made.items()
-            for name, tensor in found.items()
+            for stage, stage_tensors in self.stage_outputs.items()
+            for name, tensor in stage_tensors.items()
         }
+        progress |= {"update": self.num_updates + num_updates, "before": self.num_updates}
+        progress |= {"processes": self.session.accelerator.num_processes, "seconds": self.seconds}
+        self.checkpoints.write(tensors | outputs, progress)
 
     def resume(self, tensors: Tensors, progress: dict[str, Any]) -> None:
-        """Take up what the main process read from a checkpoint (the others give {})."""
+        """Continue from a checkpoint, of which only the main process has the tensors."""
         tensors = tensors_from_main(self.session.accelerator, tensors)
-        made = [name for name in tensors if name.startswith("made.")]
-        for key in made:
+        for key in [name for name in tensors if name.startswith("made.")]:
             _, stage, name = key.split(".", 2)
-            self.made.setdefault(stage, {})[name] = tensors.pop(key)
-        # Checkpoints of runs that had one training know of no stages.
-        stage = progress.get("stage", {"name": "last", "update": progress["update"], "done": []})
-        self.stages, self.updates = stage["done"], progress.get("before", 0)
+            self.stage_outputs.setdefault(stage, {})[name] = tensors.pop(key)
+        # Checkpoints of runs with a single training have no stages.
+        single = {"name": FINAL_STAGE, "update": progress["update"], "done": []}
+        stage = progress.get("stage", single)
+        self.stages, self.num_updates = stage["done"], progress.get("before", 0)
+        self._started -= progress.get("seconds", 0.0)
         if stage["name"] is not None:
-            self.waiting = tensors, progress | {"update": stage["update"]}
+            self.pending_resume = tensors, progress | {"update": stage["update"]}
+
+
+def _displayed(stage: str) -> str:
+    """A stage's name for people; the recorded one, which gives its seed, never changes."""
+    return stage.replace("cheap labels", "weak labels")
 
 
 def copy_weights(model: NERSmall) -> Tensors:

@@ -1,40 +1,60 @@
-"""Training: batch plan, loss, optimiser and schedule, and a place from which to go on.
+"""Trains a model: batch plan, loss, optimiser, schedule, and the state that a checkpoint keeps.
 
-Which sentences form update k of epoch e depends on the seed, e and k alone. The loss of an update
+Which sentences form update k of epoch e depends only on the seed, e and k. The loss of an update
 is the sum over its labelled words divided by their number, wherever they are computed: processes
-and micro-batches only cut an update up. So a place in a run is the number of an update.
+and micro-batches only split an update. So the number of an update says where a training is.
 """
 
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from nerc.config import TrainConfig
-from nerc.distributed import Status, StopSignals, from_main, tensors_from_main
+from nerc.data.random_streams import Stream, generator, seed_of
+from nerc.distributed import Progress, Session
 from nerc.errors import InputError, Interrupted
 from nerc.evaluation.metrics import Report
 from nerc.model.encoding import MULTIPLE, NO_LABEL, Batch, Encoded, collate
 from nerc.model.modeling import NERSmall
-from nerc.training.checkpoints import Checkpoints
-from nerc.training.loss_log import LOG_EVERY, LossLog, Update
+from nerc.training.loss_log import LOG_EVERY, Log, LossLog, Update
 
-_PREDICTION_SPEEDUP = 4  # as training, prediction reads words, about
+_PREDICTION_SPEEDUP = 4  # prediction reads words about this many times as fast as training
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training reads: sentences of an encoding, some of them perhaps several times."""
+
+    encoded: Encoded
+    sentences: np.ndarray | None = None  # each once per epoch; None: all
+    name: str = "training"  # for people
+    location: Callable[[int], str] = "training sentence {}".format  # where a sentence comes from
+
+
+@dataclass(frozen=True)
+class CheckpointSchedule:
+    """How often a training writes checkpoints, and the function that writes one.
+
+    write is None in all processes but the main one; the rest is the same in all of them.
+    """
+
+    write: Callable[[dict[str, torch.Tensor], dict[str, Any]], None] | None = None
+    num_updates: int = sys.maxsize  # from one checkpoint to the next
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training sentences gave; loss is the mean over its words."""
+    """The result of one pass over the training sentences; loss is the mean over its words."""
 
     number: int
     loss: float
@@ -45,8 +65,8 @@ class Epoch:
 
 
 def plan(num_sentences: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The sentences of every update of an epoch: each sentence once, in an order drawn anew."""
-    order = np.random.default_rng([seed, 1, epoch]).permutation(num_sentences)
+    """The sentences of every update of an epoch: each sentence once, in a new order."""
+    order = generator(seed, Stream.BATCH_ORDER, epoch).permutation(num_sentences)
     return [order[i : i + batch_size] for i in range(0, num_sentences, batch_size)]
 
 
@@ -61,7 +81,7 @@ def learning_rate_factor(update: int, num_updates: int, warmup: float, schedule:
 
 
 def make_optimizer(model: NERSmall, config: TrainConfig) -> torch.optim.Optimizer:
-    """Encoder and head in groups with their own learning rates; no decay on biases and norms."""
+    """Groups for encoder and head, with their own learning rates; no decay of biases and norms."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         is_head = not name.startswith(model.base_model_prefix + ".")
@@ -80,122 +100,131 @@ def make_optimizer(model: NERSmall, config: TrainConfig) -> torch.optim.Optimize
 
 
 class Trainer:
-    """A run's model, optimiser and place in the plan: all that a checkpoint holds.
+    """Trains a model on data; it holds all that a checkpoint needs.
 
-    An epoch takes each of the sentences of train once, or those that sentences lists, some of them
-    several times. log(name, value, update) receives the curves; location(sentence) says where a
-    sentence stood. Raises InputError on a loss that is not finite.
+    log(name, value, update) receives the curves. InputError if no word has a label, or if the loss
+    is not finite.
     """
 
     def __init__(
         self,
         model: NERSmall,
-        train: Encoded,
+        data: TrainingData,
         config: TrainConfig,
-        accelerator: Accelerator,
+        session: Session,
         *,
         bf16: bool,
-        log: Callable[[str, float, int], None],
-        location: Callable[[int], str],
-        started: float,
-        sentences: np.ndarray | None = None,
+        log: Log | None = None,
     ) -> None:
-        self.started = started  # perf_counter() then; of a resumed run, as if it had not stopped
-        self.sentences = np.arange(len(train)) if sentences is None else sentences
-        self.labelled = train.num_labelled()
+        self.model, self.data, self.config, self.session = model, data, config, session
+        self.train, self.accelerator, self.bf16 = data.encoded, session.accelerator, bf16
+        self.log = log or (lambda *_: None)
+        every = np.arange(len(self.train))
+        self.sentences = every if data.sentences is None else data.sentences
+        self.labelled = self.train.num_labelled()
         if not self.labelled[self.sentences].any():
-            raise InputError("not one word of the training sentences has a label")
-        self.model, self.train, self.config, self.accelerator = model, train, config, accelerator
-        self.bf16, self.log, self.location = bf16, log, location
-        self.model.to(accelerator.device)
+            raise InputError("no word of the training sentences has a label")
+        self.model.to(self.accelerator.device)
         self.optimizer = make_optimizer(model, config)
         self.table = model.bert.embeddings.word_embeddings  # pieces x hidden size
-        self.by_row = accelerator.device.type == "cpu" and accelerator.num_processes == 1
-        if self.by_row:  # an update reads a hundredth of the rows: the others' gradient stays 0
-            self.table.sparse = True
-            self.table.weight.grad = torch.zeros_like(self.table.weight)
+        self.by_row = self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1
         self.num_updates = config.epochs * math.ceil(len(self.sentences) / config.batch_size)
-        self.update = 0  # done so far
+        self.update = 0  # finished ones
         self.resumed_at: list[int] = []  # updates
-        self.epochs: list[Epoch] = []  # with their judgement
+        self.epochs: list[Epoch] = []  # finished and, if it was their turn, evaluated
         self.best: dict[str, torch.Tensor] = {}  # weights of the last kept epoch, on the CPU
-        self.curve = LossLog(accelerator, self.labelled, location, log)
+        self.curve = LossLog(self.accelerator, self.labelled, data.location, self.log)
+        self._saved_at = time.monotonic()
 
     def run(
         self,
-        judge: Callable[[], Report] | None,
-        stop: StopSignals,
-        status: Status,
-        checkpoints: Checkpoints | None = None,
-        interval: tuple[int, float] = (sys.maxsize, math.inf),
-        judge_every: int = 1,
+        evaluate: Callable[[], Report] | None = None,
+        schedule: CheckpointSchedule | None = None,
+        evaluate_every: int = 1,
     ) -> Iterator[Epoch]:
-        """Train, one Epoch at a time, from wherever it stands.
+        """Train to the end from the current update, yielding every epoch.
 
-        judge reports on validation, where there is one, after every so many epochs (judge_every)
-        and the last; --keep best chooses among these. The main process writes checkpoints every
-        so many updates or seconds (interval), and when stop asks for the end, which raises
-        Interrupted. Exhausted, it leaves the weights of the epoch that --keep asks for in model.
+        evaluate gives the report on validation; it is called after every so many epochs
+        (evaluate_every) and the last, and --keep best chooses among these. A stop signal raises
+        Interrupted after a checkpoint. In the end, the model has the weights of the kept epoch.
         """
-        updates_between, seconds_between = interval
-        wrapped = self.accelerator.prepare(self.model)  # the optimiser stays ours
-        quiet = not self.accelerator.is_local_main_process or not sys.stderr.isatty()
-        with tqdm(
-            **{"desc": "training", "unit": "update", "leave": False, "disable": quiet},
-            **{"total": self.num_updates, "initial": self.update},
-        ) as bar:
-            saved = time.monotonic()
+        schedule = schedule or CheckpointSchedule()
+        wrapped = self.accelerator.prepare(self.model)  # not the optimiser, which stays ours
+        is_shown = self.accelerator.is_local_main_process
+        with (
+            self.training_mode(),
+            Progress(self.data.name, self.num_updates, self.update, shown=is_shown) as progress,
+        ):
+            self._saved_at = time.monotonic()
             self.curve.start()
             while len(self.epochs) < self.config.epochs:
-                stop.defer()
-                self.model.train()
-                for sentences in self._rest_of_epoch():
-                    self.step(wrapped, sentences)
-                    bar.update()
-                    number = stop.any_rank_signalled()
-                    due = self.update % updates_between == 0
-                    ends = self.update * self.config.epochs % self.num_updates == 0
-                    log_speed = ends or self.update % LOG_EVERY == 0
-                    if not (number or due or log_speed):
-                        continue
-                    self.curve.read(log_speed=log_speed)
-                    status.running(self.update)
-                    late = time.monotonic() > saved + seconds_between
-                    if checkpoints and (number or due or late):
-                        self.save(checkpoints)
-                        saved = time.monotonic()
-                    if number:
-                        stop.wait_for_all()
-                        raise Interrupted(number)
-                with stop.interruptible(lambda: self.save(checkpoints)):
-                    started = time.perf_counter()
-                    epoch = len(self.epochs) + 1
-                    is_judged = epoch % judge_every == 0 or epoch == self.config.epochs
-                    report = judge() if judge and is_judged else None
-                self._end_epoch(report, time.perf_counter() - started)
-                status.write("running", update=self.update)
+                self._train_epoch(wrapped, schedule, progress)
+                self._end_epoch(evaluate, schedule, evaluate_every)
                 yield self.epochs[-1]
         if self.best:
             self.model.load_state_dict(self.best)
 
+    @contextmanager
+    def training_mode(self) -> Iterator[None]:
+        """Let step() work; afterwards, even after an error, the model is in its mode from before.
+
+        On a CPU, the embedding table collects gradients by row: an update reads a hundredth of the
+        rows, and the gradient of the others stays 0.
+        """
+        was_training, was_sparse = self.model.training, self.table.sparse
+        self.model.train()
+        if self.by_row:
+            self.table.sparse = True
+            self.table.weight.grad = torch.zeros_like(self.table.weight)
+        try:
+            yield
+        finally:
+            self.table.sparse = was_sparse
+            self.optimizer.zero_grad()
+            self.model.train(was_training)
+
+    def _train_epoch(
+        self, wrapped: nn.Module, schedule: CheckpointSchedule, progress: Progress
+    ) -> None:
+        """Do the updates that are left of the current epoch."""
+        stop, status = self.session.stop, self.session.status
+        stop.defer()
+        self.model.train()
+        for sentences in self._rest_of_epoch():
+            self.step(wrapped, sentences)
+            progress.advance(words=self.labelled[sentences].sum())
+            signal = stop.any_rank_signalled()
+            is_due = self.update % schedule.num_updates == 0
+            ends_epoch = self.update * self.config.epochs % self.num_updates == 0
+            log_speed = ends_epoch or self.update % LOG_EVERY == 0
+            if not (signal or is_due or log_speed):
+                continue
+            self.curve.read(log_speed=log_speed)
+            status.running(self.update)
+            is_late = time.monotonic() > self._saved_at + schedule.seconds
+            if signal or is_due or is_late:
+                self.save(schedule)
+            if signal:
+                stop.wait_for_all()
+                raise Interrupted(signal)
+
     def _rest_of_epoch(self) -> Sequence[np.ndarray]:
-        """Sentences of the updates of the epoch that is not judged yet, but for those done."""
+        """The sentences of each update that is left of the current epoch."""
         number = len(self.epochs) + 1
         updates = plan(len(self.sentences), self.config.batch_size, self.config.seed, number)
         done = self.update - len(self.epochs) * len(updates)
         return [self.sentences[places] for places in updates[done:]]
 
     def step(self, wrapped: nn.Module, sentences: np.ndarray) -> None:
-        """One update of the weights, by the gradient of the mean loss of its labelled words."""
+        """Update the weights by the gradient of the mean loss of the sentences' labelled words."""
         config, accelerator = self.config, self.accelerator
         rank, world = accelerator.process_index, accelerator.num_processes
-        # Dropout masks are drawn anew for each update, so that resuming needs no generator's state.
-        draw = np.random.SeedSequence([config.seed, 2, self.update, rank])
-        torch.manual_seed(int(draw.generate_state(1, np.uint64)[0]))
+        # Every update draws its dropout masks anew, so no generator state needs to be kept.
+        torch.manual_seed(seed_of(config.seed, Stream.DROPOUT, self.update, rank, dtype=np.uint64))
         factor = learning_rate_factor(self.update, self.num_updates, config.warmup, config.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["peak_lr"]
-        # The processes' gradients are averaged, so each is scaled up by their number first.
+        # The gradients of the processes are averaged, so each is first multiplied by their number.
         scale = world / (float(self.labelled[sentences].sum()) or 1.0)
         share = sentences[rank::world]
         losses = self._backward(wrapped, sentences, share, scale)
@@ -204,53 +233,67 @@ class Trainer:
         self.optimizer.step()
         self._forget_gradients(sentences)
         self.update += 1
-        own = torch.cat(losses)[: len(share)]
-        self.curve.add(Update(self.update, factor * config.lr, sentences, share, own))
+        share_losses = torch.cat(losses)[: len(share)]
+        learning_rate = factor * config.lr
+        self.curve.add(Update(self.update, learning_rate, sentences, share, share_losses))
 
     def _backward(
         self, wrapped: nn.Module, sentences: np.ndarray, share: np.ndarray, scale: float
     ) -> list[torch.Tensor]:
-        """Add up the gradients of the share's losses, times scale; gives the losses."""
-        # A process whose share is empty computes another sentence, at no weight: all take part.
+        """Add up the gradients of the share's losses, times scale; returns the losses."""
+        # With an empty share, a process computes a sentence with weight 0: all have to take part.
         pieces = micro_batches(share, self.train, self.config.micro_batch_words) or [sentences[:1]]
         losses = []
         for i, piece in enumerate(pieces):
             is_last = i == len(pieces) - 1
             batch = collate(self.train, piece, MULTIPLE).to(self.accelerator.device)
             with nullcontext() if is_last else self.accelerator.no_sync(wrapped):
-                own = summed_losses(wrapped, batch, bf16=self.bf16)[: len(piece)]
-                (own.sum() * (scale if len(share) else 0.0)).backward()
-            losses.append(own.detach())
+                piece_losses = summed_losses(wrapped, batch, bf16=self.bf16)[: len(piece)]
+                (piece_losses.sum() * (scale if len(share) else 0.0)).backward()
+            losses.append(piece_losses.detach())
         return losses
 
     def _forget_gradients(self, sentences: np.ndarray) -> None:
-        of_rows = self.table.weight.grad
+        table_gradient = self.table.weight.grad
         self.optimizer.zero_grad()
         if self.by_row:
-            of_rows[torch.from_numpy(self.train.distinct_pieces(sentences))] = 0
-            self.table.weight.grad = of_rows
+            table_gradient[torch.from_numpy(self.train.distinct_pieces(sentences))] = 0
+            self.table.weight.grad = table_gradient
 
-    def _end_epoch(self, report: Report | None, seconds: float) -> None:
-        number, keep = len(self.epochs) + 1, self.config.keep
-        validation = None
-        if report:
-            validation = {"loss": report.loss, "accuracy": report.accuracy, "f1": report.f1}
-            for name, value in validation.items():
-                self.log(f"validation/{name}", value, self.update)
-        kept = number == self.config.epochs
-        if keep == "best":
-            before = [epoch.validation["f1"] for epoch in self.epochs if epoch.kept]
-            kept = validation is not None and (not before or validation["f1"] >= before[-1])
+    def _end_epoch(
+        self,
+        evaluate: Callable[[], Report] | None,
+        schedule: CheckpointSchedule,
+        evaluate_every: int,
+    ) -> None:
+        """Evaluate the epoch if it is its turn, keep it if it is the best, and record it."""
+        number = len(self.epochs) + 1
+        is_last = number == self.config.epochs
+        started, validation = time.perf_counter(), None
+        with self.session.stop.interruptible(lambda: self.save(schedule)):
+            if evaluate and (is_last or number % evaluate_every == 0):
+                report = evaluate()
+                validation = {"loss": report.loss, "accuracy": report.accuracy, "f1": report.f1}
+        seconds = time.perf_counter() - started
+        for name, value in (validation or {}).items():
+            self.log(f"validation/{name}", value, self.update)
+        kept = is_last
+        if self.config.keep == "best":
+            kept = validation is not None and validation["f1"] >= self._best_f1()
             if kept:
                 state = self.model.state_dict()
                 self.best = {name: t.detach().cpu().clone() for name, t in state.items()}
         loss, words_per_second, train_seconds = self.curve.end()
         seconds += train_seconds
         self.epochs.append(Epoch(number, loss, words_per_second, seconds, validation, kept))
+        self.session.status.write("running", update=self.update)
 
-    def save(self, checkpoints: Checkpoints | None) -> None:
-        """Write a checkpoint, between two updates; None, in other processes, writes none."""
-        if checkpoints is None:
+    def _best_f1(self) -> float:
+        return max((epoch.validation["f1"] for epoch in self.epochs if epoch.kept), default=0.0)
+
+    def save(self, schedule: CheckpointSchedule) -> None:
+        """Write a checkpoint, between two updates."""
+        if schedule.write is None:
             return
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         tensors |= {f"best.{name}": t for name, t in self.best.items()}
@@ -262,17 +305,15 @@ class Trainer:
             "update": self.update,
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "curve": self.curve.state(),
-            "processes": self.accelerator.num_processes,
-            "seconds": time.perf_counter() - self.started,
             "resumed_at": self.resumed_at,
         }
-        checkpoints.write(tensors, progress)
+        schedule.write(tensors, progress)
+        self._saved_at = time.monotonic()
 
     def restore(self, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
-        """Take up what the main process read from a checkpoint (the others give {})."""
-        progress = from_main(self.accelerator, progress)
+        """Continue from a checkpoint, which is the same in every process."""
         parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-        for name, tensor in tensors_from_main(self.accelerator, tensors).items():
+        for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         self.model.load_state_dict(parts["model"])
@@ -283,20 +324,19 @@ class Trainer:
             self.optimizer.state[parameters[parameter]][key] = tensor
         self.update = progress["update"]
         self.resumed_at = [*progress["resumed_at"], self.update]
-        self.started -= progress["seconds"]
         self.epochs = [Epoch(**epoch) for epoch in progress["epochs"]]
         self.curve.restore(progress["curve"])
 
 
 def epochs_between_reports(training: int, validation: int) -> int:
-    """So many that reports on so many words of validation take no longer than their training."""
+    """How many epochs of so many words take as long as a report on so many validation words."""
     return max(1, math.ceil(validation / (training * _PREDICTION_SPEEDUP)))
 
 
 def micro_batches(share: np.ndarray, train: Encoded, num_words: int) -> list[np.ndarray]:
-    """Cut a share of an update into pieces of at most num_words words, but at least a sentence.
+    """Cut a share of an update into pieces of at most num_words words, and at least one sentence.
 
-    0: one piece. A share of nothing has no piece.
+    0: one piece. An empty share has no pieces.
     """
     if not len(share) or not num_words:
         return [share] if len(share) else []
@@ -311,9 +351,9 @@ def micro_batches(share: np.ndarray, train: Encoded, num_words: int) -> list[np.
 
 
 def summed_losses(model: nn.Module, batch: Batch, *, bf16: bool) -> torch.Tensor:
-    """Cross entropy of each sentence (S,), summed over its labelled words by their weights."""
+    """Cross entropy of each sentence (S,), summed over its labelled words with their weights."""
     device = batch.labels.device
-    # Each weight is cast only once, so a cache of casts would cost memory and save nothing.
+    # Each weight is cast only once, so caching the casts would cost memory and save nothing.
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
         logits = model(**batch.inputs(device)).logits  # (n, K)
     if batch.targets is None:

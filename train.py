@@ -30,6 +30,23 @@ def main(argv: list[str]) -> None:
         run(*configs, command=shlex.join([PROGRAM, *argv]))
 
 
+def open_store(data: DataConfig, network: ModelConfig, keep: StoreConfig):
+    """The store and the name of the revision; refuses what needs no model before libraries load."""
+    from nerc.store import revisions
+
+    store = revisions.Store(keep.repo)
+    name = keep.revision or revisions.default_name(data)
+    store.check_free(name, overwrite=keep.overwrite or keep.resume)
+    if network.start is not None:
+        store.path(network.start)
+    if keep.push:
+        is_finished = keep.resume and (store.folder / name).exists()
+        store.check_push(name, overwrite=keep.overwrite or is_finished)
+    if keep.status is not None:
+        files.check_file(Path(keep.status), "--status")
+    return store, name
+
+
 def run(
     data: DataConfig,
     network: ModelConfig,
@@ -40,19 +57,7 @@ def run(
     customize: Callable | None = None,
 ) -> None:
     """Train and keep one revision; customize, of experiments, may change the RunSetup."""
-    # What needs no model is refused before the libraries load, which takes seconds.
-    from nerc.store import revisions
-
-    store = revisions.Store(keep.repo)
-    name = keep.revision or revisions.default_name(data)
-    store.check_free(name, overwrite=keep.overwrite or keep.resume)
-    if network.start is not None:
-        store.path(network.start)
-    if keep.push:
-        done = keep.resume and (store.folder / name).exists()
-        store.check_push(name, overwrite=keep.overwrite or done)
-    if keep.status is not None:
-        files.check_file(Path(keep.status), "--status")
+    store, name = open_store(data, network, keep)
 
     from accelerate.utils import set_seed
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-# What each recipe sets where the command line does not.
+# The settings of each recipe; a flag overrides its value.
 RECIPES: dict[str, dict[str, Any]] = {
     # The published recipe of the project that nerc replaces.
     "paper": {
@@ -37,8 +37,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 
-# strong gives training sets of fewer sentences than SMALL smaller batches, and so many updates at
-# least, and those of fewer than FEW a smaller learning rate of the encoder.
+# The recipe strong gives training sets of less than SMALL sentences smaller batches and at least
+# SMALL_UPDATES updates, and those of less than FEW also a smaller learning rate of the encoder.
 SMALL = 2000
 SMALL_BATCH_SIZE = 16
 SMALL_UPDATES = 480

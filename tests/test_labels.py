@@ -16,10 +16,8 @@ def write(folder, **files) -> str:
 
 
 def corpus(config: DataConfig, seed: int = 0, recipe: str = "strong", acquired=None):
-    parts = {"gold": ["train"], "llm": ["weak"], "mixed": ["train", "weak"]}[config.data]
-    return mix(
-        load_sources(config.corpus, parts, ["unlabelled"]), config.resolved(recipe), seed, acquired
-    )
+    config = config.resolved(recipe)
+    return mix(load_sources(config), config, seed, acquired)
 
 
 @pytest.fixture

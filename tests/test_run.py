@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 import train
+from nerc.cli import start_logging
 from nerc.config import DataConfig, ModelConfig, TrainConfig
 from nerc.data.labels import AcquiredLabels
 from nerc.errors import InputError
@@ -61,6 +62,7 @@ def test_without_the_record_of_the_training_its_sentences_are_unavailable(store,
     for key in missing[:-1]:
         part = part[key]
     del part[missing[-1]]
+    start_logging()
     with logged() as messages:
         assert setup.training_sentences(run, store / "model_primary") is None
     assert messages[-1].endswith("what the revision was trained on: no scores by what training had")

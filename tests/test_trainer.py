@@ -13,6 +13,7 @@ from conftest import logged
 from transformers import set_seed
 
 from nerc import distributed
+from nerc.cli import start_logging
 from nerc.config import TrainConfig
 from nerc.data import sources
 from nerc.distributed import Session, Status, StopSignals
@@ -274,6 +275,7 @@ def test_after_a_training_the_model_is_in_the_mode_from_before(model, encoded, t
 
 
 def test_without_a_terminal_a_line_says_how_far_it_is(model, encoded, monkeypatch):
+    start_logging()
     monkeypatch.setattr(distributed, "PROGRESS_EVERY", 0.0)
     with logged() as messages:
         fit(model, encoded, config(epochs=1))
@@ -289,6 +291,7 @@ def test_without_a_terminal_a_line_says_how_far_it_is(model, encoded, monkeypatc
 
 
 def test_a_terminal_has_a_bar_instead_of_lines(model, encoded, monkeypatch, capsys):
+    start_logging()
     monkeypatch.setattr(distributed, "PROGRESS_EVERY", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with logged() as messages:

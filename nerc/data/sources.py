@@ -13,6 +13,7 @@ import datasets
 import httpx2
 import huggingface_hub
 
+from nerc.config import DataConfig
 from nerc.data import synthetic
 from nerc.data.conll import TagAudit, read_conll, read_words
 from nerc.data.corpus import Corpus, Sentence
@@ -58,22 +59,28 @@ class Sources:
         return corpus
 
 
+_REQUIRED = {"gold": {"train"}, "llm": {"weak"}, "mixed": {"train", "weak"}}  # by --data
+
+
 def load_sources(
-    corpus: str, required: Iterable[str], optional: Iterable[str] = ("validation", "test")
+    data: DataConfig, *, with_train: bool = True, optional: Iterable[str] = ("validation", "test")
 ) -> Sources:
-    """Read parts (fields of Sources) of --corpus; MissingSplit if it lacks a required one."""
+    """Read what runs of data, which is resolved, learn from, and the optional parts.
 
-    def read(part: str) -> Corpus:
-        return load_as_written(corpus) if part == "weak" else load(corpus, part)
-
-    parts = {part: read(part) for part in required}
-    missing = {}
-    for part in optional:
-        if part not in parts:
-            try:
-                parts[part] = read(part)
-            except MissingSplit as error:
-                missing[part] = error
+    with_train: also the training split, which AcquiredLabels replace. MissingSplit if a part that
+    is not optional is missing.
+    """
+    required = _REQUIRED[data.data] - (set() if with_train else {"train"})
+    optional = [*optional, *(["unlabelled"] if data.unlabelled else [])]
+    parts, missing = {}, {}
+    for part in [*sorted(required), *optional]:
+        try:
+            is_weak = part == "weak"
+            parts[part] = load_as_written(data.corpus) if is_weak else load(data.corpus, part)
+        except MissingSplit as error:
+            if part in required:
+                raise
+            missing[part] = error
     return Sources(**parts, missing=missing)
 
 

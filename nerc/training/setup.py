@@ -27,9 +27,6 @@ from nerc.training.stages import StageSetup
 
 logger = logging.getLogger(__name__)
 
-# The parts of Sources that --data needs.
-_REQUIRED = {"gold": {"train"}, "llm": {"weak"}, "mixed": {"train", "weak"}}
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunSetup(StageSetup):
@@ -110,25 +107,14 @@ def prepare(
 
 
 def read_sources(data: DataConfig, config: TrainConfig, *, with_train: bool = True) -> Sources:
-    """Read what runs of data, which is resolved, need; log which optional splits are missing.
-
-    InputError if --keep needs a validation split and there is none. with_train: also the training
-    split, which active learning replaces by AcquiredLabels.
-    """
-    sources = _read_labels(data, with_train, ("validation", "test"))
+    """load_sources(), with a line for each missing split; InputError if --keep needs validation."""
+    sources = load_sources(data, with_train=with_train)
     if config.keep == "best" and (error := sources.missing.get("validation")):
         raise MissingSplit(f"{error}; --keep best chooses by it, --keep last needs none")
     for split in ("validation", "test"):
         if error := sources.missing.get(split):
             logger.info(f"{error}: no report on it")
     return sources
-
-
-def _read_labels(data: DataConfig, with_train: bool, optional: tuple[str, ...] = ()) -> Sources:
-    required = _REQUIRED[data.data] - ({"train"} if not with_train else set())
-    return load_sources(
-        data.corpus, sorted(required), (*optional, *(["unlabelled"] if data.unlabelled else []))
-    )
 
 
 def training_sentences(run: dict[str, Any], folder: Path) -> Corpus | None:
@@ -160,7 +146,7 @@ def _rebuild_training_corpus(run: dict[str, Any], folder: Path) -> labels.MixedC
         plan, with_weak = active["plan"], data.data == "mixed"
         pool = open_pool(data.corpus, plan["oracle"], with_weak=with_weak, types=plan["types"])
         acquired = pool.acquired_labels(read_queries(folder / QUERIES_FILE))
-    sources = _read_labels(data, with_train=acquired is None)
+    sources = load_sources(data, with_train=acquired is None, optional=())
     mixed = labels.mix(sources, data, config["seed"], acquired)
     if mixed.corpus.fingerprint() != fingerprint:
         raise InputError(f"the training sentences of {data.corpus} have changed")

@@ -1,5 +1,6 @@
 """Predictions depend on the sentence alone; decoding finds the best valid sequence."""
 
+import dataclasses
 from itertools import product
 
 import numpy as np
@@ -62,7 +63,16 @@ def test_every_word_has_one_distribution_over_the_tags_of_words(model, tokenizer
         np.testing.assert_allclose(np.exp(row).sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_long_sentence_is_judged_word_by_word(model, tokenizer, corpus):
+def test_a_model_is_in_its_mode_again_after_a_prediction_that_failed(model, tokenizer, corpus):
+    encoded = encoding.encode_for(model, tokenizer, corpus)
+    model.train()
+    out_of_range = np.array([len(encoded.pieces) + 10**6] * len(encoded.pieces), dtype=np.int32)
+    with pytest.raises(IndexError):
+        inference.predict(model, dataclasses.replace(encoded, pieces=out_of_range))
+    assert model.training and all(module.training for module in model.modules())
+
+
+def test_a_long_sentence_is_tagged_word_by_word(model, tokenizer, corpus):
     words = tuple(w for s in corpus for w in s.words) * 20
     long = Corpus.of([Sentence(words, ("O",) * len(words), "long", 0)])
     assert len(words) > 3000

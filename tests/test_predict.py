@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import transformers
 from conftest import files, refused, small
+from transformers.pipelines.token_classification import AggregationStrategy
 
 import train
 from nerc import NERSmall
@@ -295,12 +296,12 @@ def test_our_pipeline_finds_what_the_model_finds_and_the_stock_one_less(store, e
     assert ours(raw) == same
     assert ours(raw[0]) == same[0] and ours([]) == []
     assert list(ours(text for text in raw)) == same
-    with pytest.raises(ValueError, match="has no aggregation_strategy; leave it out"):
-        ours(raw[0], aggregation_strategy="first")
 
     stock = transformers.pipeline("token-classification", folder, aggregation_strategy="first")
     assert isinstance(stock.model, NERSmall)
-    with pytest.raises(InputError, match="70[0-9] word pieces at once, and the encoder reads 64"):
+    with pytest.raises(
+        InputError, match="70[0-9] word pieces at once, and the encoder reads at most 64"
+    ):
         stock("in " * 700)
 
     def by_stock(text: str) -> list[dict]:
@@ -319,6 +320,23 @@ def test_our_pipeline_finds_what_the_model_finds_and_the_stock_one_less(store, e
         f"the stock pipeline agrees with ours by an F1 of {agreement:.3f} on {len(raw)} sentences"
     )
     assert 0 < agreement <= 1 and len(one) > 100
+
+
+def test_our_pipeline_accepts_the_grouping_that_it_does_in_any_case(store, texts):
+    folder = str(store / "model_primary")
+    plain, grouped = (
+        transformers.pipeline("token-classification", folder, pipeline_class=NERPipeline, **given)
+        for given in ({}, {"aggregation_strategy": "simple"})
+    )
+    wanted = plain(texts)
+    assert sum(map(len, wanted)) > 10
+    assert grouped(texts) == plain(texts, aggregation_strategy="simple") == wanted
+    assert plain(texts[0], aggregation_strategy=AggregationStrategy.SIMPLE) == wanted[0]
+    for strategy in ("none", "first", "average", "max"):
+        with pytest.raises(ValueError, match=f"not '{strategy}'.* always grouped into entities"):
+            plain(texts[0], aggregation_strategy=strategy)
+    with pytest.raises(ValueError, match="has no stride; leave it out"):
+        plain(texts[0], stride=1)
 
 
 def test_bad_flags_are_one_line(store, tmp_path, capsys):

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))  # run from anywhere
 
 from train_speed import with_bilstm  # noqa: E402
 
-from nerc.config import TrainConfig
+from nerc.config import TrainConfig  # noqa: E402
 
 # name -> what was predicted for an H200, in milliseconds an update (bert-base, batches of 32), from
 # counts of kernels and bytes; settings: bf16 or not, CUDA graphs or not
@@ -105,7 +105,7 @@ def techniques(given: argparse.Namespace, encoder: str):
     from nerc.model import layers
     from nerc.training.trainer import Trainer
 
-    accelerator = distributed.start()
+    accelerator = distributed.start(uses_every_gpu=False)
     device = accelerator.device
     corpus = sources.load(given.corpus, "train")
     if given.on_cpu:

@@ -317,7 +317,7 @@ def where_the_time_goes(given: argparse.Namespace) -> str:
     from nerc import distributed, hardware
     from nerc.data import sources
 
-    accelerator = distributed.start()
+    accelerator = distributed.start(uses_every_gpu=False)
     hardware.set_threads(0)
     hardware.keep_freed_memory()
     corpus = sources.load(given.corpus, "train")

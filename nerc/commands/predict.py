@@ -118,7 +118,7 @@ def run(config: PredictConfig) -> None:
         files.check_file(Path(config.output), "--output")
     folder = revisions.Store(config.repo).path(config.revision)
 
-    accelerator = distributed.start()
+    accelerator = distributed.start(uses_every_gpu=False)
     if accelerator.num_processes > 1:
         raise InputError(f"is one process; launch it with {PROGRAM}, and split the input")
     hardware.set_threads(config.num_threads)

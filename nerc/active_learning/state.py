@@ -134,6 +134,7 @@ def working(plan: Plan, arm: Trial, store: Store, session: Session) -> Iterator[
         yield None
         return
     folder = trial_folder(plan, arm, store)
+    store.keep_fetched()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0)
     try:

@@ -1,4 +1,4 @@
-"""Words, pieces and windows: nothing is lost, nothing is read from the wrong place."""
+"""Words, pieces and windows: nothing is lost, and everything is where it should be."""
 
 import json
 import shutil
@@ -89,10 +89,10 @@ def test_words_that_look_like_special_pieces_are_words(tokenizer):
     assert encoded.num_words().tolist() == [3]
 
 
-def test_what_is_read_in_part_is_counted(tokenizer):
+def test_words_that_are_not_read_whole_are_counted(tokenizer):
     sentence = ["said", "-".join("ab" * 12), "\u2063", "\u2063"]
     cut, unknown = encoding.encode(corpus(sentence), tokenizer, INVENTORY, 32).notes
-    assert cut == "1 words are read by their first 7 pieces alone"
+    assert cut == "1 words have more than 7 pieces, of which the first 7 are read"
     assert unknown.startswith("2 words have no piece")
     assert encoding.encode(corpus(["said"]), tokenizer, INVENTORY, 32).notes == ()
 
@@ -133,7 +133,7 @@ def test_the_learnt_tokenizer_survives_saving(tokenizer, tmp_path):
     assert tokenizer.tokenize("said") == ["said"] and tokenizer.tokenize("Said") != ["said"]
 
 
-def test_a_tokenizer_that_is_none_is_refused(tmp_path, tokenizer):
+def test_a_folder_without_a_fitting_tokenizer_is_refused(tmp_path, tokenizer):
     with pytest.raises(InputError, match="holds no tokenizer"):
         load_tokenizer(str(tmp_path), 100)
     tokenizer.save_pretrained(tmp_path)
@@ -158,7 +158,7 @@ print(json.dumps(vocabulary, sort_keys=True))
     assert len(vocabulary) == 2000 and sorted(vocabulary.values()) == list(range(2000))
 
 
-def test_no_program_beside_a_tokenizer_is_run(encoder, tmp_path):
+def test_code_beside_a_tokenizer_is_not_run(encoder, tmp_path):
     folder = tmp_path / "encoder"
     shutil.copytree(encoder, folder)
     config = json.loads((folder / "tokenizer_config.json").read_text())

@@ -38,7 +38,7 @@ def test_predictions_do_not_depend_on_the_order(model, tokenizer, corpus):
         np.testing.assert_allclose(shuffled[place], forth[sentence], atol=1e-5)
 
 
-def test_a_stream_gives_what_the_whole_gives_in_order(model, tokenizer, corpus):
+def test_a_stream_gives_what_predict_gives_in_order(model, tokenizer, corpus):
     whole = inference.predict(model, encoding.encode_for(model, tokenizer, corpus))
     sentences, read = list(corpus), []
     chunks = [sentences[:4], [], sentences[4:8], *([s] for s in sentences[8:])]
@@ -83,7 +83,7 @@ def test_a_long_sentence_is_tagged_word_by_word(model, tokenizer, corpus):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_viterbi_is_the_best_of_all_valid_sequences(seed):
+def test_viterbi_finds_the_best_valid_sequence(seed):
     rng = np.random.default_rng(seed)
     some_tags = ["O", "B-x", "I-x", "B-y", "I-y"]
     rows = [np.log(rng.dirichlet([0.3] * 5, size=n)) for n in (4, 1, 3)]

@@ -333,7 +333,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, when):
     if when == "while it trains":
         assert "go on with the same command and --resume" in err and checkpoints(repo)
     else:
-        assert "nothing is kept of it" in err and not repo.exists()
+        assert "nothing was saved" in err and not repo.exists()
 
 
 def test_a_reader_that_goes_away_is_no_reason_to_lose_the_work(folder, encoder, tmp_path):

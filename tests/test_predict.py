@@ -109,7 +109,7 @@ def test_json_and_conll_go_in_and_conll_comes_out(store, texts, folder, tmp_path
     assert [s.words for s in again] == [s.words for s in sources.load(str(folder), "test")]
 
 
-def test_a_bad_line_names_itself_and_stops_no_other(store, tmp_path, capsys):
+def test_a_bad_line_is_named_and_stops_no_other(store, tmp_path, capsys):
     lines = ['{"text": "in Paris"}', "{", "[1]", '{"words": ["a b"]}', '{"words": ["said", "it"]}']
     text = "\n".join(lines).encode() + b'\n{"text": "\xff"}\n{"text": "a\\ud83d"}\n{"text": "no"}'
     out, code = answer(tmp_path, store, text, "--format", "json")
@@ -134,18 +134,18 @@ def test_a_bad_line_names_itself_and_stops_no_other(store, tmp_path, capsys):
 def test_strict_ends_at_the_first_bad_line_and_leaves_no_file(store, tmp_path, capsys):
     out, code = answer(tmp_path, store, '{"text": "in Paris"}\n{\n', "--format", "json", "--strict")
     said = capsys.readouterr().err
-    assert (out, code) == ("", 2) and said.count("\n") == 1 and "in.txt:2: is no JSON" in said
+    assert (out, code) == ("", 2) and said.count("\n") == 1 and "in.txt:2: is not JSON" in said
     assert files(tmp_path) == {"in.txt"}
 
 
-def test_no_line_of_json_is_a_traceback(store, tmp_path, capsys):
+def test_no_line_of_json_causes_a_traceback(store, tmp_path, capsys):
     lines = ['{"text": "in Paris", "n": ' + "1" * 5000 + "}", "[" * 100_000, '{"text": "in Rome"}']
     out, code = answer(tmp_path, store, "\n".join(lines), "--format", "json")
     assert code == 2 and ["error" in row for row in rows(out)] == [True, True, False]
-    assert capsys.readouterr().err.count("is no JSON") == 2
+    assert capsys.readouterr().err.count("is not JSON") == 2
 
 
-def test_what_else_a_line_of_json_says_stays(store, tmp_path):
+def test_other_fields_of_a_json_line_stay(store, tmp_path):
     text = '{"id": 7, "text": "in Paris"}\n{"words": ["in", "Paris"], "from": "x"}'
     out, _ = answer(tmp_path, store, text, "--format", "json")
     one, two = rows(out)
@@ -153,12 +153,12 @@ def test_what_else_a_line_of_json_says_stays(store, tmp_path):
     assert one["text"] == two["text"] and one["entities"] == two["entities"]
 
 
-def test_a_sentence_that_lacks_a_word_is_no_sentence(store, tmp_path, capsys):
+def test_a_sentence_with_an_unreadable_word_is_left_out(store, tmp_path, capsys):
     text = b"in\nPar\xffis\nand\n\nin\nRome\n"
     out, code = answer(tmp_path, store, text, "--format", "conll")
     assert code == 2 and ["error" in row for row in rows(out)] == [True, False]
     said = capsys.readouterr().err
-    assert "in.txt:2: is not UTF-8, and so its sentence, from" in said and "in.txt:1" in said
+    assert "in.txt:2: is not UTF-8, so its sentence, from" in said and "in.txt:1" in said
 
 
 def test_words_may_hold_blanks_where_tabs_part_columns(store, tmp_path):
@@ -186,7 +186,7 @@ def test_output_goes_through_a_link_and_input_may_be_a_pipe(store, tmp_path, cap
     assert rows((tmp_path / "real").read_text())[0]["text"] == "in Paris"
     assert files(tmp_path) == {"real", "link"}
     said = refused(predict, capsys, "--repo", store, "--output", "/dev/stdout")
-    assert "is no place for a file" in said
+    assert "is a device, wanted a file" in said
 
 
 def test_words_that_the_tokenizer_does_not_know_are_counted(store, tmp_path, capsys):
@@ -206,7 +206,7 @@ def test_slow_input_is_answered_as_it_comes(store):
         assert process.stdout.read() == b"" and process.wait(30) == 0
 
 
-def test_nobody_reading_on_is_no_traceback(store):
+def test_a_reader_that_goes_away_causes_no_traceback(store):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command(store), cwd=ROOT, **pipes)
     process.stdin.write(b"in Paris\n")
@@ -282,7 +282,7 @@ def test_confidences_are_calibrated_on_validation(store, folder, texts):
     assert found != raw
 
 
-def test_our_pipeline_finds_what_the_model_finds_and_the_stock_one_less(store, encoder):
+def test_our_pipeline_finds_what_the_model_finds_and_the_stock_one_finds_less(store, encoder):
     """On 200 raw sentences; the stock pipeline takes every word piece for a word."""
     raw = [" ".join(words) for words, *_ in synthetic.generate("test", 199)] + [ODD]
     model = NERSmall.from_pretrained(store, revision="model_primary")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +220,20 @@ def test_a_reader_that_goes_away_causes_no_traceback(store):
     assert process.stderr.read() == b""
     process.stdin.close()
     process.stderr.close()
+
+
+def test_a_signal_leaves_no_half_written_file(store, tmp_path):
+    flags = command(store, "--output", tmp_path / "out.jsonl")
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(flags, cwd=ROOT, **pipes) as process:
+        process.stdin.write(b"in Paris\n")
+        process.stdin.flush()
+        while not files(tmp_path):  # it waits for more input
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(30) == 143 and b"interrupted by SIGTERM" in process.stderr.read()
+    assert files(tmp_path) == set()
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ sentence or a paragraph. The output has one line for each text, in the same orde
 import json
 import logging
 import os
-import signal
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -27,7 +26,7 @@ from nerc import files
 from nerc.cli import LogConfig, check_flag, option, parse, start_logging
 from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
 from nerc.data.words import DOCSTART, Text, split_columns
-from nerc.errors import InputError, Interrupted, one_line_errors
+from nerc.errors import InputError, one_line_errors
 
 logger = logging.getLogger(__name__)
 
@@ -89,22 +88,8 @@ class Item:
 def main(argv: list[str]) -> None:
     config, log = parse(argv, PROGRAM, __doc__, PredictConfig, LogConfig)
     start_logging(quiet=log.quiet, prefix=PROGRAM)
-    with one_line_errors(PROGRAM), ended_by_sigterm():
+    with one_line_errors(PROGRAM):
         run(config)
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the command as Ctrl-C does, with its cleaning up."""
-
-    def stop(number: int, _) -> None:
-        raise Interrupted(number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def run(config: PredictConfig) -> None:
@@ -130,7 +115,11 @@ def run(config: PredictConfig) -> None:
     pending: deque[list[Item]] = deque()  # chunks that are being tagged
     encoding_stats: Counter[str] = Counter()
     num_bad = 0
-    with output(config.output) as file, Chunks(items(config), pipeline.STREAM_CHUNK) as chunks:
+    with (
+        distributed.StopSignals(accelerator),
+        output(config.output) as file,
+        Chunks(items(config), pipeline.STREAM_CHUNK) as chunks,
+    ):
 
         def texts() -> Iterator[list[Text]]:
             for chunk in chunks:

@@ -47,7 +47,7 @@ def test_every_word_is_read_at_its_first_piece(tokenizer):
     assert encoded.num_pieces().sum() > encoded.num_words().sum()  # some word has several
 
 
-def test_words_without_a_piece_become_the_unknown_one(tokenizer):
+def test_words_without_a_piece_become_the_unknown_piece(tokenizer):
     sentence = ["\u2063", "said", "\u2063", "\x07", "it", "\u00ad"]
     assert [tokenizer.tokenize(word) for word in sentence].count([]) == 4
     encoded = encoding.encode(corpus(sentence, ["\u2063"]), tokenizer, INVENTORY, 64)
@@ -106,7 +106,7 @@ def test_a_word_longer_than_a_window_is_one_word(tokenizer):
     assert words_seen(encoded, batch, tokenizer) == [first_pieces(sentence, tokenizer)]
 
 
-def test_labels_stand_beside_their_words(tokenizer):
+def test_labels_belong_to_their_words(tokenizer):
     labelled = Sentence(("a", "b", "c"), ("B-PER", "[SEP]", "I-MISC"), "toy", 0)
     bare = Sentence(("a",), None, "toy", 0)
     encoded = encoding.encode(Corpus.of([labelled, bare]), tokenizer, INVENTORY, 64)

@@ -143,7 +143,7 @@ def test_a_run_from_the_hub_makes_a_folder_that_is_complete(hub, store, folder, 
     assert len(hub.log) == asked
 
 
-def test_the_tokenizer_is_that_of_the_weights(hub, store, tmp_path):
+def test_the_tokenizer_comes_from_the_folder_of_the_weights(hub, store, tmp_path):
     shutil.copytree(store / "model_primary", tmp_path / "models/mine")
     revisions(tmp_path, *PUSH)
     code = """
@@ -177,7 +177,9 @@ def test_a_push_that_failed_is_completed_by_resuming(hub, folder, encoder, tmp_p
 
 
 @pytest.mark.slow
-def test_a_published_checkpoint_is_pushed_and_judged_from_there(hub, folder, encoder, tmp_path):
+def test_a_published_checkpoint_is_pushed_and_evaluated_from_the_hub(
+    hub, folder, encoder, tmp_path
+):
     import transformers
 
     config = transformers.BertConfig.from_pretrained(encoder, num_labels=12)
@@ -205,7 +207,7 @@ def test_branches_do_not_touch_each_other(hub, tmp_path):
     assert same_files(tmp_path / "copy", tmp_path / "models")
 
 
-def test_a_whole_store_goes_both_ways_and_again(hub, tmp_path):
+def test_a_whole_store_is_pushed_and_pulled_twice(hub, tmp_path):
     for name in ("a", "b"):
         write(tmp_path / "models" / name, name=name)
     said = revisions(tmp_path, *PUSH, "--public")
@@ -219,7 +221,7 @@ def test_a_whole_store_goes_both_ways_and_again(hub, tmp_path):
     assert revisions(tmp_path, *pull).count("already") == 2
 
 
-def test_a_repository_that_began_with_other_files_lends_them_to_no_branch(hub, tmp_path):
+def test_files_of_a_repositorys_first_commit_stay_out_of_new_branches(hub, tmp_path):
     hub.repos["tester/ner"] = repo = hub_server.Repo(private=False)
     first = repo.commit("main", {"README.md": hub_server.File(b"made on the page")}, "initial")
     mine = write(tmp_path / "models/mine")
@@ -234,7 +236,7 @@ def test_a_repository_that_began_with_other_files_lends_them_to_no_branch(hub, t
     assert repo.content("main") == {"README.md": b"made on the page"}
 
 
-def test_what_is_there_is_replaced_on_request_only(hub, tmp_path):
+def test_branches_and_revisions_are_replaced_with_overwrite_only(hub, tmp_path):
     old = write(tmp_path / "models/main", surplus="1")
     revisions(tmp_path, *PUSH)
     (tmp_path / "models/main/surplus").unlink()
@@ -353,7 +355,7 @@ def test_wrong_names_and_tokens_are_one_line(hub, tmp_path):
     assert not (tmp_path / "tester").exists()
 
 
-def test_train_does_not_start_what_it_could_not_push(hub, tmp_path):
+def test_train_refuses_at_the_start_what_it_could_not_push(hub, tmp_path):
     train = ("train.py", "--corpus", "sample:100", "--push", "--repo")
     assert "wanted the name USER/NAME" in run(tmp_path, *train, "models", code=2)
     assert "answered 401" in run(tmp_path, *train, "tester/ner", code=2, HF_TOKEN="hf_wrong")
@@ -427,7 +429,7 @@ def test_a_refused_revision_does_not_stop_the_others(hub, tmp_path):
     assert same_files(tmp_path / "copy/c", tmp_path / "models/c")
 
 
-def test_a_damaged_record_hides_no_other(tmp_path):
+def test_a_damaged_record_does_not_hide_the_others(tmp_path):
     for name, metrics in (("bad", "["), ("good", "{}"), ("worse", '{"test": {"f1": "x"}}')):
         write(tmp_path / "models" / name, **{"metrics.json": metrics})
     done = subprocess.run(

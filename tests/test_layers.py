@@ -20,7 +20,7 @@ def torchs(lstm, words, num_words):
 
 
 @pytest.mark.parametrize("lengths", [[3, 1, 6, 6, 2], [1], [4, 4], [1, 1, 1]])
-def test_bilstm_is_torchs_packed_bilstm(lengths):
+def test_bilstm_equals_torchs_packed_bilstm(lengths):
     torch.manual_seed(0)
     lstm = nn.LSTM(5, 7, batch_first=True, bidirectional=True).double()
     num_words = torch.tensor(lengths)
@@ -49,7 +49,7 @@ def test_no_two_gradients_of_the_bilstm_share_memory():
         assert parameter.grad.equal(2 * before[name]), name
 
 
-def test_bilstm_in_bf16_is_that_in_float32_rounded():
+def test_bilstm_in_bf16_is_close_to_float32():
     torch.manual_seed(0)
     lstm = nn.LSTM(24, 16, batch_first=True, bidirectional=True)
     words, num_words = torch.randn(20, 24), torch.tensor([9, 4, 7])
@@ -82,7 +82,7 @@ def test_dropout_drops_its_share_and_scales_the_rest(p):
     assert Dropout(0.0)(x).equal(x)
 
 
-def test_replace_dropout_reaches_every_one():
+def test_replace_dropout_replaces_every_one():
     net = nn.Sequential(nn.Dropout(0.2), nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.3)))
     replace_dropout(net)
     kinds = [(type(m), m.p) for m in net.modules() if isinstance(m, nn.Dropout)]

@@ -1,4 +1,4 @@
-"""Entities of raw text: python -m nerc predict on files and pipes, model.predict, pipelines."""
+"""Entities in raw text: python -m nerc predict on files and pipes, model.predict, pipelines."""
 
 import json
 import os
@@ -162,7 +162,7 @@ def test_a_sentence_with_an_unreadable_word_is_left_out(store, tmp_path, capsys)
     assert "in.txt:2: is not UTF-8, so its sentence, from" in said and "in.txt:1" in said
 
 
-def test_words_may_hold_blanks_where_tabs_part_columns(store, tmp_path):
+def test_words_may_hold_blanks_where_tabs_separate_columns(store, tmp_path):
     text = "-DOCSTART-\tO\n\nNew York\tx\n10\u00a0000 y\n"
     out, code = answer(tmp_path, store, text, "--format", "conll", "--to", "conll")
     assert code == 0
@@ -273,7 +273,7 @@ def test_a_model_answers_as_the_command_does(store, texts, tmp_path):
     assert NERPipeline(model=model)(texts[0])[0]["word"] == found[0][0]["text"]
 
 
-def test_a_model_that_was_not_loaded_wants_a_tokenizer(model, tokenizer):
+def test_a_model_that_was_not_loaded_needs_a_tokenizer(model, tokenizer):
     new = NERSmall(model.config)
     with pytest.raises(InputError, match="set model.tokenizer"):
         new.predict("in Paris")

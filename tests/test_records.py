@@ -1,4 +1,4 @@
-"""Records of runs: which belong together, what a store's table says."""
+"""Records of runs: which form a group, and the table of a store."""
 
 import json
 
@@ -22,7 +22,7 @@ def run(**config) -> dict:
     return {"config": values | config, "data": {}, "precision": "bf16"}
 
 
-def test_runs_that_differ_in_the_seed_alone_belong_together():
+def test_runs_that_differ_in_the_seed_alone_form_a_group():
     runs = {
         "a": run(),
         "b": run(seed=1, num_threads=4, corpus="/elsewhere/conll"),
@@ -34,7 +34,7 @@ def test_runs_that_differ_in_the_seed_alone_belong_together():
     assert records.by_configuration(runs) == [["a", "b"], ["c"], ["old"], ["older"], ["d"]]
 
 
-def test_runs_of_other_sentences_stand_apart():
+def test_runs_on_other_sentences_form_their_own_groups():
     def of(train, test, **config):
         data = {split: {"sha256": sha} for split, sha in (("train", train), ("test", test))}
         return run(**config) | {"data": data}
@@ -56,7 +56,7 @@ def test_spread_by_hand():
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"test": {}}', '{"test": {"f1": "x", "loss": 1.0}}'])
-def test_damaged_reports_are_said(tmp_path, text):
+def test_damaged_reports_are_reported(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(InputError, match="metrics.json: is damaged"):
         records.read_metrics(tmp_path)
@@ -91,7 +91,7 @@ def test_the_table_of_a_store(tmp_path, capsys):
     assert capsys.readouterr().out == tables.markdown(results.results_table(tmp_path)) + "\n"
 
 
-def test_a_store_without_results_is_said(tmp_path, capsys):
+def test_a_store_without_results_is_reported(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         results.main(["--repo", str(tmp_path)])
     assert stop.value.code == 2 and "holds no revision" in capsys.readouterr().err

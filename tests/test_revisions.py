@@ -1,4 +1,4 @@
-"""A store never holds half a revision, and says what it holds."""
+"""A store never holds half a revision, and reports what it holds."""
 
 import json
 
@@ -116,7 +116,7 @@ def test_overwrite_replaces_revisions_only(tmp_path):
             store.check_free(name, overwrite=False)
 
 
-def test_a_folder_of_the_users_stays(tmp_path):
+def test_a_folder_that_the_user_made_stays(tmp_path):
     store = Store(str(tmp_path))
     with pytest.raises(InputError), store.new_revision("main", overwrite=False):
         raise InputError("no")
@@ -164,7 +164,7 @@ def test_the_hint_has_the_corpus_of_the_other_revisions(tmp_path):
         Store(str(tmp_path)).path("main")
 
 
-def test_a_revision_that_is_being_trained_is_said_to_be(tmp_path):
+def test_a_revision_that_is_being_trained_is_reported_as_such(tmp_path):
     store = Store(str(tmp_path))
     with store.lock("main") as folder:
         with pytest.raises(InputError, match="is still being trained, or was interrupted"):
@@ -213,13 +213,13 @@ def test_what_looks_like_a_path_never_reaches_the_hub(tmp_path, monkeypatch, rep
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"config": 1, "data": {}}', b"\xff"])
-def test_a_damaged_record_is_said(tmp_path, content):
+def test_a_damaged_record_is_reported(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(InputError, match="is damaged"):
         records.read_run(tmp_path)
 
 
-def test_files_are_written_where_files_are(tmp_path):
+def test_files_are_written_through_links_and_only_into_folders(tmp_path):
     (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
     files.write_json(tmp_path / "link.json", 1)
     assert (tmp_path / "link.json").is_symlink() and (tmp_path / "real.json").exists()
@@ -238,7 +238,7 @@ def test_names_that_cannot_be_folders_are_refused(tmp_path, name):
         Store(str(tmp_path)).check_free(name, overwrite=True)
 
 
-def test_a_revision_that_is_not_there_names_those_that_are(tmp_path):
+def test_a_missing_revision_is_reported_with_those_that_exist(tmp_path):
     store = Store(str(tmp_path))
     write(store, "model_primary", "{}")
     with pytest.raises(InputError) as error:
@@ -270,7 +270,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_disk_that_fills_up_while_files_are_copied_is_said_as_such(small_disk, tmp_path):
+def test_a_disk_that_fills_up_while_files_are_copied_is_reported(small_disk, tmp_path):
     (tmp_path / "of/a").mkdir(parents=True)
     (tmp_path / "of/a/model").write_bytes(bytes(9 * 2**20))
     with pytest.raises(OSError) as error:

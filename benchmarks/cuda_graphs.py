@@ -1,8 +1,8 @@
-"""The gradients of an update by CUDA graphs.
+"""Computes the gradients of an update with CUDA graphs.
 
-A GPU computes the thousand small kernels of an update faster than a host starts them one by one. A
-graph starts them at once, but has fixed sizes and places in memory: so batches are enlarged to few
-sizes, and copied to where the graph of their size reads them.
+A GPU computes the thousand small kernels of an update faster than the host starts them one by one.
+A graph starts all of them at once, but its sizes and memory addresses are fixed. So batches are
+enlarged to a few sizes, and copied to the memory that the graph of their size reads.
 """
 
 from collections import Counter
@@ -21,16 +21,16 @@ from nerc.training.trainer import Trainer, summed_losses
 
 class _Recording(NamedTuple):
     graph: torch.cuda.CUDAGraph
-    batch: Batch  # what it reads
+    batch: Batch  # its input
     scale: torch.Tensor
-    losses: torch.Tensor  # what it writes, beside the gradients
+    losses: torch.Tensor  # its output, beside the gradients
 
 
 class GraphedBackward:
-    """Losses of batches and the gradients of all parameters of model, which lies on a GPU.
+    """Computes losses of batches and the gradients of all parameters of a model on a GPU.
 
-    losses_of(batch) gives the losses (S,) of a batch's sentences; it must not wait for the GPU.
-    Gradients stay where they are from update to update: nobody else may set them to None.
+    losses_of(batch) returns the losses (S,) of a batch's sentences; it must not wait for the GPU.
+    Gradients keep their memory between updates: no other code may set them to None.
     """
 
     def __init__(self, model: nn.Module, losses_of: Callable[[Batch], torch.Tensor]) -> None:
@@ -47,9 +47,9 @@ class GraphedBackward:
         self.recordings: dict[tuple, _Recording] = {}
 
     def backward(self, batch: Batch, scale: float) -> torch.Tensor:
-        """Gradients of the sum of the losses, times scale; gives the losses.
+        """Compute the gradients of the sum of the losses, times scale; return the losses.
 
-        The first batch of a size is computed without a graph: most sizes that come once are rare.
+        The first batch of a size is computed without a graph, since many sizes occur only once.
         """
         num_sentences, batch = len(batch.num_words), enlarge(batch)
         tensors = (getattr(batch, name) for name in (*batch.moved, "num_words"))
@@ -78,7 +78,7 @@ class GraphedBackward:
         dropout = torch.cuda.get_rng_state(self.device)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # libraries set themselves up, which no graph may hold
+        with torch.cuda.stream(stream):  # libraries initialise themselves, outside the graph
             for _ in range(2):
                 self._compute(batch, scale)
         torch.cuda.current_stream().wait_stream(stream)
@@ -90,16 +90,16 @@ class GraphedBackward:
 
 
 def enlarge(batch: Batch, step: int = 64) -> Batch:
-    """The batch with all of its sizes rounded up, so that few are left of many.
+    """The batch with all of its sizes rounded up, so that few different sizes occur.
 
-    Pieces become a multiple of 2 step, windows' widths and sentences' lengths one of step. What is
-    in surplus lies in one cell of a window, and of a sentence, of nothing but padding; it means
-    nothing and has no label.
+    The number of pieces becomes a multiple of 2 step, the widths of windows and the lengths of
+    sentences multiples of step. Surplus pieces and words lie in one cell of a window, and of a
+    sentence, that are all padding; they have no label.
     """
     (rows, width), longest = batch.input_ids.shape, int(batch.num_words.max())
     to_width, to_longest = rounded_up(width, step), rounded_up(longest, step)
     more_pieces = -len(batch.real_pieces) % (2 * step)
-    # So many words at most, whatever the pieces, of which two a window are special ones.
+    # The most words that these pieces can be, since two pieces of each window are special ones.
     more_words = len(batch.real_pieces) + more_pieces - 2 * rows - len(batch.labels)
     real_pieces = batch.real_pieces // width * to_width + batch.real_pieces % width
     cells = grid_cells(batch.num_words)
@@ -120,7 +120,7 @@ def enlarge(batch: Batch, step: int = 64) -> Batch:
 
 
 class GraphedTrainer(Trainer):
-    """A Trainer of one process on a GPU, without micro-batches, that records CUDA graphs."""
+    """A Trainer that records CUDA graphs: one process on a GPU, without micro-batches."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -132,4 +132,4 @@ class GraphedTrainer(Trainer):
         return [self.graphed.backward(collate(self.train, share), scale)]
 
     def _forget_gradients(self, sentences) -> None:
-        """Leave the gradients where the graphs write them."""
+        """Do nothing: the graphs write to the memory of the gradients."""

@@ -1,14 +1,15 @@
-"""What a GPU is worth, in one command: training, prediction, and what each technique gains.
+"""Tests and measures nerc on a GPU, in one command: training, prediction, and each technique.
 
 python benchmarks/gpu_speed.py --corpus DIR
 python benchmarks/gpu_speed.py --corpus DIR --try
 
-A BERT of bert-base's size with random weights (its speed is that of trained ones), its word pieces
-learnt from the corpus. Runs the tests that need a GPU; then the paper recipe, 5 epochs over all of
-the training sentences with validation after each, beside transformers' Trainer (train_speed.py);
-then prediction of the test split beside the pipeline (predict_speed.py); then milliseconds of an
-update by technique, beside what was predicted for an H200. --try does all that on a CPU, with a
-small encoder and few sentences, to see that it runs: what needs a GPU is skipped aloud.
+The encoder is a BERT of bert-base's size with random weights, which is as fast as a trained one,
+and word pieces learnt from the corpus. The command runs the tests that need a GPU; the paper
+recipe, 5 epochs over the whole training split with validation after each, compared with
+transformers' Trainer (train_speed.py); prediction of the test split, compared with the pipeline
+(predict_speed.py); and the time of an update by technique, compared with what was predicted for an
+H200. --try does all this on a CPU, with a small encoder and few sentences, to see that it runs; it
+prints what it skips.
 """
 
 import argparse
@@ -22,17 +23,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # run from anywhere
+sys.path.insert(0, str(ROOT))  # nerc need not be installed
 
 from train_speed import with_bilstm  # noqa: E402
 
 from nerc.config import TrainConfig  # noqa: E402
 
-# name -> what was predicted for an H200, in milliseconds an update (bert-base, batches of 32), from
-# counts of kernels and bytes; settings: bf16 or not, CUDA graphs or not
+# name -> milliseconds of an update, predicted for an H200 from counts of kernels and bytes
+# (bert-base, batches of 32); bf16 or not; CUDA graphs or not
 UPDATES = {
     "float32": ("18 to 25", False, False),
-    "bf16, the BiLSTM not waiting for the host": ("10 to 15", True, False),
+    "bf16, BiLSTM without lengths from the host": ("10 to 15", True, False),
     "bf16, CUDA graphs of few sizes": ("2.8 to 3.8", True, True),
 }
 
@@ -42,13 +43,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--corpus", required=True, help="train.txt, valid.txt and test.txt")
-    parser.add_argument("--try", action="store_true", dest="on_cpu", help="on a CPU, in small")
+    parser.add_argument(
+        "--try", action="store_true", dest="on_cpu", help="a small version, on a CPU"
+    )
     given = parser.parse_args()
 
     import torch
 
     if not (torch.cuda.is_available() or given.on_cpu):
-        parser.error("there is no GPU here; --try runs the parts that need none, in small")
+        parser.error("there is no GPU here; --try runs a small version on a CPU")
     python, here = sys.executable, Path(__file__).parent
     size = ["--sentences", "0", "--repeats", "1"]
     training = [*size, "--judged", "0", "--epochs", "5", "--recipe", "paper"]
@@ -77,7 +80,7 @@ def main() -> None:
 
 
 def make_encoder(given: argparse.Namespace, folder: str) -> None:
-    """Leave a random BERT and its tokenizer in folder."""
+    """Write a random BERT and its tokenizer to folder."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -95,7 +98,7 @@ def make_encoder(given: argparse.Namespace, folder: str) -> None:
 
 
 def techniques(given: argparse.Namespace, encoder: str):
-    """Name, prediction and measurement, one after the other."""
+    """Yield the name, the prediction and the measurement of each technique."""
     import torch
     from cuda_graphs import GraphedTrainer
     from torch.nn.utils.rnn import pack_padded_sequence
@@ -105,7 +108,7 @@ def techniques(given: argparse.Namespace, encoder: str):
     from nerc.model import layers
     from nerc.training.trainer import Trainer
 
-    accelerator = distributed.start()
+    accelerator = distributed.start(uses_every_gpu=False)
     device = accelerator.device
     corpus = sources.load(given.corpus, "train")
     if given.on_cpu:
@@ -117,10 +120,10 @@ def techniques(given: argparse.Namespace, encoder: str):
         config, kind = TrainConfig(recipe="paper"), GraphedTrainer if graphs else Trainer
         trained, updates = with_bilstm(encoder, corpus, config, accelerator, kind, bf16=bf16)
         tagger, updates = trained.model, iter(updates * 60)
-        warm_up = 5 if given.on_cpu else 150  # graphs of most sizes are recorded in it
-        one = lambda: trained.step(tagger, next(updates))  # noqa: B023, E731
+        warm_up = 5 if given.on_cpu else 150  # enough to record graphs of most sizes
+        update = lambda: trained.step(tagger, next(updates))  # noqa: B023, E731
         with trained.training_mode():
-            measured = milliseconds(one, warm_up, 5 if given.on_cpu else 100)
+            measured = milliseconds(update, warm_up, 5 if given.on_cpu else 100)
         yield name, predicted, measured
 
     lengths = torch.tensor(corpus.table["words"].combine_chunks().value_lengths().to_pylist()[:32])
@@ -133,9 +136,9 @@ def techniques(given: argparse.Namespace, encoder: str):
         rows = pack_padded_sequence(grid, lengths, batch_first=True, enforce_sorted=False)
         lstm(rows)[0].data.sum().backward()
 
-    yield "BiLSTM alone, torch's packed", "", milliseconds(packed)
-    ours = lambda: layers.bilstm(lstm, words, lengths).sum().backward()  # noqa: E731
-    yield "BiLSTM alone, ours", "", milliseconds(ours)
+    yield "BiLSTM alone, torch's packed LSTM", "", milliseconds(packed)
+    grids = lambda: layers.bilstm(lstm, words, lengths).sum().backward()  # noqa: E731
+    yield "BiLSTM alone, nerc's", "", milliseconds(grids)
     for name, how in (("one by one", {"foreach": False}), ("fused", {"fused": True})):
         sgd = torch.optim.SGD(tagger.to(device).parameters(), lr=0.0, momentum=0.9, **how)
         for parameter in tagger.parameters():
@@ -144,7 +147,7 @@ def techniques(given: argparse.Namespace, encoder: str):
 
 
 def milliseconds(work: Callable, warm_up: int = 5, times: int = 20) -> str:
-    """The median of so many calls, the device waited for after each five."""
+    """The median time of a call; the device finishes its work after every five calls."""
     import torch
 
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None

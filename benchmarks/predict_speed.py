@@ -1,13 +1,13 @@
-"""Prediction speed beside transformers' pipeline: same weights, sentences and threads.
+"""Compares prediction speed with transformers' pipeline: same weights, sentences and threads.
 
 python benchmarks/predict_speed.py --corpus DIR --encoder DIR
 python benchmarks/predict_speed.py --corpus DIR --encoder DIR --sentences 0 --repeats 5
 
-From the words of the test split to entities: tokenising, computing and decoding, in turns, after a
-warm-up. The pipeline is given the words joined by blanks, at each batch size asked for, float32, as
-it comes; its model is the BertForTokenClassification of the same encoder and tagger. Of peak: the
-products of the real word pieces' matrices, as a share of the rate at which the device multiplies
-large ones in that precision. Prints a Markdown table of medians.
+Measures the way from the words of the test split to entities: tokenising, computing and decoding.
+The rows take turns, after a warm-up. The pipeline gets the words joined by blanks, at each of the
+batch sizes, in float32, its default; its model is the BertForTokenClassification of the same
+encoder and tagger. Of peak: the arithmetic of the real word pieces' matrix products as a share of
+what the device multiplies at most in that precision. Prints a Markdown table of medians.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # run from anywhere
+sys.path.insert(0, str(ROOT))  # nerc need not be installed
 
 from train_speed import arithmetic, peak  # noqa: E402
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--encoder", required=True, help="folder of a pretrained BERT")
     parser.add_argument("--sentences", type=int, default=1000, help="0: all (default: 1000)")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32, 64])
-    parser.add_argument("--repeats", type=int, default=3, help="of every row (default: 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of every row (default: 3)")
     given = parser.parse_args()
 
     import torch
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def contenders(corpus, given: argparse.Namespace, device, *, bf16: bool) -> dict[str, Callable]:
-    """Functions of a corpus that find its entities."""
+    """name -> a function that finds the entities of a corpus."""
     import torch
     from transformers import BertForTokenClassification, pipeline
 
@@ -89,7 +89,7 @@ def contenders(corpus, given: argparse.Namespace, device, *, bf16: bool) -> dict
         tagger.to(device)
     plain = taggers["nerc without BiLSTM"]
     tokenizer = load_tokenizer(given.encoder, plain.config.vocab_size)
-    with tempfile.TemporaryDirectory() as place:  # a NERSmall without BiLSTM is one of these
+    with tempfile.TemporaryDirectory() as place:  # without a BiLSTM, it has the same weights
         plain.save_pretrained(place)
         with loading.quiet():
             peer = BertForTokenClassification.from_pretrained(place, dtype=torch.float32)

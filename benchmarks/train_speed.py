@@ -1,15 +1,15 @@
-"""Training speed beside transformers' own Trainer: same encoder, sentences, batch size and threads.
+"""Compares training speed with transformers' Trainer: same encoder, sentences, batches and threads.
 
 python benchmarks/train_speed.py --corpus DIR --encoder DIR
 python benchmarks/train_speed.py --corpus DIR --encoder DIR --sentences 0 --epochs 5 --recipe paper
 
-Every row is a process of its own, started anew for each repetition, in turns. The Trainer trains a
-BertForTokenClassification with its own collator and the same optimiser and schedule; we
-are train.py as people call it. Words per second are those of the last epoch, without validation. Of
-peak: the products of the real word pieces' matrices, as a share of the rate at which the device
-multiplies large ones in that precision. Training: seconds of all epochs, validation after each
-included; process: from its start to its end, with loading and tokenising. F1 is of the same
-sentences of validation. Prints a Markdown table of medians, and where the time of our updates goes.
+Every row is a process of its own, started again for each repetition, and the rows take turns. The
+Trainer trains a BertForTokenClassification with its own collator and the same optimiser and
+schedule; nerc runs train.py. Columns: words per second of the last epoch, without validation; the
+arithmetic of the real word pieces' matrix products as a share of what the device multiplies at most
+in that precision (of peak); F1 on the same validation sentences; seconds of all epochs with their
+validation (training) and of the whole process. Prints a Markdown table of medians, and how nerc's
+updates spend their time.
 """
 
 import argparse
@@ -23,12 +23,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from nerc.config import TrainConfig
-
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # run from anywhere
+sys.path.insert(0, str(ROOT))  # nerc need not be installed
+
+from nerc.config import TrainConfig  # noqa: E402
+
 PEER = "Trainer"
-# Of both sides, where both have it: flags of train.py, and the Trainer's arguments.
+# name -> flags of train.py, and the Trainer's arguments for the same settings
 RECIPES = {
     "strong": (
         "--lr 2e-4 --head-lr 2e-4",
@@ -41,8 +42,8 @@ RECIPES = {
         | {"lr_scheduler_type": "constant", "optim": "sgd", "optim_args": "momentum=0.9"},
     ),
 }
-# name -> what it differs in. Ours: flags of train.py; the Trainer's: its arguments.
-ARMS = {
+# name -> how the row differs: flags of train.py (list) or the Trainer's arguments (dict)
+ROWS = {
     f"{PEER}, float32": {"bf16": False},
     f"{PEER}, bf16": {"bf16": True},
     f"{PEER}, bf16, grouped by length": {
@@ -53,7 +54,6 @@ ARMS = {
     "nerc without BiLSTM, bf16": ["--precision", "bf16", "--lstm-hidden-size", "0"],
     "nerc with BiLSTM, float32": ["--precision", "float32"],
     "nerc with BiLSTM, bf16": ["--precision", "bf16"],
-    "nerc with BiLSTM, bf16, graphs": ["--precision", "bf16", "--cuda-graphs"],
 }
 
 
@@ -69,20 +69,20 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
     parser.add_argument("--recipe", choices=RECIPES, default="strong", help="(default: strong)")
     parser.add_argument("--repeats", type=int, default=3, help="of every row (default: 3)")
-    parser.add_argument("--only", nargs="+", default=list(ARMS), choices=ARMS, help="some rows")
+    parser.add_argument("--only", nargs="+", default=list(ROWS), choices=ROWS, help="some rows")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.peer:
-        sys.stdout.write(json.dumps(train_peer(given, ARMS[given.peer])) + "\n")
+        sys.stdout.write(json.dumps(train_peer(given, ROWS[given.peer])) + "\n")
         return
-    arms = {name: ARMS[name] for name in given.only if can_run(name)}
-    runs: dict[str, list[dict]] = {name: [] for name in arms}
+    rows = {name: ROWS[name] for name in given.only if can_run(name)}
+    runs: dict[str, list[dict]] = {name: [] for name in rows}
     with tempfile.TemporaryDirectory() as place:
         given.corpus = cut(Path(given.corpus), Path(place), given.sentences, given.judged)
         for seed in range(given.repeats):
-            for name, arm in arms.items():
-                run = measure(name, arm, given, seed, Path(place))
+            for name, settings in rows.items():
+                run = measure(name, settings, given, seed, Path(place))
                 runs[name].append(run)
                 print(f"{name}: {json.dumps(run)}", file=sys.stderr, flush=True)
         print(table(runs, given))
@@ -90,24 +90,21 @@ def main() -> None:
 
 
 def can_run(name: str) -> bool:
-    """Whether this machine can run the row; where not, that is said."""
+    """Whether this machine can run the row; prints why where it cannot."""
     import torch
 
     from nerc.hardware import computes_bf16
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    lacking = []
     if "bf16" in name and not computes_bf16(device):
-        lacking.append(f"its {device.type} does not compute in bf16")
-    if "graphs" in name and device.type != "cuda":
-        lacking.append("it has no GPU")
-    if lacking:
-        print(f"skipped on this machine: {name} ({', '.join(lacking)})", file=sys.stderr)
-    return not lacking
+        reason = f"this machine's {device.type} does not compute in bf16"
+        print(f"skipped: {name} ({reason})", file=sys.stderr)
+        return False
+    return True
 
 
 def cut(corpus: Path, place: Path, num_train: int, num_validation: int) -> str:
-    """A folder with so many sentences of a corpus (0: all), evenly spaced over it."""
+    """Write evenly spaced sentences of a corpus (0: all) to the folder place."""
     for file, size in (("train.txt", num_train), ("valid.txt", num_validation)):
         sentences = re.split(r"\n\s*\n", (corpus / file).read_text(encoding="utf-8").strip())
         sentences = [s for s in sentences if not s.startswith("-DOCSTART-")]
@@ -117,16 +114,18 @@ def cut(corpus: Path, place: Path, num_train: int, num_validation: int) -> str:
     return str(place)
 
 
-def measure(name: str, arm, given: argparse.Namespace, seed: int, place: Path) -> dict:
+def measure(
+    name: str, settings: list | dict, given: argparse.Namespace, seed: int, place: Path
+) -> dict:
     """One run: words_per_second, training and process seconds, f1, and peak memory in GiB."""
-    if isinstance(arm, list):
+    if isinstance(settings, list):
         flags = f"--recipe {given.recipe} {RECIPES[given.recipe][0]} --keep last --overwrite"
         flags += f" --epochs {given.epochs} --batch-size {given.batch_size} --seed {seed}"
         flags += f" --checkpoint-every never --repo {place}/models"
         command = ["train.py", "--corpus", given.corpus, "--encoder", given.encoder]
-        command += [*flags.split(), *arm]
+        command += [*flags.split(), *settings]
         if given.recipe == "strong" and "with BiLSTM" in name:
-            command += ["--head-lr", "1e-3"]  # a new one needs larger steps
+            command += ["--head-lr", "1e-3"]  # a new BiLSTM needs larger steps
     else:
         command = ["benchmarks/train_speed.py", "--peer", name, "--seed", str(seed)]
         for flag in ("corpus", "encoder", "epochs", "batch_size", "recipe"):
@@ -143,7 +142,7 @@ def measure(name: str, arm, given: argparse.Namespace, seed: int, place: Path) -
         if status:
             raise SystemExit(f"{' '.join(command)} failed:\n{err.read()[-3000:]}")
         printed = out.read()
-    if isinstance(arm, list):
+    if isinstance(settings, list):
         folder = place / "models" / "model_primary"
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -155,8 +154,8 @@ def measure(name: str, arm, given: argparse.Namespace, seed: int, place: Path) -
     return found | {"process": round(seconds, 1), "gib": round(usage.ru_maxrss / 2**20, 2)}
 
 
-def train_peer(given: argparse.Namespace, arm: dict) -> dict:
-    """Train with transformers' Trainer, as its documentation does."""
+def train_peer(given: argparse.Namespace, settings: dict) -> dict:
+    """Train with transformers' Trainer, as in its documentation."""
     import numpy as np
     import torch
     from transformers import (
@@ -176,7 +175,7 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
     set_seed(given.seed)
     inventory = tags.inventory(tags.CONLL_TYPES)[:9]
     tokenizer = AutoTokenizer.from_pretrained(given.encoder)
-    # Weights kept in half precision would train in it, many times slower on a CPU.
+    # Weights in half precision would be trained in it, which is many times slower on a CPU.
     model = BertForTokenClassification.from_pretrained(
         given.encoder, num_labels=len(inventory), dtype=torch.float32
     )
@@ -204,7 +203,7 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
             use_cpu=not torch.cuda.is_available(),
             seed=given.seed,
             **RECIPES[given.recipe][1],
-            **arm,
+            **settings,
         )
         judged = peer_rows(validation, tokenizer, inventory)
         trainer = Trainer(
@@ -220,7 +219,7 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
         seconds = time.perf_counter() - started
         found = trainer.predict(judged)
     rows_of_ids = zip(found.predictions.argmax(-1), np.asarray(found.label_ids), strict=True)
-    predicted, gold = [], []  # in the order of the Trainer, which may group these by length, too
+    predicted, gold = [], []  # in the order of the Trainer, which may group them by length
     for best, labels in rows_of_ids:
         predicted.append([inventory[i] for i in best[labels != -100]])
         gold.append([inventory[i] for i in labels[labels != -100]])
@@ -230,7 +229,7 @@ def train_peer(given: argparse.Namespace, arm: dict) -> dict:
 
 
 def peer_rows(corpus, tokenizer, inventory) -> list[dict]:
-    """Sentences as the collator wants them: a label for each word's first piece, -100 elsewhere."""
+    """Sentences for the collator: a label for the first piece of each word, -100 elsewhere."""
     encoded = tokenizer([list(s.words) for s in corpus], is_split_into_words=True)
     rows = []
     for i, sentence in enumerate(corpus):
@@ -244,13 +243,13 @@ def peer_rows(corpus, tokenizer, inventory) -> list[dict]:
 
 
 def table(runs: dict[str, list[dict]], given: argparse.Namespace) -> str:
-    """Medians, and how much faster than the first row."""
+    """A Markdown table of medians; times: relative to the first row."""
     from nerc.data import sources
 
     head = ["words/s", "times", "of peak", "F1", "training", "process", "GiB"]
     rows = [f"| | {' | '.join(head)} |\n|---|{'---:|' * len(head)}"]
     corpus = sources.load(given.corpus, "train")
-    # A weight is multiplied and added once forwards and twice backwards.
+    # Every weight is multiplied and added once in the forward pass and twice in the backward pass.
     work = {lstm: 3 * arithmetic(given.encoder, corpus, lstm) for lstm in (False, True)}
     peaks = {bf16: peak(bf16) for bf16 in (False, True) if any(("bf16" in n) == bf16 for n in runs)}
     first = None
@@ -265,12 +264,12 @@ def table(runs: dict[str, list[dict]], given: argparse.Namespace) -> str:
             f"| {name} | {speed:,.0f} | {speed / first:.2f} | {share:.0%} | {100 * f1:.1f} "
             f"| {training:.0f} s | {process:.0f} s | {gib:.1f} |"
         )
-    said = [f"{rate / 1e9:,.0f} in {'bf16' if low else 'float32'}" for low, rate in peaks.items()]
-    return "\n".join([*rows, f"\npeak, in GFLOP/s: {', '.join(said)}"])
+    rates = [f"{rate / 1e9:,.0f} in {'bf16' if low else 'float32'}" for low, rate in peaks.items()]
+    return "\n".join([*rows, f"\npeak, in GFLOP/s: {', '.join(rates)}"])
 
 
 def arithmetic(encoder: str, corpus, with_lstm: bool) -> float:
-    """Floating-point operations on a word of corpus in products of matrices, forwards."""
+    """Floating-point operations of the forward pass's matrix products, for a word of corpus."""
     from nerc.model import encoding, loading
     from nerc.model.tokenizer import load_tokenizer
 
@@ -285,7 +284,7 @@ def arithmetic(encoder: str, corpus, with_lstm: bool) -> float:
 
 
 def peak(bf16: bool) -> float:
-    """Operations per second of a product of large matrices, the median of many."""
+    """Operations per second of a product of large matrices: the median of several."""
     import torch
 
     device, size = ("cuda", 8192) if torch.cuda.is_available() else ("cpu", 2048)
@@ -295,13 +294,13 @@ def peak(bf16: bool) -> float:
     seconds = []
     for _ in range(30):
         started = time.perf_counter()
-        (a @ b)[0, 0].item()  # waits for it
+        (a @ b)[0, 0].item()  # waits for the result
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / statistics.median(seconds)
 
 
-KINDS = {  # of the time of an update, by the names of torch's operations
-    "products of matrices": ("mm", "addmm", "bmm", "_thnn_fused_lstm_cell", "_cudnn_rnn"),
+KINDS = {  # torch's operations by kind
+    "matrix products": ("mm", "addmm", "bmm", "_thnn_fused_lstm_cell", "_cudnn_rnn"),
     "optimiser and clipping": ("_fused_adamw_", "_fused_sgd_", "linalg_vector_norm"),
     "copies and casts": ("copy_", "cat", "index_select", "index_copy", "index"),
     "fresh zeros": ("fill_", "zero_"),
@@ -311,20 +310,20 @@ KINDS = {  # of the time of an update, by the names of torch's operations
 
 
 def where_the_time_goes(given: argparse.Namespace) -> str:
-    """Of up to eight of our updates with BiLSTM, in the best precision, by kind of operation."""
+    """The time of up to eight updates with BiLSTM, in the best precision, by kind of operation."""
     from torch.profiler import profile
 
     from nerc import distributed, hardware
     from nerc.data import sources
 
-    accelerator = distributed.start()
+    accelerator = distributed.start(uses_every_gpu=False)
     hardware.set_threads(0)
     hardware.keep_freed_memory()
     corpus = sources.load(given.corpus, "train")
     config = TrainConfig(recipe=given.recipe, batch_size=given.batch_size)
     bf16 = hardware.computes_bf16(accelerator.device)
     trained, updates = with_bilstm(given.encoder, corpus, config, accelerator, bf16=bf16)
-    half = min(16, len(updates)) // 2  # to warm up
+    half = min(16, len(updates)) // 2  # the first half warms up
     with trained.training_mode():
         for sentences in updates[:half]:
             trained.step(trained.model, sentences)
@@ -342,12 +341,12 @@ def where_the_time_goes(given: argparse.Namespace) -> str:
     kinds = {kind: sum(spent.get(name, 0) for name in names) for kind, names in KINDS.items()}
     kinds["everything else"] = total - sum(kinds.values())
     ordered = sorted(kinds.items(), key=lambda kind: -kind[1])
-    said = "; ".join(f"{kind} {time / total:.0%}" for kind, time in ordered)
-    return f"\nour updates with BiLSTM: {said}"
+    shares = "; ".join(f"{kind} {time / total:.0%}" for kind, time in ordered)
+    return f"\nnerc's updates with BiLSTM: {shares}"
 
 
 def with_bilstm(encoder: str, corpus, config, accelerator, trainer_class=None, *, bf16: bool):
-    """A Trainer of encoder and a new BiLSTM on corpus, and the updates of its first epoch."""
+    """A Trainer for the encoder with a new BiLSTM on corpus, and the updates of its first epoch."""
     from nerc.distributed import Session, Status, StopSignals
     from nerc.model import encoding, loading
     from nerc.model.tokenizer import load_tokenizer

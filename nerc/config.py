@@ -343,8 +343,8 @@ class StoreConfig:
 
     repo: str = option(
         "models",
-        "folder that holds the revisions; USER/NAME of a repository on the Hub is the folder of "
-        "that name, and what is not in it is read from the Hub, where a revision is a branch",
+        "folder that holds the revisions. Where there is no such folder, USER/NAME is read from "
+        "the Hub, where a revision is a branch",
         effect=Effect.NONE,
     )
     revision: str | None = option(

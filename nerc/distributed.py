@@ -1,8 +1,9 @@
-"""How a run is started and stopped: its processes, the signals it gets, and the file that tells."""
+"""Starts and stops a run: its processes, the signals it gets, and the status file."""
 
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -29,75 +30,98 @@ _LAUNCH_ADVICE = (
 )
 
 
-def start() -> Accelerator:
-    """The accelerator of this process; InputError where the launch went wrong in silence.
+def start(*, uses_every_gpu: bool = True) -> Accelerator:
+    """The accelerator of this process; InputError where the launcher started too few processes.
 
-    Several processes on a machine without a GPU are several processes on its CPU.
+    Several processes on a machine without a GPU share its CPU. uses_every_gpu: the command can use
+    all GPUs, so warn where some are idle.
     """
-    asked = _num_processes_asked(os.environ)
+    num_asked = _num_processes_asked(os.environ)
     no_gpu = not torch.accelerator.is_available()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else Accelerate warns; set_threads decides
-    # --precision alone decides, whatever the user's configuration of Accelerate says.
-    accelerator = Accelerator(cpu=asked > 1 and no_gpu, mixed_precision="no")
-    if accelerator.num_processes != asked:
+    # Only --precision decides the precision, whatever the user's configuration of Accelerate says.
+    accelerator = Accelerator(cpu=num_asked > 1 and no_gpu, mixed_precision="no")
+    num_processes = accelerator.num_processes
+    if num_processes != num_asked:
         raise InputError(
-            f"{asked} processes were launched, and this one would run as one of "
-            f"{accelerator.num_processes}; {_LAUNCH_ADVICE}"
+            f"the launcher started {num_asked} processes, and this one would run as one of "
+            f"{num_processes}; {_LAUNCH_ADVICE}"
         )
+    if uses_every_gpu and accelerator.is_main_process:
+        num_here = int(os.environ.get("LOCAL_WORLD_SIZE", num_processes))
+        num_used = num_here if accelerator.device.type == "cuda" else 0
+        num_machines = num_processes // num_here
+        if note := idle_gpus(torch.cuda.device_count(), num_used, num_machines):
+            logger.warning(note)
     return accelerator
 
 
+def idle_gpus(num_gpus: int, num_used: int, num_machines: int) -> str | None:
+    """A warning where the run uses fewer GPUs of this machine than there are."""
+    if num_used >= num_gpus:
+        return None
+    command = f"accelerate launch --multi_gpu --num_processes {num_gpus * num_machines}"
+    if num_machines > 1:
+        command += f" --num_machines {num_machines}"
+    return (
+        f"{num_gpus - num_used} of this machine's {num_gpus} GPUs are idle; to use all of them, "
+        f"launch the script with: {command}"
+    )
+
+
 def _num_processes_asked(environment: Mapping[str, str]) -> int:
-    """How many processes the launcher, whichever it was, started or was asked for."""
+    """How many processes the launcher was asked for, from the environment that it sets."""
 
     def number(name: str, default: int) -> int:
         text = environment.get(name, str(default))
         if not text.isdecimal():
             raise InputError(
-                f"the environment's {name} is {text!r}, wanted a number; {_LAUNCH_ADVICE}"
+                f"the environment variable {name} is {text!r}, wanted a number; {_LAUNCH_ADVICE}"
             )
         return int(text)
 
-    tasks = number("SLURM_STEP_NUM_TASKS", 1)
-    groups = number("GROUP_WORLD_SIZE", tasks)  # launchers that know of each other
-    if tasks > 1 and ("WORLD_SIZE" not in environment or groups != tasks):
+    num_tasks = number("SLURM_STEP_NUM_TASKS", 1)
+    num_groups = number("GROUP_WORLD_SIZE", num_tasks)  # launchers that know of each other
+    if num_tasks > 1 and ("WORLD_SIZE" not in environment or num_groups != num_tasks):
         raise InputError(
-            f"srun started {tasks} tasks that know nothing of each other, each would be a run of "
-            f"its own; launch as slurm/train.sbatch does, or give srun --ntasks 1"
+            f"srun started {num_tasks} tasks that do not know of each other, so each would be a "
+            f"run of its own; launch as slurm/train.sbatch does, or give srun --ntasks 1"
         )
-    # `accelerate launch` on a CPU sets an address to meet at, then starts a single process.
+    # `accelerate launch` on a CPU sets the address to meet at, then starts a single process.
     by_accelerate = "ACCELERATE_MIXED_PRECISION" in environment
     if by_accelerate and "MASTER_ADDR" in environment and "WORLD_SIZE" not in environment:
         raise InputError(
             "accelerate launch was asked for several processes on a CPU and started one; launch "
-            "with: torchrun --nproc_per_node N train.py (for one process, give it --num_processes "
-            "1, and unset MASTER_ADDR where you have set it)"
+            "with: torchrun --nproc_per_node N train.py (for one process: --num_processes 1, and "
+            "unset MASTER_ADDR if you have set it)"
         )
     for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"):
         if name in environment:
-            asked = number(name, 1)
-            if asked > 1 and "MASTER_ADDR" not in environment:
+            num_asked = number(name, 1)
+            if num_asked > 1 and "MASTER_ADDR" not in environment:
                 raise InputError(
-                    f"{name} is {asked} and no MASTER_ADDR says where to meet; {_LAUNCH_ADVICE}"
+                    f"{name} is {num_asked}, and no MASTER_ADDR says where the processes meet; "
+                    f"{_LAUNCH_ADVICE}"
                 )
-            return asked
+            return num_asked
     return 1
 
 
 class StopSignals:
-    """The wish to stop, which a signal to any process tells; a context, in which signals do so.
+    """Collects stop signals; all ranks agree on stopping between updates.
 
-    While a run loads, the signal raises Interrupted at once; while it trains, all processes agree
-    on it by agreed(). A second Ctrl-C, a second or more after the first, need not wait.
+    A context, which handles the signals. While a run loads, a signal raises Interrupted at once;
+    while it trains, the processes agree by any_rank_signalled(). A second Ctrl-C, at least a second
+    after the first, stops at once.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.signal = 0
         self.between_updates = True
         self._since = 0.0
-        self._at_once = True
+        self._raises = True
         self._is_main = accelerator.is_main_process
-        # A group of its own for the hosts: asking a GPU would make the host wait for it.
+        # A group for the CPUs: asking through a GPU would make each process wait for its GPU.
         several = accelerator.num_processes > 1
         self._group = distributed.new_group(backend="gloo") if several else None
 
@@ -114,66 +138,66 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _receive(self, number: int, _) -> None:
-        # A launcher passes on what the terminal has sent already: that is no second Ctrl-C.
+        # Within a second, it is the launcher, which passes on the Ctrl-C that came from a terminal.
         again = self.signal == number == signal.SIGINT and time.monotonic() > self._since + 1
         if not self.signal:
             self.signal, self._since = number, time.monotonic()
-        if self._at_once or again:
-            self._at_once = False  # what it breaks off is tidied up undisturbed
+        if self._raises or again:
+            self._raises = False  # no signal disturbs the cleaning up
             raise Interrupted(self.signal)
 
     def any_rank_signalled(self) -> int:
-        """The signal that any of the processes got, 0 for none: the same on all of them."""
+        """The signal that any of the processes got, 0 for none: the same number on all of them."""
         if self._group is None:
             return self.signal
-        found = torch.tensor(self.signal)
-        distributed.all_reduce(found, distributed.ReduceOp.MAX, self._group)
-        return int(found)
+        number = torch.tensor(self.signal)
+        distributed.all_reduce(number, distributed.ReduceOp.MAX, self._group)
+        return int(number)
 
     def wait_for_all(self) -> None:
-        """Come here together: a launcher ends all processes as soon as the first has ended."""
+        """Wait for all processes: a launcher ends the others as soon as one has ended."""
         if self._group is not None:
             distributed.barrier(self._group)
 
     def defer(self) -> None:
-        """From here on, signals wait for agreed()."""
-        self._at_once = self.between_updates = False
+        """From here on, let signals wait for any_rank_signalled()."""
+        self._raises = self.between_updates = False
 
     @contextmanager
     def interruptible(self, save: Callable[[], None]) -> Iterator[None]:
-        """A stretch, between updates, that a signal to the main process breaks off.
+        """Between updates, let a signal to the main process call save() and end the run at once.
 
-        It calls save() then and ends the run; the other processes go on until that ends them.
+        The other processes continue until the end of the main process ends them.
         """
         try:
-            self.between_updates, self._at_once = True, self._is_main
+            self.between_updates, self._raises = True, self._is_main
             if self.signal and self._is_main:
                 raise Interrupted(self.signal)
             yield
             self.defer()
         except Interrupted:
-            self._at_once = False
+            self._raises = False
             save()
             raise
 
 
 class Status:
-    """The state of a run in a file, from which job scripts decide: launchers change exit codes."""
+    """The state of a run in a file, for job scripts: launchers change exit codes."""
 
-    EVERY = 5.0  # seconds, at least, between two writes while it runs
+    EVERY = 5.0  # least seconds between two writes while the run trains
 
     def __init__(self, path: Path | None) -> None:
         self.path, self.facts = path, {}
         self._written = -math.inf
 
     def running(self, update: int) -> None:
-        """Note the update that the run is at."""
+        """Note the update that the run has reached."""
         self.facts["update"] = update
         if time.monotonic() > self._written + self.EVERY:
             self.write("running")
 
     def write(self, state: str, **facts: Any) -> None:
-        """Write that the run is running, interrupted, finished or failed."""
+        """Write the state: running, interrupted, finished or failed."""
         self._written = time.monotonic()
         if self.path is not None and self.path.parent.is_dir():
             write_json(self.path, {"state": state} | self.facts | facts)
@@ -235,7 +259,7 @@ def _duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Session:
-    """What the processes of a run share: the accelerator, the wish to stop, the status."""
+    """What a process of a run needs to work with the others."""
 
     accelerator: Accelerator
     stop: StopSignals
@@ -248,23 +272,14 @@ class Session:
 
 @contextmanager
 def session(status: Path | None) -> Iterator[Session]:
-    """Start; on the way out, leave in the status file, where there is one, how it ended."""
+    """Start the processes' session; at its end, write how it ended to the status file, if any."""
     accelerator = start()
     note = Status(status if accelerator.is_main_process else None)
     with StopSignals(accelerator) as stop:
         try:
-            try:
-                note.write("running")
+            note.write("running")
+            with _lost_connections(stop):
                 yield Session(accelerator, stop, note)
-            except RuntimeError as error:
-                if not _lost_connection(error):
-                    raise
-                if stop.signal and stop.between_updates:
-                    raise Interrupted(stop.signal) from None
-                raise InputError(
-                    "another process of this run has ended; why stands above, or in its own "
-                    "output; with --resume the run goes on from its last checkpoint"
-                ) from None
         except Interrupted:
             note.write("interrupted")
             raise
@@ -275,30 +290,49 @@ def session(status: Path | None) -> Iterator[Session]:
     accelerator.end_training()
 
 
+# What gloo, torch's store and NCCL say when the process at the other end has gone. Their other
+# errors (out of memory, invalid usage, timeouts) are faults of this process or of the network.
+_CONNECTION_LOST = re.compile(
+    r"connection (was likely )?closed|connection reset by peer|broken pipe|socket closed"
+    r"|socket unexpectedly closed|remote process exited|ncclRemoteError",
+    re.IGNORECASE,
+)
+
+
+@contextmanager
+def _lost_connections(stop: StopSignals) -> Iterator[None]:
+    """Turn the error of a lost connection into one line; the log keeps the original text."""
+    try:
+        yield
+    except RuntimeError as error:
+        several = distributed.is_initialized() and distributed.get_world_size() > 1
+        if not (several and _CONNECTION_LOST.search(str(error))):
+            raise
+        if stop.signal and stop.between_updates:
+            raise Interrupted(stop.signal) from error
+        logger.error(f"{type(error).__name__}: {error}")
+        raise InputError(
+            "another process of this run has ended; the reason is above, or in that process's "
+            "output; --resume continues the run from its last checkpoint"
+        ) from error
+
+
 def from_main(accelerator: Accelerator, value: Any) -> Any:
-    """What the main process has as value: text, numbers, lists and dicts of them."""
+    """The main process's value, on every process: text, numbers, lists and dicts of them."""
     return broadcast_object_list([value])[0] if accelerator.num_processes > 1 else value
 
 
 def tensors_from_main(
     accelerator: Accelerator, tensors: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """The main process's tensors, on the accelerator's device."""
-    device = accelerator.device
+    """The main process's tensors, on every process, on its device."""
     shapes = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
-    found = {}
+    received = {}
     for name, (shape, dtype) in from_main(accelerator, shapes).items():
-        tensor = torch.empty(shape, dtype=dtype, device=device)
+        tensor = torch.empty(shape, dtype=dtype, device=accelerator.device)
         if accelerator.is_main_process:
             tensor.copy_(tensors[name])
         if accelerator.num_processes > 1:
             distributed.broadcast(tensor, 0)
-        found[name] = tensor
-    return found
-
-
-def _lost_connection(error: RuntimeError) -> bool:
-    """Whether error only says that another process of this run has ended."""
-    several = distributed.is_initialized() and distributed.get_world_size() > 1
-    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
-    return several and any(sign in str(error) for sign in signs)
+        received[name] = tensor
+    return received

@@ -1,4 +1,4 @@
-"""What ends a command: bad input, a full disk, a signal; each told in one line."""
+"""Ends a command with one line: after bad input, on a full disk, at a signal."""
 
 import errno
 import os
@@ -8,32 +8,33 @@ import time
 from contextlib import contextmanager
 from typing import NoReturn
 
-_WAIT_FOR_MAIN = 5.0  # seconds, in which a launcher ends the other processes of one that failed
+_WAIT_FOR_MAIN = 5.0  # seconds; by then, a launcher has ended all processes where one failed
 
 
 class InputError(ValueError):
-    """Bad input from the user; the message is one line: where, found, wanted, what to do."""
+    """Bad input from the user; one line says where, what was found, what was wanted, what to do."""
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop; like KeyboardInterrupt, it is no Exception to be caught."""
+    """A signal asks the run to stop; not an Exception, as with KeyboardInterrupt."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.name = signal.Signals(number).name
         self.exit_code = 128 + number
-        self.advice = "nothing is kept of it; run the same command again"
+        self.advice = "nothing was saved; run the same command again"
 
 
 def rank() -> int:
+    """The number of this process among those of its run; 0 for the main process."""
     return int(os.environ.get("RANK", "0"))
 
 
 def fail(program: str, message: str) -> NoReturn:
     """End with exit code 2 and one line.
 
-    What is wrong for all processes of a run the main process says; another one waits until its
-    launcher has ended it for that, and speaks where it is alone.
+    The main process reports what is wrong for all processes of a run, and its launcher ends the
+    others. So another process waits for that, and reports only what it alone found wrong.
     """
     if rank():
         time.sleep(_WAIT_FOR_MAIN)
@@ -44,21 +45,21 @@ def fail(program: str, message: str) -> NoReturn:
 
 @contextmanager
 def one_line_errors(program: str):
-    """Turn what the user can mend (InputError, a full disk) into one line and exit code 2."""
+    """Turn errors that the user can fix (InputError, a full disk) into one line and exit code 2."""
     try:
         yield
     except InputError as error:
         fail(program, str(error))
     except PermissionError as error:
-        fail(program, f"{error.filename}: may not be read or written; check its permissions")
-    except BrokenPipeError:  # nobody reads on; as a program that SIGPIPE ended
+        fail(program, f"{error.filename}: no permission to read or write it; check its permissions")
+    except BrokenPipeError:  # the reader has gone: end like a program that SIGPIPE ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
         if not is_disk_full(error):
             raise
-        place = f" while writing {error.filename}" if error.filename else ""
-        fail(program, f"no room on the disk{place}: {error.strerror}; make room and run again")
+        where = f" while writing {error.filename}" if error.filename else ""
+        fail(program, f"no room on the disk{where}: {error.strerror}; make room and run again")
     except KeyboardInterrupt:
         _end_interrupted(program, Interrupted(signal.SIGINT))
     except Interrupted as interrupted:
@@ -72,5 +73,5 @@ def _end_interrupted(program: str, interrupted: Interrupted) -> NoReturn:
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether error says that a disk, a quota or the allowed file size is exhausted."""
+    """Whether the disk, the quota or the allowed file size is exhausted."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -1,11 +1,11 @@
-"""Files that are whole or not there, and as readable as the user's other files."""
+"""Writes files that are whole or absent, with the permissions of the user's other files."""
 
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from nerc.errors import InputError
 
 
 def make_readable(folder: Path) -> None:
-    """Give folder and files the rights of this user's new files; some libraries give fewer."""
+    """Give a folder and its files the permissions of new files; some libraries give fewer."""
     for path in (folder, *folder.rglob("*")):
         path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
 
@@ -30,22 +30,22 @@ def _umask() -> int:
 def check_file(path: Path, flag: str) -> None:
     """Raise InputError unless a file may be written at path."""
     if str(path).startswith(("/dev/", "/proc/")):
-        raise InputError(f"{flag} {path}: is no place for a file; give one in a folder")
+        raise InputError(f"{flag} {path}: is a device, wanted a file in a folder")
     if path.exists() and not path.is_file():
-        raise InputError(f"{flag} {path}: is no file, wanted the name of one")
-    if not path.resolve().parent.is_dir() or len(path.name) > 200:
-        raise InputError(
-            f"{flag} {path}: no such folder, or too long a name; make the folder first"
-        )
+        raise InputError(f"{flag} {path}: is not a file, wanted the name of one")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"{flag} {path}: no such folder; make it first")
+    if len(path.name) > 200:
+        raise InputError(f"{flag} {path}: the name is too long, wanted up to 200 characters")
     if not os.access(path.resolve().parent, os.W_OK):
-        raise InputError(f"{flag} {path}: its folder may not be written")
+        raise InputError(f"{flag} {path}: its folder is not writable")
 
 
 def check_folder(path: Path, flag: str) -> None:
-    """Raise InputError unless path is a folder that may be written, or may be made."""
+    """Raise InputError unless path is a writable folder, or one that can be made."""
     if path.is_dir():
         if not os.access(path, os.W_OK):
-            raise InputError(f"{flag} {path}: may not be written")
+            raise InputError(f"{flag} {path}: is not writable")
         return
     check_file(path, flag)
     if path.exists():
@@ -54,22 +54,18 @@ def check_folder(path: Path, flag: str) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write text, whole or not at all; a link stays one."""
-    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    with unfinished(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write values readably, whole or not at all; a link stays one."""
+    """Write values as indented JSON, whole or not at all; a link stays one."""
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    with unfinished(path) as temporary:
-        write(temporary)
 
 
 @contextmanager
 def unfinished(path: Path) -> Iterator[Path]:
-    """A file beside path that takes its place when all went well; a link stays one."""
+    """A temporary file in path's folder, which replaces path if no error is raised."""
     path = path.resolve()
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
     os.close(handle)
@@ -77,7 +73,7 @@ def unfinished(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # on the disk before it has its name
+            os.fsync(file.fileno())  # it must be on the disk before it gets its name
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:
@@ -86,7 +82,7 @@ def unfinished(path: Path) -> Iterator[Path]:
 
 
 def copy_files(source: Path, target: Path) -> None:
-    """Copy what is in a folder; raises the system's own errors, which shutil.copytree gathers."""
+    """Copy a folder's contents; unlike shutil.copytree, it raises the system's own errors."""
     target.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.is_dir():
@@ -97,7 +93,7 @@ def copy_files(source: Path, target: Path) -> None:
 
 @contextmanager
 def system_errors(path: Path) -> Iterator[None]:
-    """Raise the system's error, a full disk above all, that safetensors hides in its text."""
+    """Raise the system's error, such as a full disk, which safetensors hides in its text."""
     try:
         yield
     except SafetensorError as error:

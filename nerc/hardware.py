@@ -1,4 +1,4 @@
-"""What the machine offers a run, and what its record says of it: threads, precision, versions."""
+"""What depends on the machine: threads, memory, precision, and the description for run.json."""
 
 import ctypes
 import os
@@ -17,37 +17,37 @@ _LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "seqeval", "tok
 
 
 def set_threads(num_threads: int) -> int:
-    """Let this process compute with num_threads CPU threads; 0: its share of the cores it may use.
+    """Set this process's number of CPU threads; 0: its share of the cores that it may use.
 
-    `accelerate launch` gives each process one thread where nobody said how many, which halves a
-    CPU of two cores; so its choice does not count.
+    `accelerate launch` sets one thread for each process unless told otherwise, which would leave
+    cores idle; so its choice is ignored.
     """
     if not num_threads:
         processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        # Not every system can say which of the cores this process may use.
-        can_say = hasattr(os, "sched_getaffinity")
-        cores = len(os.sched_getaffinity(0)) if can_say else os.cpu_count() or 1
-        num_threads = max(1, cores // processes_here)
+        # Not every system knows which of the cores this process may use.
+        knows = hasattr(os, "sched_getaffinity")
+        num_cores = len(os.sched_getaffinity(0)) if knows else os.cpu_count() or 1
+        num_threads = max(1, num_cores // processes_here)
     torch.set_num_threads(num_threads)
     return num_threads
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the next tensor instead of handing it back.
+    """Let the C library keep freed memory for the next tensor.
 
-    Each training step would get the same pages anew from the system, which clears them first: an
-    eighth of a step on two cores. Libraries other than glibc have no such choice.
+    Otherwise each training step gets its pages from the system, which clears them first: an eighth
+    of a step's time on two cores. Does nothing where the C library is not glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        trim_threshold, top_pad, mmap_max = -1, -2, -4  # of malloc.h
+        trim_threshold, top_pad, mmap_max = -1, -2, -4  # constants of malloc.h
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**31 - 1)
         mallopt(top_pad, 2**26)
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 matrices in hardware; elsewhere bf16 is slow."""
+    """Whether the device multiplies bf16 matrices in hardware; without that, bf16 is slow."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -60,7 +60,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
     if precision == "bf16" and not computes_bf16(device):
         raise InputError(
             f"--precision bf16: this machine's {device.type} does not compute in bf16; leave "
-            f"--precision out, or say float32"
+            f"--precision out, or give float32"
         )
     return precision
 
@@ -91,11 +91,11 @@ def _cpu_name() -> str:
 
 
 def _git_commit() -> str | None:
-    """The commit of this checkout, with a + where files differ from it; None without git."""
+    """The commit of this checkout, followed by + where files differ from it; None without git."""
     here = Path(__file__).parent
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
-        command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
-        found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return done.stdout.strip()

@@ -1,7 +1,7 @@
 """A repository on the Hub, in which every branch is a revision.
 
-A push is one commit on one branch: before it the branch holds what it held, after it exactly the
-revision's files. The client keeps what it fetched in its cache, where HF_HUB_OFFLINE=1 finds it.
+A push is one commit on one branch, which then holds exactly the revision's files. The client keeps
+what it fetches in its cache, which is all that is read with HF_HUB_OFFLINE=1.
 """
 
 import hashlib
@@ -19,13 +19,14 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 
 from nerc.errors import InputError, is_disk_full
 
-# Files that could run code when they are loaded are not even fetched.
+# Files that could run code when they are loaded: neither fetched nor sent.
 _PROGRAMS = ["*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.h5", "*.joblib", "*.py"]
-_OF_THE_HUB = ".gitattributes"  # which every repository has, and is no part of a revision
+_HUB_FILE = ".gitattributes"  # every repository has it; it is not part of a revision
 _TRIES = 3
-_SAYS = {
-    401: "who asks is not known, or may not see it; log in with `hf auth login`, or set HF_TOKEN",
-    403: "you may not write there: the token must be of a user who may, and allow writing",
+_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+_ADVICE = {
+    401: f"your token is missing or wrong, or you may not read it; {_LOG_IN}",
+    403: "you may not write there; use a token that allows writing, of a user who may write",
     404: "there is no such repository, or you may not see it (HF_TOKEN, `hf auth login`)",
     409: "somebody else is changing it; run the same command again",
     412: "somebody else has changed it meanwhile; run the same command again",
@@ -34,17 +35,17 @@ _SAYS = {
 
 
 def is_name(repo: str) -> bool:
-    """Whether repo may be USER/NAME; nobody's name on the Hub is models."""
+    """Whether repo has the form USER/NAME and does not look like a path: USER is not models."""
     return re.fullmatch(r"(?!models/)[A-Za-z0-9][\w.-]*/[\w-][\w.-]*", repo) is not None
 
 
 def may_be_model(name: str) -> bool:
-    """Whether name may be that of a model on the Hub: USER/NAME, or NAME of the old ones."""
-    return re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) is not None
+    """Whether name can be that of a model on the Hub: USER/NAME, or NAME for the oldest ones."""
+    return is_name(name) or re.fullmatch(r"[\w-][\w.-]*", name) is not None
 
 
 class Repository:
-    """USER/NAME on the Hub. Whatever goes wrong there is an InputError of one line."""
+    """USER/NAME on the Hub. Every failure there becomes an InputError of one line."""
 
     def __init__(
         self, name: str, *, token: str | bool | None = None, cache_dir: str | Path | None = None
@@ -58,11 +59,11 @@ class Repository:
             return sorted(self._heads())
 
     def fetch(self, revision: str) -> Path:
-        """The folder in the cache that holds a revision as it is now, or, offline, as it was."""
-        return self._snapshot(revision, ignore_patterns=[*_PROGRAMS, _OF_THE_HUB])
+        """The folder in the cache with the newest state of a revision; offline, the cached one."""
+        return self._snapshot(revision, ignore_patterns=[*_PROGRAMS, _HUB_FILE])
 
     def fetch_records(self, revision: str) -> Path:
-        """A folder in the cache with what a revision says of itself, but for its weights."""
+        """A folder in the cache with config.json, run.json and metrics.json of a revision."""
         return self._snapshot(revision, allow_patterns=["config.json", "run.json", "metrics.json"])
 
     def _snapshot(self, revision: str, **patterns: list[str]) -> Path:
@@ -74,13 +75,13 @@ class Repository:
             )
 
     def describe_source(self, revision: str, folder: Path) -> str:
-        """Which state of a revision folder, which fetch gave, is, and whether the Hub said so."""
-        place = f"commit {folder.name[:8]} of {self.name}"
+        """Which commit a folder from fetch() holds, and whether it is the newest."""
+        commit = f"commit {folder.name[:8]} of {self.name}"
         try:
             newest = self._api.repo_info(self.name, revision=revision).sha
         except (httpx2.HTTPError, OSError):
-            return f"{place}, from the cache: the Hub was not asked, or did not answer"
-        return f"{place} on the Hub" if newest == folder.name else f"{place}, just replaced there"
+            return f"{commit}, from the cache: the Hub was not asked, or did not answer"
+        return f"{commit} on the Hub" if newest == folder.name else f"{commit}, just replaced there"
 
     def check_push(self, revision: str, *, overwrite: bool) -> None:
         """Raise InputError where a push of new files would be refused."""
@@ -99,10 +100,10 @@ class Repository:
     def push(
         self, folder: Path, revision: str, *, overwrite: bool = False, public: bool = False
     ) -> str:
-        """Make a branch hold exactly the files of folder; what was done, in words.
+        """Make a branch hold exactly the files of folder; says what was done.
 
-        A repository that is not there is made, a private one unless public. A connection that
-        breaks is tried again; whatever happens, the branch holds what it held, or all that is new.
+        Creates the repository where there is none, private unless public. Tries again when the
+        connection breaks. The branch never holds a mixture of old and new files.
         """
         files = _files_of(folder)
         for attempt in range(_TRIES):
@@ -111,25 +112,26 @@ class Repository:
                     return self._push(files, revision, overwrite=overwrite, public=public)
                 except (httpx2.TransportError, errors.HfHubHTTPError) as error:
                     response = getattr(error, "response", None)
-                    if attempt == _TRIES - 1 or (response and response.status_code < 500):
+                    is_refused = response is not None and response.status_code < 500
+                    if attempt == _TRIES - 1 or is_refused:
                         raise
             time.sleep(2**attempt)
         raise AssertionError("the last try returns or raises")
 
     def _push(self, files: dict[str, Path], revision: str, *, overwrite: bool, public: bool) -> str:
-        made = self._make(public=public)
+        created = self._create_if_missing(public=public)
         heads, first = self._heads(), self._first()
         if revision not in heads:
             self._api.create_branch(self.name, branch=revision, revision=first, exist_ok=True)
             heads = self._heads()
-        there = self._files(heads[revision])
-        place = f"branch {revision} of {self.name}"
-        if _same(there, files):
-            return f"{made}{place} holds it already"
+        remote_files = self._files(heads[revision])
+        branch = f"branch {revision} of {self.name}"
+        if _same(remote_files, files):
+            return f"{created}{branch} holds it already"
         if not overwrite:
-            self._check_free(revision, heads[revision], first, there)
+            self._check_free(revision, heads[revision], first, remote_files)
         changes = [CommitOperationAdd(path, file) for path, file in files.items()]
-        surplus = set(there) - set(files) - {_OF_THE_HUB}
+        surplus = set(remote_files) - set(files) - {_HUB_FILE}
         changes += [CommitOperationDelete(path, is_folder=False) for path in sorted(surplus)]
         self._api.create_commit(
             self.name,
@@ -139,21 +141,21 @@ class Repository:
             parent_commit=heads[revision],
         )
         if not _same(self._files(revision), files):
-            raise InputError(f"{place} does not hold what was sent; run the same command again")
-        return f"{made}{place} holds it: {constants.ENDPOINT}/{self.name}/tree/{revision}"
+            raise InputError(f"{branch} does not hold what was sent; run the same command again")
+        return f"{created}{branch} holds it: {constants.ENDPOINT}/{self.name}/tree/{revision}"
 
-    def _make(self, *, public: bool) -> str:
+    def _create_if_missing(self, *, public: bool) -> str:
         try:
             self._api.repo_info(self.name)
         except errors.RepositoryNotFoundError as error:
             if error.response.status_code != 404:
                 raise
             self._api.create_repo(self.name, private=not public, exist_ok=True)
-            return f"made the {'public' if public else 'private'} repository {self.name}; "
+            return f"created the {'public' if public else 'private'} repository {self.name}; "
         return ""
 
     def _heads(self) -> dict[str, str]:
-        """The commit at the end of each branch."""
+        """The newest commit of each branch."""
         refs = self._api.list_repo_refs(self.name)
         return {branch.name: branch.target_commit for branch in refs.branches}
 
@@ -167,15 +169,15 @@ class Repository:
         }
 
     def _first(self) -> str:
-        """The repository's first commit, from which new branches start: it holds least."""
+        """The repository's first commit, where new branches start: it has the fewest files."""
         return self._api.list_repo_commits(self.name, revision="main")[-1].commit_id
 
     def _check_free(
-        self, revision: str, head: str, first: str, there: dict[str, tuple[str, str | None]]
+        self, revision: str, head: str, first: str, files: dict[str, tuple[str, str | None]]
     ) -> None:
-        """Raise InputError where a branch holds something of its own."""
-        just_made = revision != "main" and head == first
-        if not just_made and set(there) - {_OF_THE_HUB}:
+        """Raise InputError where a branch holds files that were committed to it."""
+        is_new = revision != "main" and head == first
+        if not is_new and set(files) - {_HUB_FILE}:
             raise InputError(
                 f"branch {revision} of {self.name} holds something else already; give --overwrite "
                 f"to replace it, or another --revision"
@@ -183,82 +185,81 @@ class Repository:
 
     @contextmanager
     def _asking(self, revision: str | None = None) -> Iterator[None]:
-        """Say in one line what went wrong, and nothing of retries that helped."""
+        """Turn every failure into an InputError of one line; hide the client's own messages."""
         huggingface_hub.logging.set_verbosity_error()
         if not sys.stderr.isatty():
             huggingface_hub.utils.disable_progress_bars()
         try:
             yield
         except errors.HFValidationError as error:
-            raise InputError(f"--repo {self.name}: is no name of a repository: {error}") from None
+            raise InputError(f"--repo {self.name}: is not a repository's name: {error}") from None
         except errors.RevisionNotFoundError:
-            there = ", ".join(self.names())
+            names = ", ".join(self.names())
             raise InputError(
-                f"no revision {revision} in {self.name} on the Hub (there: {there})"
+                f"no revision {revision} in {self.name} on the Hub (there: {names})"
             ) from None
         except PermissionError:
             raise
         except (httpx2.HTTPError, OSError) as error:
             if isinstance(error, OSError) and is_disk_full(error):
                 raise
-            raise InputError(f"{self.name} on the Hub: {_what(error, revision)}") from None
+            raise InputError(f"{self.name} on the Hub: {_failure(error, revision)}") from None
 
 
 def _files_of(folder: Path) -> dict[str, Path]:
-    """A revision's files by their names; InputError where it lacks any, or holds others, too."""
-    names = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    """A revision's files by their names; InputError where some are missing or do not belong."""
     if not is_whole(folder):
-        raise InputError(f"{folder}: is no whole revision, lacks config.json or model.safetensors")
-    odd = [n for n in names if f"/{n}".find("/.") >= 0 or any(fnmatch(n, p) for p in _PROGRAMS)]
-    if odd:
+        raise InputError(f"{folder}: is not a whole revision, config.json or weights are missing")
+    files = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    refused = [n for n in files if "/." in f"/{n}" or any(fnmatch(n, p) for p in _PROGRAMS)]
+    if refused:
         raise InputError(
-            f"{folder}: hidden files, pickles and programs are no part of a revision, and not "
-            f"sent; move away {', '.join(odd)}"
+            f"{folder}: hidden files, pickles and programs are not part of a revision and are not "
+            f"sent; move away {', '.join(refused)}"
         )
-    return names
+    return files
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder holds a model and its weights."""
+    """Whether a folder holds a model's configuration and weights."""
     weights = ("model.safetensors", "model.safetensors.index.json")
     return (folder / "config.json").is_file() and any((folder / w).is_file() for w in weights)
 
 
-def _what(error: Exception, revision: str | None) -> str:
-    """In words, what became of a request."""
+def _failure(error: Exception, revision: str | None) -> str:
+    """What went wrong with a request, and what to do."""
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
     if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
         if revision is None:
-            return "HF_HUB_OFFLINE is set, and this takes the Hub; unset it, or give --revision"
+            return "HF_HUB_OFFLINE is set, and this needs the Hub; unset it, or give --revision"
         return (
-            f"HF_HUB_OFFLINE is set, and the cache does not have revision {revision}; fetch it "
-            f"where there is a network (see README, nodes without a network), or unset it"
+            f"HF_HUB_OFFLINE is set, and the cache does not have revision {revision}; unset it, or "
+            f"fetch the revision where there is a network (docs/hub.md, nodes without a network)"
         )
     if isinstance(error, errors.LocalTokenNotFoundError):
-        return f"there is no token here; {_SAYS[401].partition('; ')[2]}"
+        return f"there is no token here; {_LOG_IN}"
     responses = [c.response for c in causes if isinstance(c, errors.HfHubHTTPError)]
     if not responses:
         return (
-            f"{constants.ENDPOINT} cannot be reached, or broke off ({type(causes[-1]).__name__}); "
-            f"run the same command again when the network is back"
+            f"{constants.ENDPOINT} cannot be reached, or the connection broke "
+            f"({type(causes[-1]).__name__}); run the same command again when the network is back"
         )
-    code = responses[0].status_code
     if isinstance(error, errors.GatedRepoError):
-        return "its owner lets in who asked only; ask on its page on the Hub, then log in"
-    said = responses[0].headers.get("X-Error-Message")
-    advice = _SAYS.get(code, "a fault of the Hub's own; run the same command again later")
-    return f"answered {code}{f' ({said})' if said else ''}: {advice}"
+        return "its owner must give you access; ask on its page on the Hub, then log in"
+    code, message = responses[0].status_code, responses[0].headers.get("X-Error-Message")
+    advice = _ADVICE.get(code, "the fault is the Hub's; run the same command again later")
+    return f"answered {code}{f' ({message})' if message else ''}: {advice}"
 
 
-def _same(there: dict[str, tuple[str, str | None]], files: dict[str, Path]) -> bool:
-    """Whether the Hub's files are those on the disk, and no others."""
-    if set(there) - {_OF_THE_HUB} != set(files):
+def _same(remote: dict[str, tuple[str, str | None]], files: dict[str, Path]) -> bool:
+    """Whether a branch holds the files on the disk, and no others."""
+    if set(remote) - {_HUB_FILE} != set(files):
         return False
     return all(
         (_sha256(path) == sha256) if sha256 else (_git_hash(path) == blob)
-        for (blob, sha256), path in ((there[name], path) for name, path in files.items())
+        for (blob, sha256), path in ((remote[name], path) for name, path in files.items())
     )
 
 

@@ -1,8 +1,8 @@
-"""A small Hub on loopback: what huggingface_hub asks for repositories of models, in memory.
+"""A small Hub on loopback: what huggingface_hub asks about repositories of models, in memory.
 
-It speaks of repositories, branches, commits and files, the large ones by Git LFS, and refuses what
-the real one refuses: no token, a branch that is not there, a commit on what is no longer its end.
-What goes wrong on purpose stands in Hub.faults.
+It has repositories, branches, commits and files, the large ones by Git LFS. Like the real Hub, it
+refuses a missing token, a missing branch and a commit on anything but a branch's newest commit.
+Hub.faults makes requests fail on purpose.
 """
 
 import base64
@@ -16,12 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlparse
 
 TOKEN = "hf_of_the_tests"
-LARGE = (".safetensors",)  # what goes by LFS
+LARGE = (".safetensors",)  # files sent by LFS
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a commit; sha256 is that of a large one."""
+    """A file of a commit; large files have a sha256."""
 
     content: bytes
     sha256: str | None = None
@@ -33,7 +33,7 @@ class File:
 
 @dataclass(frozen=True)
 class Commit:
-    """What a branch held, and the commit before."""
+    """The files of a branch at one time, and the commit before."""
 
     files: dict[str, File]
     title: str
@@ -42,7 +42,7 @@ class Commit:
 
 @dataclass
 class Repo:
-    """Commits by their hashes, and the one that each branch ends with."""
+    """Commits by their hashes, and the newest commit of each branch."""
 
     private: bool
     commits: dict[str, Commit] = field(default_factory=dict)
@@ -65,8 +65,11 @@ class Repo:
 
 @dataclass
 class Hub:
-    """The server's state. A fault is a status, or "drop" for a connection that breaks in the middle
-    of the request; it happens `times` times to requests that the pattern is found in."""
+    """The server's state.
+
+    A fault is a status, or "drop" for a connection that breaks in the middle of a request. It
+    happens `times` times to requests that match the pattern.
+    """
 
     repos: dict[str, Repo] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)  # of LFS
@@ -84,7 +87,7 @@ class Hub:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request after the other on a connection."""
+    """Answers the requests of a connection, one after the other."""
 
     protocol_version = "HTTP/1.1"
     hub: Hub
@@ -134,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def may(self) -> bool:
-        """Whether the token is right; says so where not."""
+        """Whether the token is right; refuses the request if not."""
         if self.headers.get("Authorization") == f"Bearer {TOKEN}":
             return True
         self.refuse(401, "", "Invalid credentials in Authorization header")
@@ -293,7 +296,7 @@ def history(repo: Repo, sha: str | None) -> list[dict]:
 
 
 def serve() -> tuple[Hub, ThreadingHTTPServer]:
-    """A Hub of its own, and the server that ends with shutdown()."""
+    """A new Hub and its server, which shutdown() ends."""
     hub = Hub()
     handler = type("Handler", (Handler,), {"hub": hub, "lock": threading.RLock()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -1,4 +1,4 @@
-"""Confidences: what the model's probability of an entity is, and what it is worth."""
+"""Confidences: the model's probability of an entity, and its correction."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ WORD_TAGS = tags.inventory(tags.CONLL_TYPES)[:9]
 
 
 def rows(*words: dict[str, float]) -> np.ndarray:
-    """Log-probabilities of words; what is left goes to the tags not named, in equal parts."""
+    """Log-probabilities of words; tags that are not named share the rest equally."""
     result = []
     for word in words:
         rest = (1 - sum(word.values())) / (len(WORD_TAGS) - len(word))
@@ -27,8 +27,8 @@ def test_confidence_is_the_probability_of_exactly_this_entity():
     assert len(calibration.confidences([], row, WORD_TAGS)) == 0
 
 
-def test_confidences_of_all_that_may_begin_here_add_up_to_its_beginning():
-    """Of the entities of one type that begin at a word, exactly one is there if any is."""
+def test_confidences_of_all_entities_from_a_word_add_up_to_its_b_tag():
+    """If an entity of a type begins at a word, exactly one of the possible ones does."""
     row = np.log(np.random.default_rng(0).dirichlet(np.ones(9), size=6)).astype(np.float32)
     every = [tags.Entity("ORG", 1, end) for end in range(2, 7)]
     total = calibration.confidences(every, row, WORD_TAGS).sum()
@@ -36,7 +36,7 @@ def test_confidences_of_all_that_may_begin_here_add_up_to_its_beginning():
 
 
 def drawn(slope: float, offset: float, size: int = 40_000) -> tuple[np.ndarray, np.ndarray]:
-    """Confidences of a model, and what is right, for which (slope, offset) is the truth."""
+    """Confidences, and which are right, drawn so that (slope, offset) is the right calibration."""
     generator = np.random.default_rng(0)
     logit = generator.normal(2, 2, size)
     right = generator.random(size) < 1 / (1 + np.exp(-(slope * logit + offset)))
@@ -44,12 +44,12 @@ def drawn(slope: float, offset: float, size: int = 40_000) -> tuple[np.ndarray, 
 
 
 @pytest.mark.parametrize("truth", [(0.6, -0.7), (1.0, 0.0), (1.5, 1.0)])
-def test_what_is_learnt_is_the_truth(truth):
+def test_fit_recovers_the_true_calibration(truth):
     found = calibration.fit(*drawn(*truth))
     assert found == pytest.approx(truth, abs=0.05)
 
 
-def test_a_model_that_is_too_sure_is_corrected():
+def test_an_overconfident_model_is_corrected():
     raw, right = drawn(0.6, -0.7)
     half = len(raw) // 2
     learnt = calibration.fit(raw[:half], right[:half])
@@ -60,13 +60,13 @@ def test_a_model_that_is_too_sure_is_corrected():
 
 
 @pytest.mark.parametrize("right", [[True] * 50, [False] * 50])
-def test_what_is_always_so_is_not_certain(right):
+def test_always_right_or_always_wrong_is_not_certain(right):
     raw = np.linspace(0.5, 1.0, 50)
     found = calibration.calibrated(raw, calibration.fit(raw, np.array(right)))
     assert np.all((0 < found) & (found < 1)) and np.all((found > 0.5) == right)
 
 
-def test_one_entity_is_enough_and_none_is_none():
+def test_one_entity_is_enough_and_without_any_there_is_no_calibration():
     assert all(map(np.isfinite, calibration.fit(np.array([1.0]), np.array([False]))))
     assert calibration.fit(np.array([]), np.array([], dtype=bool)) is None
     assert calibration.reliability(np.array([]), np.array([])) == []
@@ -83,7 +83,7 @@ def test_calibration_error_by_hand():
     assert len(sizes) == 15 and set(sizes) == {6, 7}
 
 
-def test_an_entity_is_right_where_gold_has_the_very_same():
+def test_an_entity_is_right_where_gold_has_the_same_entity():
     gold = [["B-PER", "I-PER", "O"], ["O"]]
     predicted = [["B-PER", "I-PER", "B-LOC"], ["O"]]
     row = rows({"B-PER": 0.9}, {"I-PER": 0.9}, {"B-LOC": 0.5})

@@ -37,13 +37,19 @@ def test_every_figure_is_in_the_metadata(store, folder):
     assert read.pipeline_tag == "token-classification" and read.license == "other"
 
 
-def test_the_card_says_how_it_was_made_and_nothing_of_the_machine(store, folder):
+def test_the_card_tells_how_it_was_trained_without_paths_of_the_machine(store, folder):
     text = (store / "model_primary/README.md").read_text()
     run = json.loads((store / "model_primary/run.json").read_text())
     assert f"strong: adamw, epochs: 2, batches of 8, seed 0, {run['precision']}" in text
     assert "expert labels of the folder" in text and "## Limits" in text and "## Licence" in text
     assert 'NERSmall.from_pretrained("REPO", revision="model_primary")' in text
     assert str(folder) not in text and str(folder.parent) not in text
+
+
+def test_the_card_begins_with_how_to_install_nerc(store):
+    _, metadata, text = (store / "model_primary/README.md").read_text().split("---\n", 2)
+    assert "library_name: nerc" in metadata
+    assert text.split("\n")[1].endswith("run `pip install .` in a clone of nerc's repository.")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +61,7 @@ def test_the_card_says_how_it_was_made_and_nothing_of_the_machine(store, folder)
         ("/data/notes", "/data/bert", ("notes", None, "other", None)),
     ],
 )
-def test_the_metadata_name_what_is_on_the_hub(store, corpus, base, wanted):
+def test_the_metadata_name_only_what_is_on_the_hub(store, corpus, base, wanted):
     run = json.loads((store / "model_primary/run.json").read_text())
     metrics = json.loads((store / "model_primary/metrics.json").read_text())
     run["config"] |= {"corpus": corpus, "encoder": base}
@@ -66,8 +72,8 @@ def test_the_metadata_name_what_is_on_the_hub(store, corpus, base, wanted):
     assert found.datasets == ([dataset] if "/" in dataset else None)
 
 
-def test_a_revision_that_was_not_judged_has_a_card(store):
+def test_a_revision_that_was_not_evaluated_has_a_card(store):
     run = json.loads((store / "model_primary/run.json").read_text())
     text = card.model_card("mine", {}, run, calibrated=False)
     assert "which is not calibrated" in text
-    assert "judged on nothing" in text and ModelCard(text).data.eval_results is None
+    assert "has not been evaluated" in text and ModelCard(text).data.eval_results is None

@@ -1,4 +1,4 @@
-"""Enlarged batches compute what they computed before; on a GPU, graphs what no graphs do."""
+"""Enlarged batches give the same results; on a GPU, training with graphs does, too."""
 
 import sys
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_an_enlarged_batch_has_the_losses_and_gradients_of_the_batch(model, enco
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-def test_few_sizes_are_left_of_many(encoded):
+def test_enlarged_batches_have_few_sizes(encoded):
     rng = np.random.default_rng(0)
     batches = [encoding.collate(encoded, rng.permutation(len(encoded))[:16]) for _ in range(40)]
 
@@ -89,7 +89,7 @@ def test_graphs_are_refused_without_a_gpu(model, encoded):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU to record graphs on")
-def test_graphs_train_as_no_graphs_do(model, encoded):
+def test_training_with_graphs_equals_training_without(model, encoded):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     (losses, weights), (with_graphs, graphed_weights) = (
         (model.load_state_dict(before), train(model, encoded, each, keep="last"))[1]

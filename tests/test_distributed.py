@@ -1,7 +1,8 @@
-"""Exact under any launch: real processes, real signals, real kills, and the files they leave."""
+"""Runs are exact under any launch: tests with real processes, signals and kills."""
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,8 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed.run
 from accelerate import Accelerator
-from conftest import SAMPLE, TORCHRUN, same_weights, small
+from accelerate.commands import launch
+from accelerate.utils.launch import _filter_args, prepare_multi_gpu_env
+from conftest import SAMPLE, TORCHRUN, logged, same_weights, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nerc import distributed
@@ -99,7 +104,7 @@ def by_one(tmp_path_factory):
     ],
     ids=["three processes", "four micro-batches"],
 )
-def test_processes_and_micro_batches_only_cut_an_update_up(by_one, tmp_path, command):
+def test_processes_and_micro_batches_do_not_change_an_update(by_one, tmp_path, command):
     out = done(*command, *WITHOUT_DROPOUT, "--repo", tmp_path)
     assert out.count("epoch  1") == 1, "only the main process speaks"
     losses = dict(curve(by_one, "train/loss"))
@@ -119,10 +124,92 @@ def test_accelerate_launch_of_several_processes_needs_no_gpu(folder, encoder, tm
     assert "2 processes on cpu" in done(*ACCELERATE, *several, "train.py", *flags)
 
 
-def test_the_commented_configuration_works_as_it_stands(folder, encoder, tmp_path):
-    flags = [*small(folder, encoder), "--epochs", "1", "--repo", tmp_path]
-    config = ["--config_file", "accelerate_config.yaml"]
-    assert "1 process on cpu" in done(*ACCELERATE, *config, "train.py", *flags)
+CONFIG_FILE = ["--config_file", str(ROOT / "accelerate_config.yaml")]
+
+
+def processes_launched(monkeypatch, *flags: str, num_gpus: int) -> int:
+    """How many processes `accelerate launch` starts on a machine with so many GPUs.
+
+    Runs Accelerate's and torchrun's own code, up to where torchrun starts the processes.
+    """
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: num_gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    monkeypatch.setattr(launch, "default_config_file", "/nobody/has/configured/accelerate")
+    parser = launch.launch_command_parser()
+    args, *_ = launch._validate_launch_command(parser.parse_args([*flags, "train.py"]))
+    if not args.multi_gpu:
+        return 1  # launch.simple_launcher's
+    prepare_multi_gpu_env(args)
+    config, _, script = torch.distributed.run.config_from_args(
+        _filter_args(args, torch.distributed.run.get_args_parser(), ["train.py"])
+    )
+    assert "train.py" in script and config.min_nodes == config.max_nodes == 1
+    return config.nproc_per_node
+
+
+def test_accelerate_starts_one_process_for_each_gpu(monkeypatch):
+    def launched(*flags: str) -> int:
+        return processes_launched(monkeypatch, *flags, num_gpus=8)
+
+    assert launched(*CONFIG_FILE, "--num_processes", "8") == 8
+    assert launched() == 8
+    assert launched(*CONFIG_FILE, "--num_processes", "1") == 1
+    with pytest.raises(ValueError, match="manually pass in `--num_processes`"):
+        launched(*CONFIG_FILE)
+
+
+def test_the_configuration_file_starts_as_many_processes_as_it_is_told(tmp_path):
+    """A real launch; the script is not ours, so that eight processes take little."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, pathlib\n"
+        "name = os.environ['RANK'] + '_of_' + os.environ['WORLD_SIZE']\n"
+        "pathlib.Path(__file__).with_name(name).touch()\n"
+    )
+    several = ["--num_processes", "8", "--main_process_port", "0"]
+    done(*ACCELERATE, *CONFIG_FILE, *several, script)
+    ranks = sorted(path.name for path in tmp_path.iterdir() if path != script)
+    assert ranks == [f"{rank}_of_8" for rank in range(8)]
+
+
+def test_the_configuration_file_works_without_a_gpu(tmp_path):
+    flags = [*SAMPLE.split(), "--epochs", "1", "--repo", tmp_path]
+    one = ["--num_processes", "1", "--main_process_port", "0"]
+    assert "1 process on " in done(*ACCELERATE, *CONFIG_FILE, *one, "train.py", *flags)
+
+
+@pytest.mark.parametrize(
+    "num_gpus, num_used, num_machines, wanted",
+    [
+        (8, 1, 1, "7 of this machine's 8 GPUs are idle.*accelerate launch .*--num_processes 8$"),
+        (8, 0, 1, "8 of this machine's 8 GPUs are idle"),
+        (4, 2, 3, "2 of this machine's 4 GPUs .* --num_processes 12 --num_machines 3$"),
+        (8, 8, 1, None),
+        (1, 1, 1, None),
+        (1, 2, 1, None),
+        (0, 0, 1, None),
+    ],
+)
+def test_idle_gpus_are_told_with_the_command_that_uses_them(
+    num_gpus, num_used, num_machines, wanted
+):
+    note = distributed.idle_gpus(num_gpus, num_used, num_machines)
+    assert note is None if wanted is None else re.search(wanted, note)
+
+
+@pytest.mark.parametrize(
+    "started, told",
+    [("with distributed.session(None): pass", 1), ("distributed.start(uses_every_gpu=False)", 0)],
+)
+def test_a_run_that_leaves_gpus_idle_says_so_once(started, told):
+    code = f"""
+import torch
+from nerc import cli, distributed
+torch.cuda.device_count = lambda: 8
+cli.start_logging(quiet=True)
+{started}
+"""
+    assert done(sys.executable, "-c", code).count("GPUs are idle") == told
 
 
 # ------------------------------------------------------------------- launches that go wrong
@@ -135,7 +222,7 @@ def test_accelerate_that_starts_one_process_for_two_is_refused(folder, encoder, 
     assert "torchrun --nproc_per_node" in err and not (tmp_path / "models").exists()
 
 
-def test_the_precision_is_ours_whatever_accelerate_is_set_to():
+def test_accelerates_precision_is_ignored():
     code = "from nerc import distributed; print(distributed.start().mixed_precision)"
     environment = os.environ | {"ACCELERATE_MIXED_PRECISION": "bf16"}
     line = [sys.executable, "-c", code]
@@ -171,7 +258,7 @@ def test_how_many_processes_were_launched(environment, asked):
         {"SLURM_STEP_NUM_TASKS": "2", "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "1"},
     ],
 )
-def test_tasks_of_slurm_that_know_nothing_of_each_other_are_refused(environment):
+def test_slurm_tasks_that_do_not_know_of_each_other_are_refused(environment):
     with pytest.raises(InputError, match="srun started 2 tasks"):
         distributed._num_processes_asked(environment)
 
@@ -179,11 +266,11 @@ def test_tasks_of_slurm_that_know_nothing_of_each_other_are_refused(environment)
 @pytest.mark.parametrize(
     "environment, message",
     [
-        ({"WORLD_SIZE": "2"}, "no MASTER_ADDR says where to meet"),
+        ({"WORLD_SIZE": "2"}, "no MASTER_ADDR says where the processes meet"),
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', wanted a number"),
     ],
 )
-def test_an_environment_that_says_half_is_refused(environment, message):
+def test_an_incomplete_environment_is_refused(environment, message):
     with pytest.raises(InputError, match=message):
         distributed._num_processes_asked(environment)
 
@@ -191,7 +278,7 @@ def test_an_environment_that_says_half_is_refused(environment, message):
 # ------------------------------------------------------------------- signals
 
 
-def test_a_notice_to_any_process_ends_the_run_and_resume_goes_on_exactly(by_two, tmp_path):
+def test_a_signal_to_any_process_ends_the_run_and_resume_continues_exactly(by_two, tmp_path):
     flags = [*SAMPLE.split(), "--epochs", "8", "--checkpoint-every", "5"]
     status = tmp_path / "status.json"
     two = [*TORCHRUN, "2", "train.py", *flags]
@@ -216,7 +303,7 @@ def test_a_notice_to_any_process_ends_the_run_and_resume_goes_on_exactly(by_two,
     assert [entry.name for entry in repo.iterdir()] == ["model_primary"]
 
 
-def test_a_run_goes_on_with_the_same_batches_on_fewer_processes(by_one, tmp_path):
+def test_a_run_continues_with_the_same_batches_on_fewer_processes(by_one, tmp_path):
     flags = [*WITHOUT_DROPOUT, "--checkpoint-every", "1", "--repo", tmp_path]
     run = begin(*TORCHRUN, "2", "train.py", *flags)
     wait_for(lambda: checkpoints(tmp_path), run)
@@ -230,7 +317,7 @@ def test_a_run_goes_on_with_the_same_batches_on_fewer_processes(by_one, tmp_path
 
 
 @pytest.mark.parametrize("when", ["while it loads", "while it trains"])
-def test_ctrl_c_says_how_to_go_on(tmp_path, when):
+def test_ctrl_c_says_how_to_continue(tmp_path, when):
     repo = tmp_path / "models"
     flags = [*SAMPLE.split(), "--epochs", "50", "--repo", repo, "--status", tmp_path / "status"]
     if when == "while it trains":
@@ -246,10 +333,10 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, when):
     if when == "while it trains":
         assert "continue with the same command and --resume" in err and checkpoints(repo)
     else:
-        assert "nothing is kept of it" in err and not repo.exists()
+        assert "nothing was saved" in err and not repo.exists()
 
 
-def test_a_reader_that_goes_away_is_no_reason_to_lose_the_work(folder, encoder, tmp_path):
+def test_a_run_continues_when_the_reader_of_its_output_goes_away(folder, encoder, tmp_path):
     flags = [*small(folder, encoder), "--repo", tmp_path / "models"]
     run = begin(sys.executable, "train.py", *flags)
     run.stdout.close()
@@ -259,28 +346,30 @@ def test_a_reader_that_goes_away_is_no_reason_to_lose_the_work(folder, encoder, 
     assert (tmp_path / "models/model_primary/metrics.json").exists()
 
 
-def test_a_terminal_that_goes_away_stops_the_run_unless_nohup_says_otherwise():
-    with distributed.StopSignals(Accelerator(cpu=True)) as stop:
-        stop.defer()
-        signal.raise_signal(signal.SIGHUP)
-        assert stop.any_rank_signalled() == signal.SIGHUP
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize(
+    "handler, stops", [(signal.SIG_DFL, True), (signal.SIG_IGN, False)], ids=["plain", "nohup"]
+)
+def test_a_terminal_that_goes_away_stops_the_run_unless_nohup_says_otherwise(handler, stops):
+    before = signal.signal(signal.SIGHUP, handler)  # the tests themselves may run under nohup
     try:
         with distributed.StopSignals(Accelerator(cpu=True)) as stop:
+            stop.defer()
             signal.raise_signal(signal.SIGHUP)
-            assert stop.any_rank_signalled() == 0
+            assert stop.any_rank_signalled() == (signal.SIGHUP if stops else 0)
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_second_ctrl_c_need_not_wait():
+def test_a_second_ctrl_c_stops_at_once(monkeypatch):
+    clock = [0.0]  # its own, since a busy machine may take a second between two lines
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     before = signal.getsignal(signal.SIGINT)
     with distributed.StopSignals(Accelerator(cpu=True)) as stop:
         stop.defer()
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # the launcher passes on what the terminal sent
         assert stop.any_rank_signalled() == signal.SIGINT
-        time.sleep(1.1)
+        clock[0] = 1.1
         with pytest.raises(Interrupted):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
@@ -300,22 +389,81 @@ def test_a_signal_between_updates_acts_at_once_and_saves_first():
 # ------------------------------------------------------------------- a process that dies
 
 
+LOST = [
+    "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.1]:9",
+    "[../third_party/gloo/gloo/transport/tcp/pair.cc:589] Read error [::1]:9: "
+    "Connection reset by peer",
+    "[../third_party/gloo/gloo/transport/tcp/pair.cc:374] writev [::1]:54172: Broken pipe",
+    "Failed to recv, got 0 bytes. Connection was likely closed. Did the remote server shutdown or "
+    "crash?",
+    "NCCL error in: ProcessGroupNCCL.cpp:3763, remote process exited or there was a network error, "
+    "NCCL version 2.28.8\nncclRemoteError: A call failed possibly due to a network error or a "
+    "remote process exiting prematurely.",
+    "NCCL error in: ProcessGroupNCCL.cpp:1275, internal error, NCCL version 2.14.3\n"
+    "ncclInternalError: Internal check failed.\nLast error:\n"
+    "Net : Connection closed by remote peer",
+]
+NOT_LOST = [
+    "NCCL error in: NCCLUtils.hpp:268, unhandled cuda error, NCCL version 2.21.5\n"
+    "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 2 "
+    "'out of memory'",
+    "NCCL error in: ProcessGroupNCCL.cpp:1287, invalid usage, NCCL version 2.17.1\n"
+    "ncclInvalidUsage: This usually reflects invalid usage of NCCL library.",
+    "Gloo connectFullMesh failed with [/gloo/gloo/transport/tcp/pair.cc:144] no error",
+    "[../third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms for "
+    "recv operation to complete",
+    "CUDA out of memory. Tried to allocate 2.00 GiB",
+]
+
+
+@pytest.fixture
+def session_of_two(monkeypatch):
+    """A session that believes to have a second process; torch's functions say so, not ours."""
+    stop = distributed.StopSignals(Accelerator(cpu=True))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    return stop
+
+
+@pytest.mark.parametrize("text", LOST)
+def test_a_lost_connection_is_one_line_and_its_cause_is_logged(session_of_two, text):
+    cause = RuntimeError(text)
+    with logged() as messages, pytest.raises(InputError, match="another process") as error:
+        with distributed._lost_connections(session_of_two):
+            raise cause
+    assert error.value.__cause__ is cause and messages == [f"RuntimeError: {text}"]
+
+
+@pytest.mark.parametrize("text", NOT_LOST)
+def test_other_errors_of_nccl_and_gloo_stay_what_they_are(session_of_two, text):
+    cause = RuntimeError(text)
+    with logged() as messages, pytest.raises(RuntimeError) as error:
+        with distributed._lost_connections(session_of_two):
+            raise cause
+    assert error.value is cause and messages == []
+
+
+def test_after_a_signal_between_updates_a_lost_connection_is_part_of_stopping(session_of_two):
+    session_of_two.signal = signal.SIGTERM
+    with pytest.raises(Interrupted), distributed._lost_connections(session_of_two):
+        raise RuntimeError(LOST[0])
+
+
 def test_when_a_process_dies_the_others_end_and_the_status_says_failed(tmp_path):
     flags = [*SAMPLE.split(), "--epochs", "50", "--checkpoint-every", "2", "--repo", tmp_path / "m"]
     status = tmp_path / "status"
     run = begin(*TORCHRUN, "2", "train.py", *flags, "--status", status)
     wait_for(lambda: checkpoints(tmp_path / "m"), run)
     os.kill(children(run)[1], signal.SIGKILL)
-    code, _, err = end(run, timeout=60)
+    code, out, err = end(run, timeout=60)
     assert code and "another process of this run has ended" in err
+    assert re.search("RuntimeError: .*(Connection|closed|pipe)", out), "the cause is told, too"
     found = json.loads(status.read_text())
     assert found["state"] == "failed" and "another process" in found["error"]
     assert checkpoints(tmp_path / "m"), "there is something to go on from"
 
 
-def test_what_one_process_alone_finds_wrong_stands_above_what_follows_from_it(
-    folder, encoder, tmp_path
-):
+def test_the_error_of_one_process_is_reported_by_it_and_ends_the_others(folder, encoder, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

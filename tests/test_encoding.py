@@ -1,4 +1,4 @@
-"""Words, pieces and windows: nothing is lost, nothing is read from the wrong place."""
+"""Words, pieces and windows: nothing is lost, and everything is where it should be."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def test_every_word_is_read_at_its_first_piece(tokenizer):
     assert encoded.num_pieces().sum() > encoded.num_words().sum()  # some word has several
 
 
-def test_words_without_a_piece_become_the_unknown_one(tokenizer):
+def test_words_without_a_piece_become_the_unknown_piece(tokenizer):
     sentence = ["\u2063", "said", "\u2063", "\x07", "it", "\u00ad"]
     assert [tokenizer.tokenize(word) for word in sentence].count([]) == 4
     encoded = encoding.encode(corpus(sentence, ["\u2063"]), tokenizer, INVENTORY, 64)
@@ -89,10 +89,10 @@ def test_words_that_look_like_special_pieces_are_words(tokenizer):
     assert encoded.num_words().tolist() == [3]
 
 
-def test_what_is_read_in_part_is_counted(tokenizer):
+def test_words_that_are_not_read_whole_are_counted(tokenizer):
     sentence = ["said", "-".join("ab" * 12), "\u2063", "\u2063"]
     cut, unknown = encoding.encode(corpus(sentence), tokenizer, INVENTORY, 32).notes
-    assert cut == "1 words are read by their first 7 pieces alone"
+    assert cut == "1 words have more than 7 pieces, of which the first 7 are read"
     assert unknown.startswith("2 words have no piece")
     assert encoding.encode(corpus(["said"]), tokenizer, INVENTORY, 32).notes == ()
 
@@ -106,7 +106,7 @@ def test_a_word_longer_than_a_window_is_one_word(tokenizer):
     assert words_seen(encoded, batch, tokenizer) == [first_pieces(sentence, tokenizer)]
 
 
-def test_labels_stand_beside_their_words(tokenizer):
+def test_labels_belong_to_their_words(tokenizer):
     labelled = Sentence(("a", "b", "c"), ("B-PER", "[SEP]", "I-MISC"), "toy", 0)
     bare = Sentence(("a",), None, "toy", 0)
     encoded = encoding.encode(Corpus.of([labelled, bare]), tokenizer, INVENTORY, 64)
@@ -133,7 +133,7 @@ def test_the_learnt_tokenizer_survives_saving(tokenizer, tmp_path):
     assert tokenizer.tokenize("said") == ["said"] and tokenizer.tokenize("Said") != ["said"]
 
 
-def test_a_tokenizer_that_is_none_is_refused(tmp_path, tokenizer):
+def test_a_folder_without_a_fitting_tokenizer_is_refused(tmp_path, tokenizer):
     with pytest.raises(InputError, match="holds no tokenizer"):
         load_tokenizer(str(tmp_path), 100)
     tokenizer.save_pretrained(tmp_path)
@@ -158,7 +158,7 @@ print(json.dumps(vocabulary, sort_keys=True))
     assert len(vocabulary) == 2000 and sorted(vocabulary.values()) == list(range(2000))
 
 
-def test_no_program_beside_a_tokenizer_is_run(encoder, tmp_path):
+def test_code_beside_a_tokenizer_is_not_run(encoder, tmp_path):
     folder = tmp_path / "encoder"
     shutil.copytree(encoder, folder)
     config = json.loads((folder / "tokenizer_config.json").read_text())

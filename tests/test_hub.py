@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def hub(tmp_path, monkeypatch):
 
 
 def run(cwd: Path, *command, code: int = 0, **env: str) -> str:
-    """What a command, on nerc's modules or scripts, printed; for code 2, its only line of error."""
+    """What a command, on nerc's modules or scripts, printed; for code 2, its one line of error."""
     if command[0].endswith(".py"):
         command = (ROOT / command[0], *command[1:])
     done = subprocess.run(
@@ -79,7 +78,7 @@ def test_train_push_list_pull_load_and_evaluate(hub, folder, encoder, tmp_path):
     here.mkdir(), there.mkdir()
     flags = [*small(folder, encoder), "--repo", "tester/ner", "--revision", "mine", "--push"]
     said = run(here, "train.py", *flags)
-    assert "made the private repository tester/ner" in said
+    assert "created the private repository tester/ner" in said
     mine = here / "tester/ner/mine"
     assert held(hub, "mine") == {
         str(p.relative_to(mine)): p.read_bytes() for p in mine.rglob("*") if p.is_file()
@@ -118,13 +117,6 @@ assert NERSmall.from_pretrained({str(here / "tester/ner")!r}, revision="mine").p
     two.predict(text))
 """
     run(there, "-c", code)
-    (there / "tester/ner/another").mkdir(parents=True)
-    run(
-        there,
-        "-c",
-        "from nerc import NERSmall as N; N.from_pretrained('tester/ner', revision='mine')",
-    )
-    shutil.rmtree(there / "tester")
     flags = ("--repo", "tester/ner", "--revision", "mine", "--split", "test", "--json", "r.json")
     assert "of tester/ner on the Hub" in run(there, "evaluate.py", *flags)
     report = json.loads((there / "r.json").read_text())["mine"]["test"]
@@ -132,7 +124,26 @@ assert NERSmall.from_pretrained({str(here / "tester/ner")!r}, revision="mine").p
     assert report == pytest.approx(metrics["test"])
 
 
-def test_the_tokenizer_is_that_of_the_weights(hub, store, tmp_path):
+def test_a_run_from_the_hub_makes_a_folder_that_is_complete(hub, store, folder, tmp_path):
+    """It starts from a branch, and then its folder is all that is read."""
+    shutil.copytree(store / "model_primary", tmp_path / "models/mine")
+    revisions(tmp_path, *PUSH)
+    shutil.rmtree(tmp_path / "models")
+    flags = ["--corpus", folder, "--start", "mine", "--revision", "tuned", "--epochs", "1"]
+    flags += ["--num-threads", "1", "--repo", "tester/ner"]
+    said = run(tmp_path, "train.py", *flags, "--push")
+    assert "mine: copied to tester/ner" in said and "tuned of tester/ner holds it" in said
+    assert same_files(tmp_path / "tester/ner/mine", store / "model_primary")
+    assert set(os.listdir(tmp_path / "tester/ner")) == {"mine", "tuned"}
+
+    asked = len(hub.log)
+    assert "nothing is left to do" in run(tmp_path, "train.py", *flags, "--resume")
+    evaluated = ("evaluate.py", "--repo", "tester/ner", "--revision", "mine")
+    assert "| tuned " in run(tmp_path, *evaluated, "tuned", "--num-threads", "1")
+    assert len(hub.log) == asked
+
+
+def test_the_tokenizer_comes_from_the_folder_of_the_weights(hub, store, tmp_path):
     shutil.copytree(store / "model_primary", tmp_path / "models/mine")
     revisions(tmp_path, *PUSH)
     code = """
@@ -156,7 +167,7 @@ def test_a_push_that_failed_is_completed_by_resuming(hub, folder, encoder, tmp_p
     flags = [*small(folder, encoder), "--repo", "tester/ner", "--push"]
     hub.faults.append(["POST .*/commit/", 403, 1])
     said = run(tmp_path, "train.py", *flags, code=2)
-    assert "answered 403" in said and "it is kept in tester/ner/model_primary" in said
+    assert "answered 403" in said and "the revision is in tester/ner/model_primary" in said
     again = re.search(r"python -m (nerc revisions push .*)$", said)[1]
     assert held(hub, "model_primary") == {}
     run(tmp_path, "train.py", *flags, "--resume")
@@ -166,7 +177,9 @@ def test_a_push_that_failed_is_completed_by_resuming(hub, folder, encoder, tmp_p
 
 
 @pytest.mark.slow
-def test_a_published_checkpoint_is_pushed_and_judged_from_there(hub, folder, encoder, tmp_path):
+def test_a_published_checkpoint_is_pushed_and_evaluated_from_the_hub(
+    hub, folder, encoder, tmp_path
+):
     import transformers
 
     config = transformers.BertConfig.from_pretrained(encoder, num_labels=12)
@@ -194,7 +207,7 @@ def test_branches_do_not_touch_each_other(hub, tmp_path):
     assert same_files(tmp_path / "copy", tmp_path / "models")
 
 
-def test_a_whole_store_goes_both_ways_and_again(hub, tmp_path):
+def test_a_whole_store_is_pushed_and_pulled_twice(hub, tmp_path):
     for name in ("a", "b"):
         write(tmp_path / "models" / name, name=name)
     said = revisions(tmp_path, *PUSH, "--public")
@@ -203,12 +216,12 @@ def test_a_whole_store_goes_both_ways_and_again(hub, tmp_path):
     assert revisions(tmp_path, *PUSH).count("holds it already") == 2
     assert hub.repos["tester/ner"].branches == before
     pull = ("pull", "--hub", "tester/ner", "--repo", "copy")
-    assert "main: this branch is no whole revision" in revisions(tmp_path, *pull)
+    assert "main: this branch is not a whole revision" in revisions(tmp_path, *pull)
     assert same_files(tmp_path / "copy", tmp_path / "models")
     assert revisions(tmp_path, *pull).count("already") == 2
 
 
-def test_a_repository_that_began_with_other_files_lends_them_to_no_branch(hub, tmp_path):
+def test_files_of_a_repositorys_first_commit_stay_out_of_new_branches(hub, tmp_path):
     hub.repos["tester/ner"] = repo = hub_server.Repo(private=False)
     first = repo.commit("main", {"README.md": hub_server.File(b"made on the page")}, "initial")
     mine = write(tmp_path / "models/mine")
@@ -223,7 +236,7 @@ def test_a_repository_that_began_with_other_files_lends_them_to_no_branch(hub, t
     assert repo.content("main") == {"README.md": b"made on the page"}
 
 
-def test_what_is_there_is_replaced_on_request_only(hub, tmp_path):
+def test_branches_and_revisions_are_replaced_with_overwrite_only(hub, tmp_path):
     old = write(tmp_path / "models/main", surplus="1")
     revisions(tmp_path, *PUSH)
     (tmp_path / "models/main/surplus").unlink()
@@ -246,7 +259,7 @@ FAULTS = [
     ("POST .*/commit/", 404, "answered 404"),
     ("POST .*/commit/", 409, "answered 409 .*somebody else"),
     ("POST .*/commit/", 429, "answered 429 .*too many"),
-    ("POST .*/commit/", 500, "answered 500 .*fault of the Hub's own"),
+    ("POST .*/commit/", 500, "answered 500 .*the fault is the Hub's"),
     ("POST .*/commit/", "drop", "cannot be reached"),
     ("POST .*/branch/", 500, "answered 500"),
     ("POST .*/repos/create", 403, "answered 403"),
@@ -331,18 +344,18 @@ def test_wrong_names_and_tokens_are_one_line(hub, tmp_path):
     said = revisions(tmp_path, *pull, "none", code=2)
     assert "no revision none in tester/ner on the Hub (there: main, mine)" in said
     assert "answered 404" in revisions(tmp_path, "pull", "--hub", "tester/none", code=2)
-    assert "no name of a repository" in revisions(tmp_path, "pull", "--hub", "a/b/c", code=2)
-    assert "no name of a repository" in revisions(tmp_path, "push", code=2)  # models is a folder
+    assert "is not a repository's name" in revisions(tmp_path, "pull", "--hub", "a/b/c", code=2)
+    assert "is not a repository's name" in revisions(tmp_path, "push", code=2)  # models is a folder
     assert "answered 403" in revisions(tmp_path, "push", "--hub", "else/ner", code=2)
     assert "no revision none in models" in revisions(tmp_path, *PUSH, "--revision", "none", code=2)
     said = run(tmp_path, "evaluate.py", "--repo", "tester/ner", "--revision", "none", code=2)
-    assert "no revision none in a folder tester/ner" in said and "there: main, mine" in said
+    assert "there is no folder tester/ner" in said and "there: main, mine" in said
     write(tmp_path / "models/other")
     assert "answered 401" in revisions(tmp_path, *PUSH, code=2, HF_TOKEN="hf_wrong")
     assert not (tmp_path / "tester").exists()
 
 
-def test_train_does_not_start_what_it_could_not_push(hub, tmp_path):
+def test_train_refuses_at_the_start_what_it_could_not_push(hub, tmp_path):
     train = ("train.py", "--corpus", "sample:100", "--push", "--repo")
     assert "wanted the name USER/NAME" in run(tmp_path, *train, "models", code=2)
     assert "answered 401" in run(tmp_path, *train, "tester/ner", code=2, HF_TOKEN="hf_wrong")
@@ -354,14 +367,14 @@ def test_train_does_not_start_what_it_could_not_push(hub, tmp_path):
     assert not (tmp_path / "tester").exists()
 
 
-def test_offline_the_cache_answers_at_once(hub, tmp_path):
+def test_offline_only_the_cache_is_asked(hub, tmp_path):
     write(tmp_path / "models/mine")
     revisions(tmp_path, *PUSH)
     pull = ("pull", "--hub", "tester/ner", "--revision", "mine", "--repo")
-    started = time.perf_counter()
+    asked = len(hub.log)
     said = revisions(tmp_path, *pull, "copy", code=2, HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE is set, and the cache does not have revision mine" in said
-    assert time.perf_counter() - started < 5
+    assert len(hub.log) == asked
     revisions(tmp_path, *pull, "online")
     asked = len(hub.log)
     assert "from the cache" in revisions(tmp_path, *pull, "copy", HF_HUB_OFFLINE="1")
@@ -376,7 +389,7 @@ def test_pickles_and_hidden_files_are_neither_sent_nor_fetched(hub, tmp_path):
     for name in ("pytorch_model.bin", ".env", "tokenization.py"):
         write(tmp_path / "odd/mine", **{name: "os.system"})
         said = revisions(tmp_path, *PUSH, "--repo", "odd", "--overwrite", code=2)
-        assert "are no part of a revision" in said and name in said
+        assert "are not part of a revision" in said and name in said
         (tmp_path / "odd/mine" / name).unlink()
     repo = hub.repos["tester/ner"]
     files = repo.commits[repo.branches["mine"]].files
@@ -387,22 +400,22 @@ def test_pickles_and_hidden_files_are_neither_sent_nor_fetched(hub, tmp_path):
     assert not any(name in request for request in hub.log for name in theirs)
 
 
-def test_half_a_revision_is_neither_sent_nor_taken(hub, tmp_path):
+def test_half_a_revision_is_neither_sent_nor_fetched(hub, tmp_path):
     write(tmp_path / "models/mine")
     revisions(tmp_path, *PUSH)
     (tmp_path / "models/mine/model.safetensors").unlink()
-    assert "no whole revision" in revisions(tmp_path, *PUSH, "--overwrite", code=2)
+    assert "not a whole revision" in revisions(tmp_path, *PUSH, "--overwrite", code=2)
     code = """
 from huggingface_hub import hf_hub_download
 hf_hub_download("tester/ner", "config.json", revision="mine")
 """
     run(tmp_path, "-c", code)  # now the cache has a part of it
     pull = ("pull", "--hub", "tester/ner", "--repo", "copy", "--revision", "mine")
-    assert "no whole revision" in revisions(tmp_path, *pull, code=2, HF_HUB_OFFLINE="1")
+    assert "not a whole revision" in revisions(tmp_path, *pull, code=2, HF_HUB_OFFLINE="1")
     assert not (tmp_path / "copy").exists()
 
 
-def test_one_that_is_refused_stops_no_other(hub, tmp_path):
+def test_a_refused_revision_does_not_stop_the_others(hub, tmp_path):
     for name in ("a", "b", "c"):
         write(tmp_path / "models" / name, name=name)
     revisions(tmp_path, *PUSH, "--revision", "b")
@@ -416,7 +429,7 @@ def test_one_that_is_refused_stops_no_other(hub, tmp_path):
     assert same_files(tmp_path / "copy/c", tmp_path / "models/c")
 
 
-def test_a_damaged_record_hides_no_other(tmp_path):
+def test_a_damaged_record_does_not_hide_the_others(tmp_path):
     for name, metrics in (("bad", "["), ("good", "{}"), ("worse", '{"test": {"f1": "x"}}')):
         write(tmp_path / "models" / name, **{"metrics.json": metrics})
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """Predictions depend on the sentence alone; decoding finds the best valid sequence."""
 
+import dataclasses
 from itertools import product
 
 import numpy as np
@@ -37,7 +38,7 @@ def test_predictions_do_not_depend_on_the_order(model, tokenizer, corpus):
         np.testing.assert_allclose(shuffled[place], forth[sentence], atol=1e-5)
 
 
-def test_a_stream_gives_what_the_whole_gives_in_order(model, tokenizer, corpus):
+def test_a_stream_gives_what_predict_gives_in_order(model, tokenizer, corpus):
     whole = inference.predict(model, encoding.encode_for(model, tokenizer, corpus))
     sentences, read = list(corpus), []
     chunks = [sentences[:4], [], sentences[4:8], *([s] for s in sentences[8:])]
@@ -62,7 +63,16 @@ def test_every_word_has_one_distribution_over_the_tags_of_words(model, tokenizer
         np.testing.assert_allclose(np.exp(row).sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_long_sentence_is_judged_word_by_word(model, tokenizer, corpus):
+def test_a_model_is_in_its_mode_again_after_a_prediction_that_failed(model, tokenizer, corpus):
+    encoded = encoding.encode_for(model, tokenizer, corpus)
+    model.train()
+    out_of_range = np.array([len(encoded.pieces) + 10**6] * len(encoded.pieces), dtype=np.int32)
+    with pytest.raises(IndexError):
+        inference.predict(model, dataclasses.replace(encoded, pieces=out_of_range))
+    assert model.training and all(module.training for module in model.modules())
+
+
+def test_a_long_sentence_is_tagged_word_by_word(model, tokenizer, corpus):
     words = tuple(w for s in corpus for w in s.words) * 20
     long = Corpus.of([Sentence(words, ("O",) * len(words), "long", 0)])
     assert len(words) > 3000
@@ -73,7 +83,7 @@ def test_a_long_sentence_is_judged_word_by_word(model, tokenizer, corpus):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_viterbi_is_the_best_of_all_valid_sequences(seed):
+def test_viterbi_finds_the_best_valid_sequence(seed):
     rng = np.random.default_rng(seed)
     some_tags = ["O", "B-x", "I-x", "B-y", "I-y"]
     rows = [np.log(rng.dirichlet([0.3] * 5, size=n)) for n in (4, 1, 3)]

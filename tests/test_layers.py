@@ -1,10 +1,13 @@
-"""Dropout and BiLSTM against torch's own."""
+"""Dropout and BiLSTM against torch's own; attention on a GPU against attention on a CPU."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+from transformers import BertConfig
+from transformers.models.bert.modeling_bert import BertLayer
 
+from nerc.model import modeling
 from nerc.model.layers import Dropout, bilstm, grid_cells, replace_dropout
 
 
@@ -17,7 +20,7 @@ def torchs(lstm, words, num_words):
 
 
 @pytest.mark.parametrize("lengths", [[3, 1, 6, 6, 2], [1], [4, 4], [1, 1, 1]])
-def test_bilstm_is_torchs_packed_bilstm(lengths):
+def test_bilstm_equals_torchs_packed_bilstm(lengths):
     torch.manual_seed(0)
     lstm = nn.LSTM(5, 7, batch_first=True, bidirectional=True).double()
     num_words = torch.tensor(lengths)
@@ -46,7 +49,7 @@ def test_no_two_gradients_of_the_bilstm_share_memory():
         assert parameter.grad.equal(2 * before[name]), name
 
 
-def test_bilstm_in_bf16_is_that_in_float32_rounded():
+def test_bilstm_in_bf16_is_close_to_float32():
     torch.manual_seed(0)
     lstm = nn.LSTM(24, 16, batch_first=True, bidirectional=True)
     words, num_words = torch.randn(20, 24), torch.tensor([9, 4, 7])
@@ -79,8 +82,67 @@ def test_dropout_drops_its_share_and_scales_the_rest(p):
     assert Dropout(0.0)(x).equal(x)
 
 
-def test_replace_dropout_reaches_every_one():
+def test_replace_dropout_replaces_every_one():
     net = nn.Sequential(nn.Dropout(0.2), nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.3)))
     replace_dropout(net)
     kinds = [(type(m), m.p) for m in net.modules() if isinstance(m, nn.Dropout)]
     assert kinds == [(Dropout, 0.2), (Dropout, 0.3)]
+
+
+# ------------------------------------------------------------ attention
+
+
+RAGGED = [9, 9, 7, 3, 1]  # pieces of each window
+
+
+@pytest.mark.parametrize(
+    "groups", [None, [(0, 3, 16), (3, 5, 8)]], ids=["one grid", "two grids of other widths"]
+)
+def test_attention_on_a_gpu_computes_what_it_computes_on_a_cpu(groups):
+    """Values and gradients, both computed on the CPU here."""
+    torch.manual_seed(0)
+    config = BertConfig(hidden_size=24, num_attention_heads=3, intermediate_size=32)
+    layer = BertLayer(config).eval()
+    mask = torch.arange(16) < torch.tensor(RAGGED)[:, None]
+    grids = modeling._grids(mask, mask.flatten().nonzero().flatten(), groups)
+    hidden = torch.randn(sum(RAGGED), 24, requires_grad=True)
+    weights = torch.randn(sum(RAGGED), 24)
+    attention = layer.attention.self
+    sources = [hidden, *attention.parameters()]
+    results = []
+    for attend in (modeling.attend_on_cpu, modeling.attend_on_gpu):
+        context = attend(layer, hidden, grids)
+        gradients = torch.autograd.grad((context * weights).sum(), sources)
+        results.append([context, *gradients])
+    assert len(results[0]) == 8 and results[0][0].shape == (sum(RAGGED), 24)
+    for by_hand, fused in zip(*results, strict=True):
+        torch.testing.assert_close(fused, by_hand, atol=1e-5, rtol=0)
+
+
+def test_attention_on_a_gpu_has_dropout_in_training_alone():
+    torch.manual_seed(0)
+    config = BertConfig(hidden_size=24, num_attention_heads=3, intermediate_size=32)
+    layer = BertLayer(config)
+    replace_dropout(layer)
+    mask = torch.ones(4, 8, dtype=torch.bool)
+    grids = modeling._grids(mask, torch.arange(32), None)
+    hidden = torch.randn(32, 24)
+    training = [modeling.attend_on_gpu(layer.train(), hidden, grids) for _ in range(2)]
+    assert not training[0].equal(training[1])
+    one, two = (modeling.attend_on_gpu(layer.eval(), hidden, grids) for _ in range(2))
+    assert one.equal(two)
+
+
+def test_a_window_of_padding_alone_has_finite_attention_and_gradients_on_a_gpu():
+    """The mask that a GPU gets: on torch's meta device, which is no CPU; then computed here."""
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    (grid,) = modeling._grids(mask.to("meta"), torch.arange(2, device="meta"), [(0, 2, 3)])
+    assert grid.mask.device.type == "meta" and grid.mask.shape == mask.shape
+    visible = modeling.visible_pieces(mask)
+    assert visible.tolist() == [[True, True, False], [True, True, True]]
+    layer = BertLayer(BertConfig(hidden_size=8, num_attention_heads=2, intermediate_size=8)).eval()
+    hidden = torch.randn(3, 8, requires_grad=True)
+    grids = [modeling._Grid(slice(None), torch.tensor([0, 1, 3]), visible)]
+    context = modeling.attend_on_gpu(layer, hidden, grids)
+    context.sum().backward()
+    assert context.isfinite().all() and hidden.grad.isfinite().all()

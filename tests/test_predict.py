@@ -1,16 +1,18 @@
-"""Entities of raw text: python -m nerc predict on files and pipes, model.predict, pipelines."""
+"""Entities in raw text: python -m nerc predict on files and pipes, model.predict, pipelines."""
 
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import transformers
 from conftest import files, refused, small
+from transformers.pipelines.token_classification import AggregationStrategy
 
 import train
 from nerc import NERSmall
@@ -108,7 +110,7 @@ def test_json_and_conll_go_in_and_conll_comes_out(store, texts, folder, tmp_path
     assert [s.words for s in again] == [s.words for s in sources.load(str(folder), "test")]
 
 
-def test_a_bad_line_names_itself_and_stops_no_other(store, tmp_path, capsys):
+def test_a_bad_line_is_named_and_stops_no_other(store, tmp_path, capsys):
     lines = ['{"text": "in Paris"}', "{", "[1]", '{"words": ["a b"]}', '{"words": ["said", "it"]}']
     text = "\n".join(lines).encode() + b'\n{"text": "\xff"}\n{"text": "a\\ud83d"}\n{"text": "no"}'
     out, code = answer(tmp_path, store, text, "--format", "json")
@@ -133,18 +135,18 @@ def test_a_bad_line_names_itself_and_stops_no_other(store, tmp_path, capsys):
 def test_strict_ends_at_the_first_bad_line_and_leaves_no_file(store, tmp_path, capsys):
     out, code = answer(tmp_path, store, '{"text": "in Paris"}\n{\n', "--format", "json", "--strict")
     said = capsys.readouterr().err
-    assert (out, code) == ("", 2) and said.count("\n") == 1 and "in.txt:2: is no JSON" in said
+    assert (out, code) == ("", 2) and said.count("\n") == 1 and "in.txt:2: is not JSON" in said
     assert files(tmp_path) == {"in.txt"}
 
 
-def test_no_line_of_json_is_a_traceback(store, tmp_path, capsys):
+def test_no_line_of_json_causes_a_traceback(store, tmp_path, capsys):
     lines = ['{"text": "in Paris", "n": ' + "1" * 5000 + "}", "[" * 100_000, '{"text": "in Rome"}']
     out, code = answer(tmp_path, store, "\n".join(lines), "--format", "json")
     assert code == 2 and ["error" in row for row in rows(out)] == [True, True, False]
-    assert capsys.readouterr().err.count("is no JSON") == 2
+    assert capsys.readouterr().err.count("is not JSON") == 2
 
 
-def test_what_else_a_line_of_json_says_stays(store, tmp_path):
+def test_other_fields_of_a_json_line_stay(store, tmp_path):
     text = '{"id": 7, "text": "in Paris"}\n{"words": ["in", "Paris"], "from": "x"}'
     out, _ = answer(tmp_path, store, text, "--format", "json")
     one, two = rows(out)
@@ -152,15 +154,15 @@ def test_what_else_a_line_of_json_says_stays(store, tmp_path):
     assert one["text"] == two["text"] and one["entities"] == two["entities"]
 
 
-def test_a_sentence_that_lacks_a_word_is_no_sentence(store, tmp_path, capsys):
+def test_a_sentence_with_an_unreadable_word_is_left_out(store, tmp_path, capsys):
     text = b"in\nPar\xffis\nand\n\nin\nRome\n"
     out, code = answer(tmp_path, store, text, "--format", "conll")
     assert code == 2 and ["error" in row for row in rows(out)] == [True, False]
     said = capsys.readouterr().err
-    assert "in.txt:2: is not UTF-8, and so its sentence, from" in said and "in.txt:1" in said
+    assert "in.txt:2: is not UTF-8, so its sentence, from" in said and "in.txt:1" in said
 
 
-def test_words_may_hold_blanks_where_tabs_part_columns(store, tmp_path):
+def test_words_may_hold_blanks_where_tabs_separate_columns(store, tmp_path):
     text = "-DOCSTART-\tO\n\nNew York\tx\n10\u00a0000 y\n"
     out, code = answer(tmp_path, store, text, "--format", "conll", "--to", "conll")
     assert code == 0
@@ -185,7 +187,7 @@ def test_output_goes_through_a_link_and_input_may_be_a_pipe(store, tmp_path, cap
     assert rows((tmp_path / "real").read_text())[0]["text"] == "in Paris"
     assert files(tmp_path) == {"real", "link"}
     said = refused(predict, capsys, "--repo", store, "--output", "/dev/stdout")
-    assert "is no place for a file" in said
+    assert "is a device, wanted a file" in said
 
 
 def test_words_that_the_tokenizer_does_not_know_are_counted(store, tmp_path, capsys):
@@ -205,7 +207,7 @@ def test_slow_input_is_answered_as_it_comes(store):
         assert process.stdout.read() == b"" and process.wait(30) == 0
 
 
-def test_nobody_reading_on_is_no_traceback(store):
+def test_a_reader_that_goes_away_causes_no_traceback(store):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command(store), cwd=ROOT, **pipes)
     process.stdin.write(b"in Paris\n")
@@ -218,6 +220,20 @@ def test_nobody_reading_on_is_no_traceback(store):
     assert process.stderr.read() == b""
     process.stdin.close()
     process.stderr.close()
+
+
+def test_a_signal_leaves_no_half_written_file(store, tmp_path):
+    flags = command(store, "--output", tmp_path / "out.jsonl")
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(flags, cwd=ROOT, **pipes) as process:
+        process.stdin.write(b"in Paris\n")
+        process.stdin.flush()
+        while not files(tmp_path):  # it waits for more input
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(30) == 143 and b"interrupted by SIGTERM" in process.stderr.read()
+    assert files(tmp_path) == set()
 
 
 @pytest.mark.slow
@@ -257,7 +273,7 @@ def test_a_model_answers_as_the_command_does(store, texts, tmp_path):
     assert NERPipeline(model=model)(texts[0])[0]["word"] == found[0][0]["text"]
 
 
-def test_a_model_that_was_not_loaded_wants_a_tokenizer(model, tokenizer):
+def test_a_model_that_was_not_loaded_needs_a_tokenizer(model, tokenizer):
     new = NERSmall(model.config)
     with pytest.raises(InputError, match="set model.tokenizer"):
         new.predict("in Paris")
@@ -281,7 +297,7 @@ def test_confidences_are_calibrated_on_validation(store, folder, texts):
     assert found != raw
 
 
-def test_our_pipeline_finds_what_the_model_finds_and_the_stock_one_less(store, encoder):
+def test_our_pipeline_finds_what_the_model_finds_and_the_stock_one_finds_less(store, encoder):
     """On 200 raw sentences; the stock pipeline takes every word piece for a word."""
     raw = [" ".join(words) for words, *_ in synthetic.generate("test", 199)] + [ODD]
     model = NERSmall.from_pretrained(store, revision="model_primary")
@@ -295,12 +311,12 @@ def test_our_pipeline_finds_what_the_model_finds_and_the_stock_one_less(store, e
     assert ours(raw) == same
     assert ours(raw[0]) == same[0] and ours([]) == []
     assert list(ours(text for text in raw)) == same
-    with pytest.raises(ValueError, match="has no aggregation_strategy; leave it out"):
-        ours(raw[0], aggregation_strategy="first")
 
     stock = transformers.pipeline("token-classification", folder, aggregation_strategy="first")
     assert isinstance(stock.model, NERSmall)
-    with pytest.raises(InputError, match="70[0-9] word pieces at once, and the encoder reads 64"):
+    with pytest.raises(
+        InputError, match="70[0-9] word pieces at once, and the encoder reads at most 64"
+    ):
         stock("in " * 700)
 
     def by_stock(text: str) -> list[dict]:
@@ -319,6 +335,23 @@ def test_our_pipeline_finds_what_the_model_finds_and_the_stock_one_less(store, e
         f"the stock pipeline agrees with ours by an F1 of {agreement:.3f} on {len(raw)} sentences"
     )
     assert 0 < agreement <= 1 and len(one) > 100
+
+
+def test_our_pipeline_accepts_the_grouping_that_it_does_in_any_case(store, texts):
+    folder = str(store / "model_primary")
+    plain, grouped = (
+        transformers.pipeline("token-classification", folder, pipeline_class=NERPipeline, **given)
+        for given in ({}, {"aggregation_strategy": "simple"})
+    )
+    wanted = plain(texts)
+    assert sum(map(len, wanted)) > 10
+    assert grouped(texts) == plain(texts, aggregation_strategy="simple") == wanted
+    assert plain(texts[0], aggregation_strategy=AggregationStrategy.SIMPLE) == wanted[0]
+    for strategy in ("none", "first", "average", "max"):
+        with pytest.raises(ValueError, match=f"not '{strategy}'.* always grouped into entities"):
+            plain(texts[0], aggregation_strategy=strategy)
+    with pytest.raises(ValueError, match="has no stride; leave it out"):
+        plain(texts[0], stride=1)
 
 
 def test_bad_flags_are_one_line(store, tmp_path, capsys):

@@ -1,5 +1,5 @@
-"""Checkpoints as they were published before nerc: made by transformers alone, without a BiLSTM,
-without names of labels, without a tokenizer."""
+"""Checkpoints that were published before nerc: made by transformers alone, without a BiLSTM, names
+of labels or a tokenizer."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def test_it_is_the_same_network_with_names(published):
         torch.testing.assert_close(ours(pieces).logits, stock.eval()(pieces).logits)
 
 
-def test_it_is_judged_tuned_and_saved_anew(published, folder, encoder, capsys, tmp_path):
+def test_it_is_evaluated_tuned_and_saved_again(published, folder, encoder, capsys, tmp_path):
     name_encoder(published, str(encoder))
     where = ["--repo", str(published), "--corpus", str(folder)]
     evaluate.main([*where, "--revision", "main", "--split", "test"])
@@ -85,7 +85,7 @@ def test_the_tokenizer_may_be_named(published, folder, encoder, capsys):
     assert predict.PROGRAM and refused(predict, capsys, "--repo", published, "--revision", "main")
 
 
-def test_from_python_the_encoders_tokenizer_is_taken_aloud(published, encoder):
+def test_from_python_the_encoders_tokenizer_is_used_with_a_warning(published, encoder):
     name_encoder(published, str(encoder))
     model = NERSmall.from_pretrained(published, revision="main")
     with logged() as messages:
@@ -97,5 +97,5 @@ def test_other_labels_without_names_are_refused(published, encoder):
     config = transformers.BertConfig.from_pretrained(encoder, num_labels=5)
     shutil.rmtree(published / "main")
     transformers.BertForTokenClassification(config).save_pretrained(published / "main")
-    with pytest.raises(InputError, match=re.escape("LABEL_0, are no tags")):
+    with pytest.raises(InputError, match=re.escape("LABEL_0, are not tags")):
         model_files.load_revision(published / "main")

@@ -35,7 +35,7 @@ def test_runs_that_differ_only_in_the_seed_belong_together():
     assert records.by_configuration(runs) == [["a", "b"], ["c"], ["old"], ["older"], ["d"]]
 
 
-def test_runs_of_other_sentences_stand_apart():
+def test_runs_on_other_sentences_form_their_own_groups():
     def of(train, test, **config):
         data = {split: {"sha256": sha} for split, sha in (("train", train), ("test", test))}
         return run(**config) | {"data": data}

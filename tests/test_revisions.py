@@ -1,10 +1,10 @@
-"""A store never holds half a revision, and says what it holds."""
+"""A store never holds half a revision, and reports what it holds."""
 
 import json
 
 import pytest
 
-from nerc import files
+from nerc import NERSmall, files, hub
 from nerc.config import DataConfig
 from nerc.errors import InputError, is_disk_full
 from nerc.store import records, revisions
@@ -27,13 +27,13 @@ def test_default_names(flags, name):
 
 
 def write(store: Store, name: str, content: str, *, overwrite: bool = False) -> None:
-    with store.write(name, overwrite=overwrite) as folder:
+    with store.new_revision(name, overwrite=overwrite) as folder:
         (folder / "config.json").write_text(content)
 
 
 def test_a_revision_appears_whole(tmp_path):
     store = Store(str(tmp_path / "a" / "models"))
-    with store.write("main", overwrite=False) as folder:
+    with store.new_revision("main", overwrite=False) as folder:
         (folder / "config.json").write_text("{}")
         assert store.names() == []
     assert store.names() == ["main"] and (store.folder / "main").stat().st_mode & 0o444
@@ -42,7 +42,7 @@ def test_a_revision_appears_whole(tmp_path):
 
 def test_a_failed_run_leaves_nothing(tmp_path):
     store = Store(str(tmp_path / "models"))
-    with pytest.raises(InputError), store.write("main", overwrite=False) as folder:
+    with pytest.raises(InputError), store.new_revision("main", overwrite=False) as folder:
         (folder / "config.json").write_text("{}")
         raise InputError("no")
     assert not store.folder.exists()
@@ -51,7 +51,7 @@ def test_a_failed_run_leaves_nothing(tmp_path):
 def test_the_old_revision_stays_until_the_new_one_is_complete(tmp_path):
     store = Store(str(tmp_path))
     write(store, "main", "old")
-    with pytest.raises(InputError), store.write("main", overwrite=True) as folder:
+    with pytest.raises(InputError), store.new_revision("main", overwrite=True) as folder:
         (folder / "config.json").write_text("half")
         raise InputError("no")
     assert (store.path("main") / "config.json").read_text() == "old"
@@ -63,7 +63,7 @@ def test_the_old_revision_stays_until_the_new_one_is_complete(tmp_path):
 def test_a_revision_that_appeared_meanwhile_is_not_overwritten(tmp_path):
     store = Store(str(tmp_path))
     with pytest.raises(InputError, match="is in .* already.* saved as .*main_2"):
-        with store.write("main", overwrite=False) as folder:
+        with store.new_revision("main", overwrite=False) as folder:
             (folder / "config.json").write_text("late")
             (tmp_path / "main").mkdir()  # copied there, say
             (tmp_path / "main/config.json").write_text("first")
@@ -73,7 +73,7 @@ def test_a_revision_that_appeared_meanwhile_is_not_overwritten(tmp_path):
 
 def test_two_runs_do_not_write_one_revision(tmp_path):
     store = Store(str(tmp_path))
-    with store.write("main", overwrite=False) as folder:
+    with store.new_revision("main", overwrite=False) as folder:
         (folder / "config.json").write_text("first")
         with pytest.raises(InputError, match="another run is writing revision main"):
             write(Store(str(tmp_path)), "main", "second")
@@ -110,22 +110,22 @@ def test_overwrite_replaces_revisions_only(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("notes", "file", "link"):
-        with pytest.raises(InputError, match="is no revision"):
+        with pytest.raises(InputError, match="is not a revision"):
             store.check_free(name, overwrite=True)
         with pytest.raises(InputError, match="already"):
             store.check_free(name, overwrite=False)
 
 
-def test_a_folder_of_the_users_stays(tmp_path):
+def test_a_folder_that_the_user_made_stays(tmp_path):
     store = Store(str(tmp_path))
-    with pytest.raises(InputError), store.write("main", overwrite=False):
+    with pytest.raises(InputError), store.new_revision("main", overwrite=False):
         raise InputError("no")
     assert tmp_path.is_dir() and list(tmp_path.iterdir()) == []
 
 
 def test_files_of_a_revision_are_as_readable_as_others(tmp_path):
     store = Store(str(tmp_path))
-    with store.write("main", overwrite=False) as folder:
+    with store.new_revision("main", overwrite=False) as folder:
         (folder / "config.json").write_text("{}")
         (folder / "config.json").chmod(0o600)
     (tmp_path / "other").write_text("")
@@ -148,14 +148,78 @@ def test_the_hint_makes_the_missing_revision(tmp_path, name, flags):
     assert f"train.py {flags} {tmp_path}" in str(error.value)
 
 
+def run_json(corpus: str = "sample:200", **config: str) -> str:
+    values = {"data": "gold", "corpus": corpus, "encoder": "tiny", "recipe": "strong", "seed": 0}
+    return json.dumps({"config": values | config, "data": {}})
+
+
+def test_the_hint_has_the_corpus_of_the_other_revisions(tmp_path):
+    for name in ("model_primary", "other"):
+        write(Store(str(tmp_path)), name, "{}")
+        (tmp_path / name / "run.json").write_text(run_json())
+    with pytest.raises(InputError, match="train.py --data llm --corpus sample:200 --repo"):
+        Store(str(tmp_path)).path("main")
+    (tmp_path / "other/run.json").write_text(run_json(corpus="conll2003"))
+    with pytest.raises(InputError, match="train.py --data llm --repo"):
+        Store(str(tmp_path)).path("main")
+
+
+def test_a_revision_that_is_being_trained_is_reported_as_such(tmp_path):
+    store = Store(str(tmp_path))
+    with store.lock("main") as folder:
+        with pytest.raises(InputError, match="is still being trained, or was interrupted"):
+            store.path("main")
+        (folder / "run.json").write_text(run_json(data="llm", seed=3, corpus="a b"))
+        with pytest.raises(InputError) as error:
+            store.path("main")
+    assert f"its checkpoints are in {folder}; wait, or continue it with" in str(error.value)
+    command = f"--data llm --corpus 'a b' --seed 3 --revision main --encoder tiny --repo {tmp_path}"
+    assert str(error.value).endswith(f"{command} --resume")
+    with pytest.raises(InputError, match="no revision main in"):
+        store.path("main")
+
+
+HUB_NAME = "user/name"  # no server stands behind it: asking would be an error of another kind
+
+
+def test_a_folder_that_exists_is_the_whole_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub.Repository, "fetch", lambda *_: pytest.fail("asked the Hub"))
+    (tmp_path / HUB_NAME).mkdir(parents=True)
+    write(Store(HUB_NAME), "mine", "{}")
+    with pytest.raises(InputError) as error:
+        Store(HUB_NAME).path("nime")
+    assert "no revision nime in user/name (there: mine)" in str(error.value)
+    assert "nerc revisions pull --repo user/name --revision nime" in str(error.value)
+    assert Store(HUB_NAME).path("mine").samefile(tmp_path / HUB_NAME / "mine")
+    with pytest.raises(InputError, match="holds no config.json; revisions in user/name: mine"):
+        NERSmall.from_pretrained(HUB_NAME, revision="nime")
+
+
+@pytest.mark.parametrize(
+    "repo",
+    [
+        *("models", "models/mine", "/models/mine", "./models", "./user/name", "../user/name"),
+        *("~/name", "a/b/c", "user/name/", "user/", "/name", ".hidden/name", "..", "user/.."),
+    ],
+)
+def test_what_looks_like_a_path_never_reaches_the_hub(tmp_path, monkeypatch, repo):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub.Repository, "__init__", lambda *_: pytest.fail("asked the Hub"))
+    with pytest.raises(InputError, match="no revision main in"):
+        Store(repo).path("main")
+    with pytest.raises(InputError, match="no such folder|holds no config.json"):
+        NERSmall.from_pretrained(repo, revision="main")
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"config": 1, "data": {}}', b"\xff"])
-def test_a_damaged_record_is_said(tmp_path, content):
+def test_a_damaged_record_is_reported(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(InputError, match="is damaged"):
         records.read_run(tmp_path)
 
 
-def test_files_are_written_where_files_are(tmp_path):
+def test_files_are_written_through_links_and_only_into_folders(tmp_path):
     (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
     files.write_json(tmp_path / "link.json", 1)
     assert (tmp_path / "link.json").is_symlink() and (tmp_path / "real.json").exists()
@@ -169,12 +233,12 @@ def test_files_are_written_where_files_are(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "-flag", "", "a b"])
-def test_names_that_are_no_folder_names_are_refused(tmp_path, name):
-    with pytest.raises(InputError, match="no name of a revision"):
+def test_names_that_cannot_be_folders_are_refused(tmp_path, name):
+    with pytest.raises(InputError, match="cannot be the name of a revision"):
         Store(str(tmp_path)).check_free(name, overwrite=True)
 
 
-def test_a_revision_that_is_not_there_names_those_that_are(tmp_path):
+def test_a_missing_revision_is_reported_with_those_that_exist(tmp_path):
     store = Store(str(tmp_path))
     write(store, "model_primary", "{}")
     with pytest.raises(InputError) as error:
@@ -206,7 +270,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_disk_that_fills_up_while_files_are_copied_is_said_as_such(small_disk, tmp_path):
+def test_a_disk_that_fills_up_while_files_are_copied_is_reported(small_disk, tmp_path):
     (tmp_path / "of/a").mkdir(parents=True)
     (tmp_path / "of/a/model").write_bytes(bytes(9 * 2**20))
     with pytest.raises(OSError) as error:

@@ -162,9 +162,7 @@ def cluster():
             left.unlink()
 
 
-def test_a_job_of_two_nodes_that_gets_the_notice_is_requeued_and_ends_as_if_it_had_not(
-    cluster, by_two
-):
+def test_a_signalled_job_of_two_nodes_is_requeued_and_ends_as_if_undisturbed(cluster, by_two):
     repo = cluster.place / "notice"
     flags = [*SAMPLE.split(), "--epochs", "8", "--repo", repo, "--checkpoint-every", "5"]
     job = cluster.submit("--nodes=2", "slurm/train.sbatch", *flags)
@@ -180,7 +178,7 @@ def test_a_job_of_two_nodes_that_gets_the_notice_is_requeued_and_ends_as_if_it_h
 
 
 @pytest.mark.slow
-def test_a_job_array_makes_a_revision_for_each_seed_and_another_job_judges_them(cluster):
+def test_a_job_array_makes_a_revision_for_each_seed_and_another_job_evaluates_them(cluster):
     repo = cluster.place / "sweep"
     flags = [*SAMPLE.split(), "--epochs", "1", "--repo", repo]
     job = cluster.submit("--array=3-4", "slurm/sweep.sbatch", *flags)
@@ -196,7 +194,7 @@ def test_a_job_array_makes_a_revision_for_each_seed_and_another_job_judges_them(
 
 
 @pytest.mark.slow
-def test_active_learning_is_requeued_and_buys_what_it_would_have_bought(
+def test_active_learning_is_requeued_and_asks_what_it_would_have_asked(
     cluster, folder, encoder, tmp_path
 ):
     flags = [*small(folder, encoder), "--combine", "pretrain", "--expert", "8", "--rounds", "2"]
@@ -214,14 +212,14 @@ def test_active_learning_is_requeued_and_buys_what_it_would_have_bought(
             assert (repo / name / file).read_bytes() == (tmp_path / name / file).read_bytes()
 
 
-def test_a_job_that_fails_is_not_queued_anew(cluster):
+def test_a_job_that_fails_is_not_requeued(cluster):
     job = cluster.submit("slurm/train.sbatch", "--corpus", cluster.place / "nowhere")
     until(lambda: cluster.job(job).get("JobState") == "FAILED", cluster, 60)
     assert "nowhere" in cluster.log(job) and cluster.job(job)["Restarts"] == "0"
 
 
 @pytest.mark.slow
-def test_a_preempted_job_is_queued_anew_by_slurm_and_ends_as_if_it_had_not(cluster, tmp_path):
+def test_a_preempted_job_is_requeued_by_slurm_and_ends_as_if_undisturbed(cluster, tmp_path):
     flags = [*SAMPLE.split(), "--epochs", "20"]
     whole = [sys.executable, "train.py", *flags, "--repo", str(tmp_path)]
     subprocess.run(whole, cwd=ROOT, check=True, capture_output=True)

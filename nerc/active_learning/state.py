@@ -63,6 +63,7 @@ class TrialState:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other runs away from the trial's unfinished rounds."""
+        self.store.keep_fetched()
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder.with_name(f"{self.folder.name}.lock"), timeout=0)
         try:

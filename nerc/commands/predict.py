@@ -1,18 +1,17 @@
-"""Find the entities of text: raw text, CoNLL columns or JSON lines in, JSON lines or CoNLL out.
+"""Find the entities in raw text, CoNLL columns or JSON lines; write JSON lines or CoNLL columns.
 
 echo "Angela Merkel visited Paris." | python -m nerc predict --revision model_primary
 python -m nerc predict --revision model_primary --input notes.txt --output notes.jsonl
 python -m nerc predict --revision model_primary --input new.conll --format conll --to conll
 
-Each line of raw text, and each {"text": ...} or {"words": [...]} of JSON lines, is tagged as one
-text: give it a sentence or a paragraph. The output has one line for each, in the same order.
+Each line of raw text, and each {"text": ...} or {"words": [...]} of JSON lines, is one text: a
+sentence or a paragraph. The output has one line for each text, in the same order.
 """
 
-# What takes seconds to import is imported where it is used, as in train.py.
+# Modules that take seconds to import are imported where they are used, as in train.py.
 import json
 import logging
 import os
-import signal
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -27,7 +26,7 @@ from nerc import files
 from nerc.cli import LogConfig, check_flag, option, parse, start_logging
 from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
 from nerc.data.words import DOCSTART, Text, split_columns
-from nerc.errors import InputError, Interrupted, one_line_errors
+from nerc.errors import InputError, one_line_errors
 
 logger = logging.getLogger(__name__)
 
@@ -36,28 +35,29 @@ PROGRAM = "python -m nerc predict"
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """What is tagged, by which revision, and where the entities go."""
+    """What is tagged, by which revision, and where the output goes."""
 
     revision: str = option("model_primary", "revision that finds the entities")
     repo: str = option("models", REPO_HELP)
     input: tuple[str, ...] = option(
-        (), "files to read, one after the other; - is standard input. Default: standard input"
+        (), "files to read, in this order; - is standard input. Default: standard input"
     )
     format: str = option(
         "text",
-        "what the input is: text, a text a line; json, an object a line with text or words; "
-        "conll, a word a line, first column, texts parted by empty lines",
+        "form of the input. text: one text on each line; json: one object with text or words on "
+        "each line; conll: one word on each line, in the first column, and an empty line between "
+        "texts",
         ("text", "json", "conll"),
     )
     output: str | None = option(None, "file to write. Default: standard output")
     to: str = option(
         "json",
-        "what to write: json, an object a line with the entities, their type, text, characters, "
-        "words and confidence; conll, a word and its tag a line",
+        "form of the output. json: one object on each line, with type, text, characters, words "
+        "and confidence of its entities; conll: one word and its tag on each line",
         ("json", "conll"),
     )
     tokenizer: str | None = option(None, TOKENIZER_HELP)
-    strict: bool = option(False, "end at the first line that cannot be read, and write no more")
+    strict: bool = option(False, "stop at the first line that cannot be read")
     precision: str = option(
         "float32",
         PRECISION_HELP,
@@ -70,86 +70,72 @@ class PredictConfig:
         check_flag(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
 
 
-END = object()  # of the input
+END = object()  # stands in a queue of items for the end of the input
 NOT_UTF8 = "is not UTF-8"
+Rows = Iterable[tuple[str, str | None]]  # the location of each line, and the line; see lines()
 
 
 @dataclass(frozen=True)
 class Item:
-    """A text, where it stood and what else its line said; or what is wrong with it."""
+    """A text from the input, or what is wrong with its line."""
 
     location: str
     text: Text = Text()
     error: str | None = None
-    more: dict[str, Any] = field(default_factory=dict)
+    other_fields: dict[str, Any] = field(default_factory=dict)  # of a JSON object
 
 
 def main(argv: list[str]) -> None:
     config, log = parse(argv, PROGRAM, __doc__, PredictConfig, LogConfig)
     start_logging(quiet=log.quiet, prefix=PROGRAM)
-    with one_line_errors(PROGRAM), ended_by_sigterm():
+    with one_line_errors(PROGRAM):
         run(config)
 
 
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end it as Ctrl-C does: in order."""
-
-    def stop(number: int, _) -> None:
-        raise Interrupted(number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def run(config: PredictConfig) -> None:
-    """Read, predict and write until the input ends or nobody reads on."""
+    """Read, predict and write until the input ends or the reader of the output has gone."""
     from nerc import distributed, hardware
     from nerc.model import encoding, pipeline
     from nerc.store import model_files, revisions
 
-    for path in config.input:
-        if path != "-" and (not Path(path).exists() or Path(path).is_dir()):
-            raise InputError(f"--input {path}: no such file, or a folder")
-    if config.output is not None:
-        files.check_file(Path(config.output), "--output")
+    check_paths(config)
     folder = revisions.Store(config.repo).path(config.revision)
-
-    accelerator = distributed.start()
+    accelerator = distributed.start(uses_every_gpu=False)
     if accelerator.num_processes > 1:
-        raise InputError(f"is one process; launch it with {PROGRAM}, and split the input")
+        raise InputError(f"runs in one process; launch it with {PROGRAM}, and split the input")
     hardware.set_threads(config.num_threads)
     bf16 = hardware.choose_precision(config.precision, accelerator.device) == "bf16"
     model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
     model.to(accelerator.device)
     if model.config.calibration is None and config.to == "json":
         logger.warning(
-            f"{config.revision}: its confidences are not calibrated, and likely too high"
+            f"{config.revision}: its confidences are not calibrated, and probably too high"
         )
     write = write_json if config.to == "json" else write_conll
-    waiting: deque[list[Item]] = deque()
+    pending: deque[list[Item]] = deque()  # chunks that are being tagged
     encoding_stats: Counter[str] = Counter()
     num_bad = 0
-    with output(config.output) as file, Chunks(items(config), pipeline.STREAM_CHUNK) as chunks:
+    with (
+        distributed.StopSignals(accelerator),
+        output(config.output) as file,
+        Chunks(items(config), pipeline.STREAM_CHUNK) as chunks,
+    ):
 
         def texts() -> Iterator[list[Text]]:
             for chunk in chunks:
-                waiting.append(chunk)
+                pending.append(chunk)
                 yield [item.text for item in chunk]
 
         for answers in pipeline.tag_texts(
             model, tokenizer, texts(), bf16=bf16, encoding_stats=encoding_stats
         ):
-            for item, (labels, found) in zip(waiting.popleft(), answers, strict=True):
+            for item, (text_tags, entities) in zip(pending.popleft(), answers, strict=True):
                 if item.error is not None:
                     if config.strict:
                         raise InputError(f"{item.location}: {item.error}")
                     num_bad += 1
                     logger.warning(f"{item.location}: {item.error}; left out")
-                write(file, item, labels, found)
+                write(file, item, text_tags, entities)
             file.flush()
     for note in encoding.encoding_notes(encoding_stats):
         logger.warning(note)
@@ -157,20 +143,28 @@ def run(config: PredictConfig) -> None:
         raise InputError(f"{num_bad} lines could not be read, and were left out")
 
 
-def write_json(file: TextIO, item: Item, _, found: list[dict[str, Any]]) -> None:
-    """One JSON object on a line."""
-    answer = item.more | {"text": item.text.text, "entities": found}
+def check_paths(config: PredictConfig) -> None:
+    """Raise InputError where the input cannot be read or the output cannot be written."""
+    for path in config.input:
+        if path != "-" and (not Path(path).exists() or Path(path).is_dir()):
+            raise InputError(f"--input {path}: no such file, or a folder")
+    if config.output is not None:
+        files.check_file(Path(config.output), "--output")
+
+
+def write_json(file: TextIO, item: Item, _, entities: list[dict[str, Any]]) -> None:
+    """Write one JSON object on a line."""
+    answer = item.other_fields | {"text": item.text.text, "entities": entities}
     if item.error is not None:
         answer = {"error": f"{item.location}: {item.error}"}
     file.write(json.dumps(answer, ensure_ascii=False) + "\n")
 
 
-def write_conll(file: TextIO, item: Item, labels: list[str], _) -> None:
-    """A word and its tag on a line, an empty line after each text."""
-    rows = zip(item.text.words, labels, strict=True)
-    for word, label in rows:
+def write_conll(file: TextIO, item: Item, text_tags: list[str], _) -> None:
+    """Write a word and its tag on each line, and an empty line after the text."""
+    for word, tag in zip(item.text.words, text_tags, strict=True):
         blank = "\t" if " " in word else " "  # words with blanks came from columns with tabs
-        file.write(f"{word}{blank}{label}\n")
+        file.write(f"{word}{blank}{tag}\n")
     file.write("\n")
 
 
@@ -178,11 +172,11 @@ def write_conll(file: TextIO, item: Item, labels: list[str], _) -> None:
 
 
 def items(config: PredictConfig) -> Iterator[Item]:
-    """What stands in the files, or in standard input, one after the other."""
+    """The texts of the input files, or of standard input, one after the other."""
     read = {"text": of_text, "json": of_json, "conll": of_conll}[config.format]
     for path in config.input or ("-",):
         if path == "-":
-            # A file of our own: the interpreter cannot end while a thread waits for sys.stdin.
+            # Not sys.stdin: the interpreter cannot end while a thread waits for it.
             with open(0, "rb", closefd=False) as file:
                 yield from read(lines(file, "standard input"))
             continue
@@ -191,7 +185,7 @@ def items(config: PredictConfig) -> Iterator[Item]:
 
 
 def lines(file, name: str) -> Iterator[tuple[str, str | None]]:
-    """Where each line stands, and the line; None where it is not UTF-8."""
+    """The location of each line, and the line, or None where it is not UTF-8."""
     for number, line in enumerate(file, start=1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -200,7 +194,7 @@ def lines(file, name: str) -> Iterator[tuple[str, str | None]]:
             yield f"{name}:{number}", None
 
 
-def of_text(rows: Iterable[tuple[str, str | None]]) -> Iterator[Item]:
+def of_text(rows: Rows) -> Iterator[Item]:
     """Each line is a text."""
     for location, line in rows:
         if line is None:
@@ -209,7 +203,7 @@ def of_text(rows: Iterable[tuple[str, str | None]]) -> Iterator[Item]:
             yield Item(location, Text.of(line))
 
 
-def of_json(rows: Iterable[tuple[str, str | None]]) -> Iterator[Item]:
+def of_json(rows: Rows) -> Iterator[Item]:
     """Each line is an object with text or words."""
     for location, line in rows:
         if line is None:
@@ -219,17 +213,17 @@ def of_json(rows: Iterable[tuple[str, str | None]]) -> Iterator[Item]:
             value = json.loads(line)
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            yield Item(location, error="has half a surrogate pair, which is no character")
+            yield Item(location, error="has half a surrogate pair, which is not a character")
             continue
         except (ValueError, RecursionError) as error:
-            yield Item(location, error=f"is no JSON: {error}")
+            yield Item(location, error=f"is not JSON: {error}")
             continue
-        more = value if isinstance(value, dict) else {}
-        text, given = more.pop("text", None), more.get("words")
-        if isinstance(text, str) and given is None:
-            yield Item(location, Text.of(text), more=more)
-        elif text is None and is_words(given):
-            yield Item(location, Text.of_words(given), more=more)
+        others = value if isinstance(value, dict) else {}
+        text, words = others.pop("text", None), others.get("words")
+        if isinstance(text, str) and words is None:
+            yield Item(location, Text.of(text), other_fields=others)
+        elif text is None and is_words(words):
+            yield Item(location, Text.of_words(words), other_fields=others)
         else:
             yield Item(
                 location,
@@ -238,36 +232,39 @@ def of_json(rows: Iterable[tuple[str, str | None]]) -> Iterator[Item]:
 
 
 def is_words(value: Any) -> bool:
-    """Whether value is a list of words, none of them empty or with white space in it."""
+    """Whether value is a list of words that are not empty and have no white space."""
     return isinstance(value, list) and all(isinstance(w, str) and w.split() == [w] for w in value)
 
 
-def of_conll(rows: Iterable[tuple[str, str | None]]) -> Iterator[Item]:
-    """Words in the first column, what else stands there is not read; empty lines part texts."""
-    found: list[str] = []
-    first = bad = ""
+def of_conll(rows: Rows) -> Iterator[Item]:
+    """The first column holds words; empty lines separate texts. Other columns are not read."""
+    words: list[str] = []
+    first = bad = ""  # locations: of the text's first line, and of its first unreadable line
 
-    def sentence() -> Iterator[Item]:
-        if bad:  # a sentence that lacks a word is another sentence
-            yield Item(bad, error=f"{NOT_UTF8}, and so its sentence, from {first} on, is not read")
-        elif found:
-            yield Item(first, Text.of_words(found))
+    def text() -> Iterator[Item]:
+        if bad:  # without one of its words, a sentence is another sentence
+            yield Item(bad, error=f"{NOT_UTF8}, so its sentence, from {first} on, is not read")
+        elif words:
+            yield Item(first, Text.of_words(words))
 
     for location, line in rows:
-        words = split_columns(line)[:1] if line is not None else ["?"]
-        if words and words != [DOCSTART]:
-            first = first if found else location
+        word = split_columns(line)[:1] if line is not None else ["?"]
+        if word and word != [DOCSTART]:
+            first = first if words else location
             bad = bad or (location if line is None else "")
-            found += words
+            words += word
         else:
-            yield from sentence()
-            found, bad = [], ""
-    yield from sentence()
+            yield from text()
+            words, bad = [], ""
+    yield from text()
 
 
 class Chunks:
-    """Items in lists of up to size: as many as have come, so that slow input is answered as it
-    comes. A context: who leaves it wants no more."""
+    """Collects items, which another thread reads, in lists of up to size.
+
+    A list holds the items that have been read by now, so that slow input is answered as it comes.
+    A context; leaving it ends the reading.
+    """
 
     def __init__(self, source: Iterator[Item], size: int) -> None:
         self.source, self.size = source, size
@@ -282,7 +279,7 @@ class Chunks:
                 if self.closed:
                     return
             self.queue.put(END)
-        except BaseException as error:  # told where the items are waited for
+        except BaseException as error:  # __iter__ raises it
             self.queue.put(error)
 
     def __iter__(self) -> Iterator[list[Item]]:
@@ -303,9 +300,9 @@ class Chunks:
         return self
 
     def __exit__(self, *_) -> None:
-        """Let whoever waits for items stop."""
+        """Stop the thread, which may wait for room, and __iter__, which may wait for items."""
         self.closed = True
-        with suppress(Empty):  # others may take items, too
+        with suppress(Empty):  # __iter__ may take items, too
             while True:
                 self.queue.get_nowait()
         self.queue.put(END)
@@ -313,16 +310,17 @@ class Chunks:
 
 @contextmanager
 def output(path: str | None) -> Iterator[TextIO]:
-    """Standard output, ended quietly if nobody reads on; or a file that is whole or not there."""
+    """A file, which appears when it is complete; or standard output, whose reader may go away."""
     if path is not None:
-        from nerc.files import unfinished
-
-        with unfinished(Path(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
+        with (
+            files.unfinished(Path(path)) as temporary,
+            temporary.open("w", encoding="utf-8") as file,
+        ):
             yield file
         return
     sys.stdout.reconfigure(encoding="utf-8")
     try:
         yield sys.stdout
     except BrokenPipeError:
-        # As a program that SIGPIPE ended, and at once: threads wait for input that may never come.
+        # Like a program that SIGPIPE ended, and at once: a thread may wait for input forever.
         os._exit(141)

@@ -1,17 +1,14 @@
 """List the revisions of a store, send them to the Hub, fetch them from it.
 
-python -m nerc revisions list                     the revisions of ./models, with their scores
-python -m nerc revisions list --repo USER/NAME    those on the Hub: a branch is a revision
+python -m nerc revisions list                    the revisions of ./models, with their scores
+python -m nerc revisions list --hub USER/NAME    those on the Hub, where a branch is a revision
 python -m nerc revisions push --hub USER/NAME --revision main model_primary
-python -m nerc revisions push --hub USER/NAME     all of ./models
-python -m nerc revisions pull --hub USER/NAME     all of them, into ./models
+python -m nerc revisions push --hub USER/NAME    all revisions of ./models
+python -m nerc revisions pull --hub USER/NAME    all revisions on the Hub, into ./models
 
 Each of the three has its own --help.
 """
 
-# A store is a folder, in which a revision is a folder with all that belongs to it; it is written to
-# a temporary folder and renamed, so that there is never half of one. What takes seconds to import
-# is imported where it is used, as in train.py.
 import filecmp
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,24 +17,23 @@ from typing import Any
 
 from nerc import hub, tables
 from nerc.cli import option, run_action
+from nerc.config import REPO_HELP
 from nerc.errors import InputError
 from nerc.files import copy_files
 from nerc.store import records
 from nerc.store.revisions import REVISION_NAME, Store
 
 PROGRAM = "python -m nerc revisions"
-
-
-_HUB = "repository USER/NAME on the Hub, where a revision is a branch. Default: what --repo says"
+_HUB = "repository USER/NAME on the Hub, where a revision is a branch. Default: that of --repo"
 
 
 @dataclass(frozen=True)
 class ListConfig:
     """What is listed."""
 
-    repo: str = option("models", "folder that holds the revisions, or USER/NAME on the Hub")
+    repo: str = option("models", REPO_HELP)
     hub: str | None = option(
-        None, "repository USER/NAME on the Hub, also where there is a folder of that name here"
+        None, "repository USER/NAME on the Hub, even where there is a folder of that name here"
     )
 
 
@@ -50,7 +46,7 @@ class PushConfig:
     revision: tuple[str, ...] = option((), "revisions to send. Default: all of them")
     overwrite: bool = option(False, "replace branches that hold something else")
     public: bool = option(
-        False, "where the repository is not there yet, make one that everybody may read"
+        False, "if there is no such repository yet, create one that everybody may read"
     )
 
 
@@ -61,7 +57,7 @@ class PullConfig:
     repo: str = option("models", "folder to put the revisions in")
     hub: str | None = option(None, _HUB)
     revision: tuple[str, ...] = option((), "revisions to fetch. Default: all of them")
-    overwrite: bool = option(False, "replace revisions of that name that hold something else")
+    overwrite: bool = option(False, "replace revisions of the same name that hold something else")
 
 
 # ------------------------------------------------------------ the command line
@@ -72,14 +68,14 @@ def main(argv: list[str]) -> None:
 
 
 def show(config: ListConfig) -> None:
-    """List revisions with their scores, from their files alone."""
+    """List revisions with their scores, which are read from their records."""
     folder = Path(config.repo)
     if config.hub is None and (folder.is_dir() or not hub.is_name(config.repo)):
         folders = {name: folder / name for name in Store(config.repo).names()}
     else:
         repository = _repository(config.hub or config.repo)
-        folders = {name: repository.fetch_records(name) for name in repository.names()}
-        folders = {n: f for n, f in folders.items() if (f / "config.json").exists()}
+        branches = {name: repository.fetch_records(name) for name in repository.names()}
+        folders = {n: f for n, f in branches.items() if (f / "config.json").exists()}
     if not folders:
         raise InputError(f"{config.hub or f'--repo {config.repo}'}: holds no revision")
     rows = [["Revision", "Labels", "Corpus", "Started from", "Recipe", "Seed"]]
@@ -99,9 +95,9 @@ def show(config: ListConfig) -> None:
 def _cells(run: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
     config = run.get("config", {})
     labels = " ".join(str(v) for v in (config.get("data"), config.get("expert")) if v) or "-"
-    places = [config.get("corpus"), config.get("start") or config.get("encoder")]
-    places = [Path(p).name if p and Path(p).is_absolute() else p or "-" for p in places]
-    cells = [labels, *places, str(config.get("recipe", "-")), str(config.get("seed", "-"))]
+    sources = [config.get("corpus"), config.get("start") or config.get("encoder")]
+    sources = [Path(s).name if s and Path(s).is_absolute() else s or "-" for s in sources]
+    cells = [labels, *sources, str(config.get("recipe", "-")), str(config.get("seed", "-"))]
     for split in ("validation", "test"):
         report = metrics.get(split)
         cells += [f"{report[f]:.5f}" if report else "-" for f in ("f1", "loss")]
@@ -109,7 +105,7 @@ def _cells(run: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
 
 
 def push(config: PushConfig) -> None:
-    """Copy revisions from a folder to the Hub, each to the branch of its name."""
+    """Send revisions from a folder to the Hub, each to the branch of its name."""
     store, repository = Store(config.repo), _repository(config.hub or config.repo)
     names = config.revision or store.names()
     if not names:
@@ -125,41 +121,41 @@ def push(config: PushConfig) -> None:
 
 
 def pull(config: PullConfig) -> None:
-    """Copy revisions from the Hub to a folder, each from the branch of its name."""
+    """Fetch revisions from the Hub to a folder, each from the branch of its name."""
     store, repository = Store(config.repo), _repository(config.hub or config.repo)
 
-    def take(name: str) -> str:
-        there, here = repository.fetch(name), store.folder / name
-        if not hub.is_whole(there) or not REVISION_NAME.fullmatch(name):
-            what = "is no whole revision, or has an odd name"
+    def fetch(name: str) -> str:
+        cached, here = repository.fetch(name), store.folder / name
+        if not hub.is_whole(cached) or not REVISION_NAME.fullmatch(name):
+            fault = "is not a whole revision, or its name cannot be that of a revision"
             if config.revision:
-                raise InputError(f"branch {name} of {repository.name} {what}")
-            return f"this branch {what}; left out"
-        if here.is_dir() and _same(there, here):
+                raise InputError(f"branch {name} of {repository.name} {fault}")
+            return f"this branch {fault}; left out"
+        if here.is_dir() and _same(cached, here):
             return f"is in {store.folder} already"
         store.check_free(name, overwrite=config.overwrite)
-        with store.write(name, overwrite=config.overwrite) as new:
-            copy_files(there, new)
-        return f"is in {here}, {repository.describe_source(name, there)}"
+        with store.new_revision(name, overwrite=config.overwrite) as new:
+            copy_files(cached, new)
+        return f"is in {here}, {repository.describe_source(name, cached)}"
 
-    _each(config.revision or repository.names(), take)
+    _each(config.revision or repository.names(), fetch)
 
 
 def _each(names: Iterable[str], act: Callable[[str], str]) -> None:
-    """Do all that can be done, saying what was; then raise InputError with what could not."""
-    failed = []
+    """Act on every name and print the outcome; InputError at the end lists the failures."""
+    failures = []
     for name in names:
         try:
             print(f"{name}: {act(name)}", flush=True)
         except InputError as error:
-            failed.append(f"{name}: {error}")
-    if failed:
-        raise InputError("; ".join(failed))
+            failures.append(f"{name}: {error}")
+    if failures:
+        raise InputError("; ".join(failures))
 
 
 def _repository(name: str) -> hub.Repository:
     if not hub.is_name(name):
-        raise InputError(f"--hub {name}: is no name of a repository on the Hub, wanted USER/NAME")
+        raise InputError(f"--hub {name}: is not a repository's name on the Hub, wanted USER/NAME")
     return hub.Repository(name)
 
 

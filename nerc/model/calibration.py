@@ -1,8 +1,8 @@
-"""How sure a model is of an entity, as a probability that keeps its word.
+"""Confidences: the probability that a predicted entity is right.
 
-The network gives each word probabilities of its tags. Multiplied over an entity they say how
-probable it is, but networks are surer than they are right (Guo et al. 2017). What such a number is
-worth is learnt from the validation split, whose labels say which of the entities found are right.
+Multiplied over an entity, the network's probabilities of tags give the entity's probability, but
+networks are overconfident (Guo et al. 2017). The correction is learnt from the validation split,
+whose labels tell which predicted entities are right.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,21 @@ import numpy as np
 
 from nerc.data.tags import Entity, entities
 
-_MOST = 1 - 1e-6  # what is right every time on some thousand entities is not certain
-_PRIOR = 1e-3  # weight of where the calibration starts from: the model's own probability
+_MOST = 1 - 1e-6  # being right on some thousand entities is not certainty
+_PRIOR = 1e-3  # weight of the prior, by which the model's own probability is right
 
 
-def confidences(found: Sequence[Entity], row: np.ndarray, word_tags: Sequence[str]) -> np.ndarray:
-    """The model's probability of each entity found in a sentence with log-probabilities row.
+def confidences(
+    predicted: Sequence[Entity], row: np.ndarray, word_tags: Sequence[str]
+) -> np.ndarray:
+    """The model's probability of each entity; row: the sentence's log-probabilities (words, tags).
 
-    That is: of B- at its first word, I- at the others, and no I- of its type at the word after it,
-    the words taken as independent of one another. row is (words, tags), float32.
+    It is the probability of B- at the first word, I- at the others, and no I- of the same type at
+    the word after the entity, as if words were independent of each other.
     """
     column = {tag: i for i, tag in enumerate(word_tags)}
     result = []
-    for entity in found:
+    for entity in predicted:
         begin, inside = column[f"B-{entity.type}"], column[f"I-{entity.type}"]
         log = float(row[entity.start, begin] + row[entity.start + 1 : entity.end, inside].sum())
         if entity.end < len(row):
@@ -33,9 +35,9 @@ def confidences(found: Sequence[Entity], row: np.ndarray, word_tags: Sequence[st
 
 
 def calibrated(raw: np.ndarray, calibration: Sequence[float] | None) -> np.ndarray:
-    """Confidences as calibration [slope, offset] corrects them; None leaves them as they are.
+    """Confidences corrected by calibration, which is [slope, offset], or None for no correction.
 
-    Platt (1999): the logit of the right probability is a line in the logit of the model's.
+    Platt (1999): the corrected logit is a linear function of the model's logit.
     """
     if calibration is None:
         return raw
@@ -44,10 +46,10 @@ def calibrated(raw: np.ndarray, calibration: Sequence[float] | None) -> np.ndarr
 
 
 def fit(raw: np.ndarray, right: np.ndarray) -> list[float] | None:
-    """The calibration [slope, offset] under which the entities that are right are most likely.
+    """The most likely calibration [slope, offset]; right: which entities are right.
 
-    Newton's method with Platt's targets, which keep it finite where all of them are right, or none;
-    None where there is no entity to learn from.
+    Uses Newton's method with Platt's targets, which keep the result finite where all entities are
+    right, or none is. Returns None where there is no entity.
     """
     if not len(raw):
         return None
@@ -57,8 +59,8 @@ def fit(raw: np.ndarray, right: np.ndarray) -> list[float] | None:
     start = np.array([1.0, 0.0])
 
     def cost(weights: np.ndarray) -> float:
-        z, moved = x @ weights, weights - start
-        return float((np.logaddexp(0, z) - target * z).sum() + _PRIOR / 2 * moved @ moved)
+        z, change = x @ weights, weights - start
+        return float((np.logaddexp(0, z) - target * z).sum() + _PRIOR / 2 * change @ change)
 
     weights = start
     for _ in range(100):
@@ -75,10 +77,10 @@ def fit(raw: np.ndarray, right: np.ndarray) -> list[float] | None:
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error over bins of equal mass.
+    """Expected calibration error over bins of equal mass; nan without any entity.
 
-    The mean over entities of how far their bin's mean confidence is from the share of its entities
-    that are right (Naeini et al. 2015, with the bins of Nguyen and O'Connor 2015); nan without any.
+    It is the mean over entities of the difference between the mean confidence in their bin and the
+    share of right entities in it (Naeini et al. 2015; bins as in Nguyen and O'Connor 2015).
     """
     if not len(confidence):
         return float("nan")
@@ -89,7 +91,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
 def reliability(
     confidence: np.ndarray, right: np.ndarray, bins: int = 15
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Bins of like confidence and equal mass: of each, the confidences, and which are right."""
+    """Bins of similar confidence and equal mass: the confidences, and which entities are right."""
     if not len(confidence):
         return []
     order = np.argsort(confidence, kind="stable")
@@ -103,12 +105,12 @@ def judged(
     log_probabilities: Sequence[np.ndarray],
     word_tags: Sequence[str],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of all predicted entities: the model's probability, and whether gold has the very same."""
+    """For all predicted entities: the model's probability, and whether gold has the same entity."""
     raw, right = [], []
-    for labels, guesses, row in zip(gold, predicted, log_probabilities, strict=True):
-        there, found = set(entities(labels)), entities(guesses)
-        raw.append(confidences(found, row, word_tags))
-        right += [entity in there for entity in found]
+    for gold_tags, predicted_tags, row in zip(gold, predicted, log_probabilities, strict=True):
+        gold_entities, predicted_entities = set(entities(gold_tags)), entities(predicted_tags)
+        raw.append(confidences(predicted_entities, row, word_tags))
+        right += [entity in gold_entities for entity in predicted_entities]
     return np.concatenate([*raw, np.empty(0)]), np.array(right, dtype=bool)
 
 

@@ -1,4 +1,4 @@
-"""Sentences -> word pieces, in windows that lose no word -> batches."""
+"""Turns sentences into word pieces, windows that lose no word, and batches."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,16 +13,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nerc.data.corpus import Corpus
 from nerc.data.tags import SPECIAL_TAGS
 
-NO_LABEL = -100  # of padding and of words that carry no label; what cross entropy leaves out
-MULTIPLE = 32  # to which batches are filled up where they are computed: enough for few sizes
+NO_LABEL = -100  # for padding and words without a label: cross entropy ignores it
+MULTIPLE = 32  # training and prediction pad batches to a multiple of it, so that few shapes occur
 
-_WIDTH = 8  # grids of pieces are a multiple of it wide
-_CHUNK = 1000  # sentences given to the tokenizer at a time
+_WIDTH = 8  # the width of a grid of pieces is a multiple of it
+_CHUNK = 1000  # sentences that the tokenizer gets at a time
 
 
 class Window(NamedTuple):
-    """Words start to end of a sentence seen by the encoder at once, of which own_start to own_end
-    take their vectors from it; the others are context."""
+    """Words start to end of a sentence, which the encoder reads together.
+
+    Words own_start to own_end take their vectors from this window; the others are context.
+    """
 
     start: int
     own_start: int
@@ -32,38 +34,39 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoded:
-    """A corpus as word pieces, flat; offsets[i] to offsets[i + 1] belong to word or sentence i."""
+    """A corpus as flat arrays; offsets[i] to offsets[i + 1] belong to word or sentence i."""
 
     pieces: np.ndarray  # (number of pieces,) int32, without special pieces
     word_offsets: np.ndarray  # (number of words + 1,) int64, into pieces
     sentence_offsets: np.ndarray  # (number of sentences + 1,) int64, into words
     labels: np.ndarray  # (number of words,) int64
-    limit: int  # pieces of a window, without [CLS] and [SEP]
+    limit: int  # most pieces in a window, without [CLS] and [SEP]
     cls_id: int
     sep_id: int
-    # (number of words, K) float32: soft labels in the place of labels. A row sums to the weight of
-    # its word, 0 where it is not learnt from.
+    # (number of words, K) float32: soft labels, used instead of labels. A row sums to the weight of
+    # its word; words with weight 0 are ignored.
     targets: np.ndarray | None = None
-    # How many words were encoded in an unusual way, by what was done with them.
+    # How many words were encoded in an unusual way, by what was done to them.
     encoding_stats: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """The encoding_stats in words, one line each."""
         return encoding_notes(self.encoding_stats)
 
     def __len__(self) -> int:
         return len(self.sentence_offsets) - 1
 
     def num_words(self, sentences: Sequence[int] | slice = slice(None)) -> np.ndarray:
-        """Words of each of the sentences."""
+        """The number of words in each sentence."""
         return np.diff(self.sentence_offsets)[sentences]
 
     def num_pieces(self) -> np.ndarray:
-        """Word pieces of each sentence, without special ones."""
+        """The number of word pieces in each sentence, without special pieces."""
         return np.diff(self.word_offsets[self.sentence_offsets])
 
     def num_labelled(self) -> np.ndarray:
-        """Words of each sentence that carry a label; with targets, the sum of their weights."""
+        """The number of labelled words in each sentence; with targets, the sum of their weights."""
         weights = self.labels != NO_LABEL
         if self.targets is not None:
             weights = self.targets.sum(axis=1, dtype=np.float64)
@@ -71,20 +74,17 @@ class Encoded:
         return np.diff(before[self.sentence_offsets])
 
     def words_of(self, sentences: np.ndarray) -> np.ndarray:
-        """Places of the words of sentences, one sentence after the other."""
+        """The indices of the words of sentences, one sentence after the other."""
         start, lengths = self.sentence_offsets[sentences], self.num_words(sentences)
         which, nth = _ranges(lengths)
         return start[which] + nth
 
     def distinct_pieces(self, sentences: np.ndarray) -> np.ndarray:
-        """The word pieces that sentences consist of, special ones too, each once."""
-        ends = zip(
-            self.word_offsets[self.sentence_offsets[sentences]],
-            self.word_offsets[self.sentence_offsets[sentences + 1]],
-            strict=True,
-        )
-        own = [self.pieces[start:end] for start, end in ends]
-        return np.unique(np.concatenate([[self.cls_id, self.sep_id], *own]))
+        """The ids of all word pieces in sentences, and of the special ones, each once."""
+        starts = self.word_offsets[self.sentence_offsets[sentences]]
+        ends = self.word_offsets[self.sentence_offsets[sentences + 1]]
+        pieces = [self.pieces[start:end] for start, end in zip(starts, ends, strict=True)]
+        return np.unique(np.concatenate([[self.cls_id, self.sep_id], *pieces]))
 
 
 def encoding_notes(stats: Mapping[str, int]) -> tuple[str, ...]:
@@ -98,8 +98,8 @@ def encode(
     """Cut every word into pieces; limit is the encoder's number of positions.
 
     A word that the tokenizer drops (a lone control character, say) becomes the unknown piece, so
-    that every word has a first piece. One word may fill at most a quarter of a window: further
-    pieces of it could not be seen together with any context.
+    every word has a first piece. A word keeps at most a quarter of a window's pieces, which leaves
+    room for context.
     """
     room = limit - 2
     parts, num_words, encoding_stats = [], [], Counter()
@@ -108,7 +108,7 @@ def encode(
             words,
             is_split_into_words=True,
             add_special_tokens=False,
-            split_special_tokens=True,  # the text's word "[SEP]" is a word
+            split_special_tokens=True,  # "[SEP]" in the text is a word like any other
             verbose=False,
         ).encodings
         lengths = [len(sentence) for sentence in words]
@@ -132,7 +132,7 @@ def encode(
 def encode_for(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
 ) -> Encoded:
-    """Encode a corpus with the label ids and the window of model."""
+    """Encode a corpus with the label ids and the window size of a model."""
     config = model.config
     return encode(corpus, tokenizer, config.inventory, config.max_position_embeddings)
 
@@ -147,11 +147,11 @@ def _offsets(counts: Iterable[int]) -> np.ndarray:
 
 
 def _labels(tags: list[list[str] | None], lengths: list[int], inventory: Sequence[str]):
-    """Label ids of all words of some sentences, int64."""
+    """The label ids of all words of some sentences, int64."""
     ids = {tag: i for i, tag in enumerate(inventory)} | dict.fromkeys(SPECIAL_TAGS, NO_LABEL)
     of_sentences = (
-        [NO_LABEL] * length if own is None else [ids[tag] for tag in own]
-        for own, length in zip(tags, lengths, strict=True)
+        [NO_LABEL] * length if sentence_tags is None else [ids[tag] for tag in sentence_tags]
+        for sentence_tags, length in zip(tags, lengths, strict=True)
     )
     return np.fromiter(chain.from_iterable(of_sentences), dtype=np.int64, count=sum(lengths))
 
@@ -159,14 +159,16 @@ def _labels(tags: list[list[str] | None], lengths: list[int], inventory: Sequenc
 def _align(
     encodings: list, lengths: list[int], unknown: int, max_count: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Pieces of some sentences, how many each word has, 1 to max_count, and the encoding_stats."""
+    """The pieces of some sentences, each word's number of them (1 to max_count), and the stats."""
     pieces = np.concatenate([np.array(e.ids, dtype=np.int32) for e in encodings])
     words = np.concatenate([np.array(e.word_ids, dtype=np.int64) for e in encodings])
     words += np.repeat(_offsets(lengths)[:-1], [len(e.ids) for e in encodings])  # not decreasing
     counts = np.bincount(words, minlength=sum(lengths))
     stats = {
-        f"are read by their first {max_count} pieces alone": int((counts > max_count).sum()),
-        "have no piece that the tokenizer knows, and are read as the unknown one": int(
+        f"have more than {max_count} pieces, of which the first {max_count} are read": int(
+            (counts > max_count).sum()
+        ),
+        "have no piece that the tokenizer knows, and are read as the unknown piece": int(
             (counts == 0).sum()
         ),
     }
@@ -183,30 +185,29 @@ def _align(
 
 
 def windows(counts: np.ndarray, limit: int) -> list[Window]:
-    """Cut a sentence, whose words have counts pieces, into windows of at most limit pieces.
+    """Cut a sentence into windows of at most limit pieces; counts: the pieces of each word.
 
-    Every word belongs to exactly one window; up to a quarter of a window on either side is context
-    that it shares with its neighbours.
+    Every word is the own word of exactly one window. Up to a quarter of a window on either side is
+    context, which it shares with its neighbours.
     """
     ends = np.cumsum(counts)
     starts = ends - counts
-    n, own_start, found = len(counts), 0, []
+    n, own_start, result = len(counts), 0, []
     while own_start < n:
         start = int(np.searchsorted(starts, starts[own_start] - limit // 4))
         end = int(np.searchsorted(ends, starts[start] + limit, side="right"))
         own_end = n if end == n else int(np.searchsorted(starts, ends[end - 1] - limit // 4))
-        found.append(Window(start, own_start, own_end, end))
+        result.append(Window(start, own_start, own_end, end))
         own_start = own_end
-    return found
+    return result
 
 
 class Batch(NamedTuple):
-    """S sentences of n words in all, in B windows of at most T pieces, the longest first.
+    """S sentences with n words in all, in B windows of at most T pieces, the longest window first.
 
-    `word_pieces` and `real_pieces` are positions; the first counts only real pieces, row by row,
-    the second all cells of the (B, T) grid. Words stand sentence by sentence, as they were asked
-    for. `groups` are runs of rows of like length, which attention may compute apart: (first,
-    last + 1, width).
+    real_pieces are the flat cells of the (B, T) grid that hold pieces; word_pieces are indices into
+    real_pieces. Words are in the order in which the sentences were asked for. groups are rows of
+    similar length, (first, last + 1, width), whose attention may be computed separately.
     """
 
     input_ids: torch.Tensor  # (B, T)
@@ -216,18 +217,18 @@ class Batch(NamedTuple):
     num_words: torch.Tensor  # (S,), always on the CPU
     labels: torch.Tensor  # (n,), NO_LABEL where there is none
     groups: list[tuple[int, int, int]] | None
-    word_cells: torch.Tensor | None = None  # where they are not layers.grid_cells(num_words)
-    targets: torch.Tensor | None = None  # (n, K), in the place of labels
+    word_cells: torch.Tensor | None = None  # (2, n), unless they are layers.grid_cells(num_words)
+    targets: torch.Tensor | None = None  # (n, K), used instead of labels
 
     @property
     def moved(self) -> list[str]:
-        """The fields that a GPU reads."""
+        """The names of the fields that a GPU reads."""
         names = ["input_ids", "attention_mask", "real_pieces", "word_pieces", "labels"]
         more = ("word_cells", "targets")
         return names + [name for name in more if getattr(self, name) is not None]
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch where a model on device reads it."""
+        """The batch for a model on device."""
         fields = {name: getattr(self, name).to(device, non_blocking=True) for name in self.moved}
         return self._replace(**fields)
 
@@ -236,7 +237,7 @@ class Batch(NamedTuple):
         return self.to(device)._asdict() | {"labels": None}
 
     def sentences(self) -> torch.Tensor:
-        """The sentence of each word, where the labels are."""
+        """The sentence of each word (n,), on the device of the labels."""
         if self.word_cells is None:
             return torch.repeat_interleave(self.num_words).to(self.labels.device, non_blocking=True)
         return self.word_cells[0] // int(self.num_words.max())
@@ -245,8 +246,8 @@ class Batch(NamedTuple):
 def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Batch:
     """The batch of these sentences, in this order.
 
-    A sentence more, of nothing but padding, brings the numbers of pieces and words to a multiple: a
-    CPU's library of matrix products spends milliseconds on every size that it has not met yet.
+    Pads the batch to a multiple of `multiple` pieces and words, by one sentence without meaning:
+    the CPU's matmul library pays some milliseconds once per new shape.
     """
     sentences = np.asarray(sentences)
     windows = _windows_of(encoded, sentences)
@@ -289,17 +290,17 @@ def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Ba
 
 
 def _windows_of(encoded: Encoded, sentences: np.ndarray) -> Window:
-    """The windows of sentences, one after the other: arrays of words among all of the corpus."""
+    """The windows of sentences, one after the other, as arrays of indices of words."""
     start, end = encoded.sentence_offsets[sentences], encoded.sentence_offsets[sentences + 1]
     offsets = encoded.word_offsets
     if (offsets[end] - offsets[start]).max() <= encoded.limit:
         return Window(start, start, end, end)
-    found = [
-        [first + place for place in window]
+    rows = [
+        [first + word for word in window]
         for first, last in zip(start, end, strict=True)
         for window in windows(np.diff(offsets[first : last + 1]), encoded.limit)
     ]
-    return Window(*np.array(found).T)
+    return Window(*np.array(rows).T)
 
 
 def rounded_up(size: int, multiple: int) -> int:
@@ -307,16 +308,16 @@ def rounded_up(size: int, multiple: int) -> int:
 
 
 def _ranges(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For ranges one after the other: of each number, its range and its place in it."""
+    """For consecutive ranges of these lengths: each element's range, and its position in it."""
     which = np.repeat(np.arange(len(lengths)), lengths)
     return which, np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
 
 
 def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Cut rows, the longest first, in halves of like length: attention costs the square of it.
+    """Halve the rows, the longest first, for attention, whose cost is the square of the width.
 
-    More groups cost more small operations, and groups of any number of rows operations of more
-    sizes, than they save.
+    More groups cost more small operations than they save, and groups with any number of rows cost
+    more new shapes.
     """
     size = max(16, len(lengths) // 2)
     return [

@@ -1,17 +1,19 @@
-"""A model and sentences -> log-probabilities of every word's tags -> tags -> Report.
+"""Predicts tags: a model and sentences -> log-probabilities of every word's tags -> tags.
 
-What is predicted for a sentence does not depend on its batch, its place or the number of processes.
+The prediction for a sentence does not depend on its batch, its place or the number of processes.
 """
 
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -19,10 +21,21 @@ from nerc.data import tags
 from nerc.data.corpus import Corpus, Sentence
 from nerc.model.encoding import MULTIPLE, Encoded, collate, encode_for
 
-# Cells of the grid of word pieces that are computed together: enough to keep the device busy.
+# Word pieces, padding included, that are computed together: enough to keep the device busy.
 BATCH_PIECES = {"cpu": 4096, "cuda": 32768}
-STREAM_CHUNK = 4096  # sentences of a stream: enough to find many of like length
+STREAM_CHUNK = 4096  # sentences of a stream: enough to find many of similar length
 _VITERBI_CHUNK = 512  # sentences decoded together
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch a model to evaluation, and back to its mode on the way out, also after an error."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 @torch.inference_mode()
@@ -35,38 +48,33 @@ def predict(
     bf16: bool = False,
     accelerator: Accelerator | None = None,
 ) -> list[np.ndarray]:
-    """Log-probabilities (words, tags a word may have) of each sentence, float32, in their order.
+    """Log-probabilities (words, tags) of each sentence, float32, in order.
 
-    Of all sentences, or of the chosen ones, each listed once. The tags are model.config.word_tags;
-    those of no word (special ones) have no probability. batch_size sentences, or as many as suit
-    the device, are computed together; sentences of like length, so that next to nothing is padding.
-    With an accelerator of several processes, each computes a share and every one gets the whole.
+    Covers all sentences or the chosen ones, each listed once. The tags are model.config.word_tags;
+    special tags have no probability. A batch is batch_size sentences, or as many as suit the
+    device, of similar length, so that there is little padding. With an accelerator of several
+    processes, each computes a share and all return the whole.
     """
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    was_training = model.training
-    model.eval()
-    inventory = model.config.inventory
-    columns = torch.tensor(
-        [inventory.index(t) for t in model.config.word_tags], device=model.device
-    )
+    inventory, device = model.config.inventory, model.device
+    columns = torch.tensor([inventory.index(tag) for tag in model.config.word_tags], device=device)
     chosen = np.arange(len(encoded)) if chosen is None else chosen
     by_length = np.argsort(encoded.num_pieces()[chosen], kind="stable")[::-1]
-    by_length = chosen[by_length][rank::world]
-    batches = _batches(by_length, encoded.num_pieces()[by_length], batch_size, model.device.type)
+    share = chosen[by_length][rank::world]
+    batches = _batches(share, encoded.num_pieces()[share], batch_size, device.type)
     quiet = rank > 0 or not sys.stderr.isatty()
-    found: list[tuple[int, np.ndarray]] = []
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+    results: list[tuple[int, np.ndarray]] = []
+    with evaluation_mode(model), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for sentences in tqdm(batches, desc="tagging", leave=False, disable=quiet):
             batch = collate(encoded, sentences, MULTIPLE)
-            logits = model(**batch.inputs(model.device)).logits[..., columns]  # (words, tags)
+            logits = model(**batch.inputs(device)).logits[..., columns]  # (words, tags)
             rows = logits.float().log_softmax(dim=-1).cpu().numpy()
-            own = np.split(rows, batch.num_words.cumsum(0))[: len(sentences)]
-            found += zip(sentences.tolist(), own, strict=True)
-    model.train(was_training)
-    found = gather_object(found) if world > 1 else found
-    result = dict(found)
-    assert len(found) == len(result) == len(chosen), "a sentence was judged twice or not at all"
-    return [result[i] for i in chosen.tolist()]
+            of_sentences = np.split(rows, batch.num_words.cumsum(0))[: len(sentences)]
+            results += zip(sentences.tolist(), of_sentences, strict=True)
+    results = gather_object(results) if world > 1 else results
+    by_sentence = dict(results)
+    assert len(results) == len(by_sentence) == len(chosen), "a sentence is missing or there twice"
+    return [by_sentence[sentence] for sentence in chosen.tolist()]
 
 
 def predict_stream(
@@ -78,15 +86,15 @@ def predict_stream(
     bf16: bool = False,
     encoding_stats: Counter | None = None,
 ) -> Iterator[list[tuple[list[str], np.ndarray]]]:
-    """For each chunk of sentences, the tags of each, and what predict() gives for it.
+    """For each chunk of sentences, the tags and the log-probabilities (see predict) of each.
 
-    Sentences of like length within a chunk are computed together; there may be any number of
-    chunks, of which two are in memory: the next is read and cut into pieces meanwhile, by another
-    thread. Encoded.encoding_stats are added to encoding_stats.
+    Sentences of similar length within a chunk are computed together. Two chunks are in memory at a
+    time: another thread reads and encodes the next one. Encoded.encoding_stats are added to
+    encoding_stats.
     """
     chunks = iter(chunks)
 
-    def read_on() -> tuple[bool, Encoded | None]:
+    def read_next() -> tuple[bool, Encoded | None]:
         chunk = next(chunks, None)
         encoded = encode_for(model, tokenizer, Corpus.of(chunk)) if chunk else None
         if encoded and encoding_stats is not None:
@@ -95,11 +103,11 @@ def predict_stream(
 
     reader = ThreadPoolExecutor(1)
     try:
-        at_end, encoded = read_on()
+        at_end, encoded = read_next()
         while not at_end:
-            ahead = reader.submit(read_on)
-            found = predict(model, encoded, batch_size=batch_size, bf16=bf16) if encoded else []
-            yield list(zip(decode(found, model.config.word_tags), found, strict=True))
+            ahead = reader.submit(read_next)
+            rows = predict(model, encoded, batch_size=batch_size, bf16=bf16) if encoded else []
+            yield list(zip(decode(rows, model.config.word_tags), rows, strict=True))
             at_end, encoded = ahead.result()
     finally:
         reader.shutdown(wait=False)  # it may be waiting for input that never comes
@@ -108,7 +116,7 @@ def predict_stream(
 def _batches(
     sentences: np.ndarray, num_pieces: np.ndarray, batch_size: int | None, device: str
 ) -> list[np.ndarray]:
-    """Cut sentences, the longest first, into batches of batch_size, or of a grid that suits."""
+    """Cut sentences, the longest first, into batches of batch_size, or of BATCH_PIECES."""
     if batch_size is not None:
         return [sentences[i : i + batch_size] for i in range(0, len(sentences), batch_size)]
     start, batches = 0, []
@@ -122,7 +130,7 @@ def _batches(
 def decode(
     log_probabilities: Sequence[np.ndarray], word_tags: Sequence[str], how: str = "viterbi"
 ) -> list[list[str]]:
-    """Tags of each sentence: the best valid IOB2 sequence, or the best of each word (argmax)."""
+    """Tags of each sentence: the best valid IOB2 sequence, or each word's best tag (argmax)."""
     if how == "argmax":
         return [[word_tags[i] for i in row.argmax(axis=1)] for row in log_probabilities]
     assert how == "viterbi", how
@@ -137,13 +145,13 @@ def decode(
 
 
 def _viterbi(rows: Sequence[np.ndarray], word_tags: Sequence[str]) -> list[np.ndarray]:
-    """Best paths (Viterbi 1967) over rows (words, K), longest first."""
+    """The best path (Viterbi 1967) over each of rows (words, K), which come longest first."""
     allowed = np.array([[tags.may_follow(a, b) for b in word_tags] for a in word_tags])
     begins = np.array([tags.may_follow(None, tag) for tag in word_tags])
-    cost = np.where(allowed, 0.0, -np.inf)  # (K, K), from row to column
+    cost = np.where(allowed, 0.0, -np.inf)  # (K, K), from row's tag to column's
     lengths = np.array([len(row) for row in rows])
     scores = np.stack([row[0] for row in rows]).astype(np.float64) + np.where(begins, 0.0, -np.inf)
-    pointers = []  # of word t >= 1 and the sentences that have it: (sentences, K), best tag before
+    pointers = []  # for word t >= 1 of the sentences that have one: (sentences, K), best tag before
     for t in range(1, lengths[0]):
         alive = int((lengths > t).sum())
         steps = scores[:alive, :, None] + cost  # (sentences, K, K)

@@ -1,9 +1,9 @@
-"""Dropout and BiLSTM of NERSmall: torch's own, computed in less time on a CPU.
+"""Dropout and BiLSTM of NERSmall: what torch's own compute, in less time on a CPU.
 
-torch draws a CPU's dropout masks one number at a time, and its packed LSTM adds up the gradient of
-the recurrent weights step by step, megabytes each: together half of a training step on two cores.
+On a CPU, torch draws dropout masks one number at a time, and its packed LSTM adds megabytes to the
+gradient of the recurrent weights at every step: together half of a training step on two cores.
 
-Shapes: S sentences of N words in all; D = 2 directions; I inputs, H hidden units.
+Shapes: S sentences with N words in all; D = 2 directions; I inputs, H hidden units.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout whose CPU masks take 16 random bits a number: p is exact to 1 / 65,536."""
+    """nn.Dropout that draws a CPU's masks with 16 bits a number, so p is exact to 1 / 65,536."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0 or x.device.type != "cpu":
@@ -25,7 +25,7 @@ class Dropout(nn.Dropout):
 
 
 def replace_dropout(module: nn.Module) -> None:
-    """Let every nn.Dropout inside module be a Dropout."""
+    """Replace every nn.Dropout inside module by a Dropout."""
     for parent in module.modules():
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:
@@ -35,10 +35,10 @@ def replace_dropout(module: nn.Module) -> None:
 def bilstm(
     lstm: nn.LSTM, words: torch.Tensor, num_words: torch.Tensor, cells: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Run a one-layer bidirectional lstm over S sentences, words (N, I) one after the other.
+    """Run a one-layer bidirectional LSTM over S sentences: words (N, I) -> (N, 2 H).
 
-    num_words (S,), on the CPU, are their lengths; out come (N, 2 H). cells are grid_cells() of
-    num_words where they are not given; on a CPU, only where given are they used.
+    num_words (S,), on the CPU, are the lengths of the sentences. cells are grid_cells(num_words) or
+    those of a larger grid; with them, or not on a CPU, torch's LSTM computes a padded grid.
     """
     if cells is None and words.device.type != "cpu":
         cells = grid_cells(num_words).to(words.device, non_blocking=True)
@@ -54,45 +54,47 @@ def bilstm(
     with torch.autocast("cpu", enabled=False):
         hidden = _TwoLSTMs.apply(inputs, *weights, batch_sizes, dtype)  # (D, N, H)
     empty = torch.empty_like(hidden[0])
-    rows = [empty.index_copy(0, index, h) for index, h in zip((forth, back), hidden, strict=True)]
+    rows = [empty.index_copy(0, order, h) for order, h in zip((forth, back), hidden, strict=True)]
     return torch.cat(rows, dim=1)
 
 
 def grid_cells(num_words: torch.Tensor) -> torch.Tensor:
-    """Cells (2, N) of words in a grid (S, most words), from start and from end of a sentence."""
+    """The flat cells (2, N) of words in a grid (S, most words): forwards, and backwards."""
     sentence = torch.repeat_interleave(num_words)
-    place = torch.arange(len(sentence)) - (num_words.cumsum(0) - num_words)[sentence]
-    places = torch.stack([place, num_words[sentence] - 1 - place])
-    return sentence * num_words.max() + places
+    position = torch.arange(len(sentence)) - (num_words.cumsum(0) - num_words)[sentence]
+    positions = torch.stack([position, num_words[sentence] - 1 - position])
+    return sentence * num_words.max() + positions
 
 
 def _by_grid(
     lstm: nn.LSTM, words: torch.Tensor, shape: tuple[int, int], cells: torch.Tensor
 ) -> torch.Tensor:
-    """Both directions as LSTMs of one direction, padding last, where it changes nothing before it.
+    """Run both directions as LSTMs of one direction, with the padding at the end of each row.
 
-    So a GPU computes it without lengths from the host; and not in the half precision that autocast
-    would take, in which small gradients vanish.
+    There it changes nothing, and the GPU needs no lengths from the host. Autocast is off: small
+    gradients would vanish in half precision.
     """
     outputs = []
     with torch.autocast(words.device.type, enabled=False):
         words = words.to(lstm.weight_ih_l0.dtype)
-        for own_cells, suffix in zip(cells, ("", "_reverse"), strict=True):
+        for one_way_cells, suffix in zip(cells, ("", "_reverse"), strict=True):
             names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
             weights = [getattr(lstm, name + suffix) for name in names]
             grid = words.new_zeros(shape[0] * shape[1], words.shape[1])
-            grid = grid.index_copy(0, own_cells, words).view(*shape, -1)  # (S, W, I)
+            grid = grid.index_copy(0, one_way_cells, words).view(*shape, -1)  # (S, W, I)
             start = grid.new_zeros(1, shape[0], lstm.hidden_size)
-            one_way = (True, 1, 0.0, lstm.training, False, True)  # biases, layers, ..., batch first
-            output, _, _ = torch.lstm(grid, (start, start), weights, *one_way)
-            outputs.append(output.flatten(0, 1).index_select(0, own_cells))
+            # has_biases, num_layers, dropout, train, bidirectional, batch_first
+            settings = (True, 1, 0.0, lstm.training, False, True)
+            output, _, _ = torch.lstm(grid, (start, start), weights, *settings)
+            outputs.append(output.flatten(0, 1).index_select(0, one_way_cells))
     return torch.cat(outputs, dim=1)
 
 
 def _time_major(num_words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-    """Places of words, first words first, longest sentences first: (N,) twice.
+    """The order of words (N,): all first words, all second words, ..., longest sentences first.
 
-    The second counts every sentence from its end. batch_sizes[t] sentences have more than t words.
+    Also the same order with every sentence reversed, and batch_sizes: batch_sizes[t] sentences have
+    more than t words.
     """
     starts = num_words.cumsum(0) - num_words
     lengths, sentences = num_words.sort(descending=True, stable=True)
@@ -105,13 +107,13 @@ def _time_major(num_words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, li
 class _TwoLSTMs(torch.autograd.Function):
     """Two LSTMs side by side over sequences packed time-major (torch.nn.LSTM's equations).
 
-    What does not depend on the step before is computed for all steps at once, the gradients of the
-    weights above all. Products are computed in dtype, gates and cells in that of the arguments.
+    What does not depend on the step before is computed for all steps at once, above all the
+    gradients of the weights. Products are computed in dtype, gates and cells in the weights' dtype.
     """
 
     @staticmethod
     def forward(ctx, x, w_ih, w_hh, b_ih, b_hh, batch_sizes, dtype):
-        # x (D, N, I); w_ih (D, 4 H, I); w_hh (D, 4 H, H); b (D, 4 H); gates in order i, f, g, o
+        # x (D, N, I); w_ih (D, 4 H, I); w_hh (D, 4 H, H); b (D, 4 H); the gates are i, f, g, o
         x, w_ih, w_hh = x.to(dtype), w_ih.to(dtype), w_hh.to(dtype)
         size = w_hh.shape[2]
         gates = (x @ w_ih.transpose(1, 2)).to(b_ih.dtype)  # (D, N, 4 H)
@@ -144,7 +146,7 @@ class _TwoLSTMs(torch.autograd.Function):
     def backward(ctx, grad_hidden):
         x, w_ih, w_hh, gates, cells, hidden = ctx.saved_tensors
         sizes, first = ctx.batch_sizes, ctx.batch_sizes[0]
-        # Row of the step before of every row but those of the first step.
+        # For each row after the first step, the row of its sentence one step before.
         starts = [sum(sizes[:t]) for t in range(len(sizes))]
         before = torch.cat(
             [torch.arange(start, start + n) for start, n in zip(starts, sizes[1:], strict=False)]
@@ -152,7 +154,7 @@ class _TwoLSTMs(torch.autograd.Function):
         )
         i, f, g, o = gates.chunk(4, dim=-1)
         tanh = cells.tanh()
-        # d gate before its nonlinearity / d cell (of i, f, g), / d hidden (of o)
+        # Derivatives of the cell by the inputs of gates i, f, g, and of hidden by that of gate o.
         slopes = torch.empty_like(gates)
         s_i, s_f, s_g, s_o = slopes.chunk(4, dim=-1)
         torch.mul(g * i, 1 - i, out=s_i)
@@ -183,5 +185,5 @@ class _TwoLSTMs(torch.autograd.Function):
         by_gate = low.transpose(1, 2)  # (D, 4 H, N)
         products = low @ w_ih, by_gate @ x, by_gate[:, :, first:] @ hidden[:, before].to(x.dtype)
         grads = [product.to(grad_b.dtype) for product in products]
-        # Two tensors: what adds up or clips gradients in place would do it twice to a shared one.
+        # Two tensors: code that clips gradients in place would clip a shared one twice.
         return *grads, grad_b, grad_b.clone(), None, None

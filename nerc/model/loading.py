@@ -1,4 +1,4 @@
-"""NERSmall models: new ones, from a pretrained encoder, or loaded whole from a folder."""
+"""Makes NERSmall models: new, from a pretrained encoder, or from a revision's folder."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,17 +9,13 @@ import huggingface_hub
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import (
-    PreTrainedConfig,
-)
+from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 from nerc import hub
 from nerc.data import tags
 from nerc.errors import InputError
 from nerc.model.modeling import NERSmall, NERSmallConfig
-
-# ------------------------------------------------------------------- what training starts from
 
 # --encoder tiny: small enough to learn the built-in corpus from scratch in minutes on two cores.
 TINY = {
@@ -36,7 +32,7 @@ LSTM_HIDDEN_SIZE = 512
 def tiny(
     vocab_size: int, inventory: Sequence[str], *, lstm_hidden_size: int, dropout: float
 ) -> NERSmall:
-    """A small NERSmall with new weights, drawn from torch's global generator."""
+    """A small NERSmall with random weights, drawn from torch's global generator."""
     return NERSmall(
         NERSmallConfig.with_inventory(
             inventory,
@@ -51,7 +47,7 @@ def tiny(
 def from_encoder(
     name: str, inventory: Sequence[str], *, lstm_hidden_size: int, dropout: float
 ) -> NERSmall:
-    """A NERSmall on the pretrained BERT in a folder or on the Hub, with a new head."""
+    """A NERSmall with a new head on a pretrained BERT, which is a folder or a Hub name."""
     _check_source(name, types=("bert",))
     config = NERSmallConfig.with_inventory(inventory)
     with _loading(name):
@@ -66,28 +62,27 @@ def from_encoder(
 
 
 def load(name: str) -> NERSmall:
-    """The NERSmall in a folder, head and all; a BertForTokenClassification too."""
+    """The NERSmall in a folder, with its head; also reads a BertForTokenClassification."""
     _check_source(name, types=("bert", NERSmallConfig.model_type))
     model = _load(name, new_head=False)
-    if odd := [
-        t for t in model.config.inventory if not tags.is_tag(t) and t not in tags.SPECIAL_TAGS
-    ]:
+    labels = [label for label in model.config.inventory if label not in tags.SPECIAL_TAGS]
+    if unknown := [label for label in labels if not tags.is_tag(label)]:
         raise InputError(
-            f"{name}: its labels, such as {odd[0]}, are no tags, wanted O, B-TYPE and I-TYPE; put "
-            f"their names into id2label of its config.json"
+            f"{name}: its labels, such as {unknown[0]}, are not tags, wanted O, B-TYPE and I-TYPE; "
+            f"put the tags into id2label of its config.json"
         )
     return model
 
 
 # What transformers raises when the files of a model are damaged, missing or out of reach.
-_BROKEN = (
+_LOADING_ERRORS = (
     *(OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError),
     *(SafetensorError, StrictDataclassError, httpx2.HTTPError),
 )
 
 
 def _check_source(name: str, types: Sequence[str]) -> None:
-    """Raise InputError unless name, a folder or a Hub name, is a model of one of the types."""
+    """Raise InputError unless name, a folder or a Hub name, is a model of one of these types."""
     folder = Path(name)
     if folder.is_dir():
         for file in ("config.json", "model.safetensors"):
@@ -99,8 +94,8 @@ def _check_source(name: str, types: Sequence[str]) -> None:
     elif not hub.may_be_model(name):
         raise InputError(f"{name}: no such folder")
     with _loading(name):
-        found, _ = PreTrainedConfig.get_config_dict(name)
-        model_type = found.get("model_type")
+        config, _ = PreTrainedConfig.get_config_dict(name)
+        model_type = config.get("model_type")
     if model_type not in types:
         raise InputError(f"{name}: is a model of type {model_type!r}, wanted {' or '.join(types)}")
 
@@ -110,43 +105,43 @@ def _load(name: str, *, new_head: bool, **kwargs) -> NERSmall:
         model, loaded = NERSmall.from_pretrained(
             name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
         )
-    lacking = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
+    missing = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
     if new_head:
-        lacking = {key for key in lacking if key.startswith("bert.")}
-    if lacking:
+        missing = {key for key in missing if key.startswith("bert.")}
+    if missing:
         raise InputError(
-            f"{name}: its weights lack {len(lacking)} tensors of the right shape, such as "
-            f"{min(lacking)}; are config.json and model.safetensors of one model?"
+            f"{name}: its weights lack {len(missing)} tensors of the right shape, such as "
+            f"{min(missing)}; do config.json and model.safetensors belong together?"
         )
     surplus = [k for k in loaded["unexpected_keys"] if "encoder.layer." in k or k[:5] == "lstm."]
     if surplus:
         raise InputError(
-            f"{name}: config.json knows nothing of {len(surplus)} tensors of its weights, such as "
-            f"{min(surplus)}; are they of one model?"
+            f"{name}: its weights have {len(surplus)} tensors, such as {min(surplus)}, that are "
+            f"not in config.json; do config.json and model.safetensors belong together?"
         )
     return model
 
 
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Quietly; files that are damaged, missing or out of reach become an InputError."""
+    """Turn errors of damaged, missing or unreachable files into an InputError; quietly."""
     try:
         with quiet():
             yield
-    except _BROKEN as error:
+    except _LOADING_ERRORS as error:
         what = f"{type(error).__name__}: {error}"
         if Path(name).is_dir():
             raise InputError(f"{name}: cannot be loaded: {what}") from None
         raise InputError(
-            f"{name}: no such folder, and not to be had from the Hub ({what}); give a folder with "
-            f"a BERT in it, or --encoder tiny, which needs none"
+            f"{name}: no such folder, and it cannot be loaded from the Hub ({what}); give a folder "
+            f"that holds a BERT, or --encoder tiny, which needs none"
         ) from None
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' tables and bars; what matters of loading is checked here."""
-    huggingface_hub.logging.set_verbosity_error()  # of five retries, the outcome is said here
+    """Hide transformers' tables and progress bars; _load checks what they would report."""
+    huggingface_hub.logging.set_verbosity_error()  # hide retries, too: their outcome is reported
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -158,7 +153,7 @@ def quiet() -> Iterator[None]:
 
 
 def set_dropout(model: NERSmall, dropout: float) -> None:
-    """Set every dropout of model, and of its configuration."""
+    """Set every dropout rate of a model and of its configuration."""
     for name, value in _dropouts(dropout).items():
         setattr(model.config, name, value)
     for module in model.modules():

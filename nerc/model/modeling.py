@@ -1,7 +1,8 @@
 """NERSmallConfig and NERSmall: a BERT encoder, a BiLSTM over words and a linear tagger.
 
-Shapes: S sentences of n words in all; B windows of at most T word pieces, N of them real (no
-padding); H hidden size, A attention heads, K labels. S = B but for sentences longer than a window.
+Shapes: S sentences with n words in all; B windows of at most T word pieces; N pieces in all
+windows, without padding; H hidden size, A attention heads, K labels. B is S, unless a sentence is
+longer than a window.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,17 +32,16 @@ from nerc.model.tokenizer import tokenizer_beside
 
 
 class NERSmallConfig(BertConfig):
-    """BertConfig, the units of the BiLSTM per direction (absent or 0: no BiLSTM), the calibration.
+    """BertConfig with the size of the BiLSTM (units per direction; 0: no BiLSTM) and a calibration.
 
-    Its id2label is the tag inventory. So a published BertForTokenClassification checkpoint, which
-    has no such fields, is a NERSmall without BiLSTM; where its twelve labels have no names, they
-    are CoNLL-2003's.
+    id2label is the tag inventory. A published BertForTokenClassification checkpoint lacks these
+    fields and loads as a NERSmall without BiLSTM; twelve labels without names are CoNLL-2003's.
     """
 
     model_type = "nerc"
 
     lstm_hidden_size: int = 0
-    calibration: list[float] | None = None  # slope, offset: see nerc.model.calibration
+    calibration: list[float] | None = None  # slope and offset, see nerc.model.calibration
 
     def __post_init__(self, **kwargs) -> None:
         super().__post_init__(**kwargs)
@@ -52,17 +52,17 @@ class NERSmallConfig(BertConfig):
 
     @property
     def inventory(self) -> tuple[str, ...]:
-        """The tags, index = id."""
+        """All tags; the index of a tag is its id."""
         return tuple(self.id2label[i] for i in range(len(self.id2label)))
 
     @property
     def word_tags(self) -> tuple[str, ...]:
-        """The tags that a word may have, in the order of their ids."""
+        """The tags that a word can have, in the order of their ids."""
         return tuple(tag for tag in self.inventory if tag not in tags.SPECIAL_TAGS)
 
     @classmethod
     def with_inventory(cls, inventory: Sequence[str], **values) -> "NERSmallConfig":
-        """A configuration whose labels are inventory."""
+        """A configuration whose labels are the tags of inventory."""
         id2label = dict(enumerate(inventory))
         return cls(id2label=id2label, label2id={t: i for i, t in id2label.items()}, **values)
 
@@ -71,7 +71,7 @@ class NERSmall(BertPreTrainedModel):
     """BERT over word pieces -> first piece of each word -> BiLSTM over words -> linear."""
 
     config_class = NERSmallConfig
-    folder: Path | None = None  # that from_pretrained read
+    folder: Path | None = None  # from which from_pretrained loaded it
 
     def __init__(self, config: NERSmallConfig) -> None:
         super().__init__(config)
@@ -93,9 +93,9 @@ class NERSmall(BertPreTrainedModel):
     def from_pretrained(cls, name: str | Path, *args, revision: str | None = None, **kwargs):
         """Load from a Hub repository, a folder, or a folder of revisions with revision=NAME.
 
-        Weights are float32 whatever the file holds, unless dtype says otherwise.
+        Weights become float32 whatever the file holds, unless dtype is given.
         """
-        if "config" not in kwargs:  # a NERSmall, not the encoder of a new one
+        if "config" not in kwargs:  # with a config, name is the encoder of a new model
             name, revision = _locate_weights(name, revision, kwargs), None
         kwargs = {"dtype": torch.float32, "use_safetensors": True} | kwargs
         loaded = super().from_pretrained(name, *args, revision=revision or "main", **kwargs)
@@ -105,25 +105,26 @@ class NERSmall(BertPreTrainedModel):
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer that lies beside the weights; may be set."""
+        """The tokenizer in the folder of the weights; may be set."""
         if self.folder is None:
-            raise InputError("this model was not loaded: set model.tokenizer before model.predict")
+            raise InputError(
+                "this model was not loaded from files: set model.tokenizer before model.predict"
+            )
         return tokenizer_beside(self.folder, self.config.vocab_size)
 
     def predict(self, texts: str | Iterable[str]) -> list:
-        """The entities of each of the texts, or of the only one, in their order.
+        """The entities of a text, or a list of them for each of several texts, in order.
 
         An entity is a dict: type, text, start and end (characters, end exclusive), words (start and
-        end among the words that nerc.data.words cuts), confidence (a probability,
-        see nerc.model.calibration).
+        end among the words that nerc.data.words finds in the text), confidence (a probability, see
+        nerc.model.calibration).
         """
-
         if isinstance(texts, str):
             return next(pipeline.predict(self, self.tokenizer, [texts]))
         return list(pipeline.predict(self, self.tokenizer, texts))
 
     def shape(self) -> dict[str, int | float]:
-        """What --lstm-hidden-size and --dropout would have to be for this model."""
+        """The values of --lstm-hidden-size and --dropout that describe this model."""
         config = self.config
         return {"lstm_hidden_size": config.lstm_hidden_size, "dropout": config.hidden_dropout_prob}
 
@@ -135,30 +136,28 @@ class NERSmall(BertPreTrainedModel):
         word_pieces: torch.Tensor | None = None,  # (n,)
         num_words: torch.Tensor | None = None,  # (S,) on the CPU
         word_cells: torch.Tensor | None = None,  # (2, n)
-        groups: list[tuple[int, int, int]] | None = None,  # of rows: first, last + 1, width
+        groups: list[tuple[int, int, int]] | None = None,  # rows: first, last + 1, width
         token_type_ids: torch.Tensor | None = None,  # (B, T)
-        labels: torch.Tensor | None = None,  # as the logits, but for K
+        labels: torch.Tensor | None = None,  # (n,), or (B, T) without word_pieces
         **_,
     ) -> TokenClassifierOutput:
         """Logits (n, K) of words; with labels, also the mean cross entropy of labelled words.
 
-        The arguments are those of encoding.Batch. Without word_pieces every piece counts as a
-        word and the logits are (B, T, K), as of BertForTokenClassification.
+        The arguments are the fields of encoding.Batch. Without word_pieces every piece counts as a
+        word and the logits are (B, T, K), like those of BertForTokenClassification.
         """
-        if input_ids.shape[1] > self.config.max_position_embeddings:
+        longest = self.config.max_position_embeddings
+        if input_ids.shape[1] > longest:
             raise InputError(
-                f"{input_ids.shape[1]} word pieces at once, and the encoder reads "
-                f"{self.config.max_position_embeddings}; model.predict and nerc.model.pipeline's "
-                f"NERPipeline read longer text in overlapping windows"
+                f"found {input_ids.shape[1]} word pieces at once, and the encoder reads at most "
+                f"{longest}; use model.predict or nerc.model.pipeline.NERPipeline, which read "
+                f"longer text in overlapping windows"
             )
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         mask = mask.bool()
         if real_pieces is None:
             real_pieces = mask.flatten().nonzero().flatten()
-        if groups is None or mask.device.type != "cpu":  # many small kernels would not pay
-            grids = [_Grid(slice(None), real_pieces, mask)]
-        else:
-            grids = _grids(mask, groups)
+        grids = _grids(mask, real_pieces, groups)
         words = self._encode(input_ids, mask, real_pieces, token_type_ids, grids, word_pieces)
         if self.lstm is not None:
             if word_pieces is None:
@@ -179,14 +178,15 @@ class NERSmall(BertPreTrainedModel):
         real_pieces: torch.Tensor,
         token_type_ids: torch.Tensor | None,
         grids: list["_Grid"],
-        wanted: torch.Tensor | None,
+        chosen: torch.Tensor | None,
     ) -> torch.Tensor:
-        """BertModel's last hidden states of the wanted ones of the real pieces; None: of all.
+        """BertModel's last hidden states of the chosen real pieces, or of all (None).
 
-        Everything but attention works on pieces one by one, so that padding is computed nowhere
-        else: shuffled sentences would be 62 % padding (CoNLL-2003, batches of 32). What follows the
-        last attention is computed for wanted pieces only.
+        Only attention sees padding; everything else works on the N real pieces. Shuffled sentences
+        would otherwise be 62 % padding (CoNLL-2003, batches of 32). After the last attention, only
+        the chosen pieces are computed.
         """
+        attend = attend_on_cpu if input_ids.device.type == "cpu" else attend_on_gpu
         embeddings = self.bert.embeddings
         ids = input_ids.flatten()[real_pieces]  # (N,)
         positions = real_pieces % mask.shape[1]
@@ -195,39 +195,54 @@ class NERSmall(BertPreTrainedModel):
             types = embeddings.token_type_embeddings(token_type_ids.flatten()[real_pieces])
         hidden = embeddings.word_embeddings(ids) + types + embeddings.position_embeddings(positions)
         hidden = embeddings.dropout(embeddings.LayerNorm(hidden))  # (N, H)
-        if torch.is_autocast_enabled(hidden.device.type):  # else sums would be cast at every use
+        if torch.is_autocast_enabled(hidden.device.type):  # cast once, not at every use
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
         *layers, last = self.bert.encoder.layer
         for layer in layers:
-            attended = layer.attention.output(_attend(layer, hidden, grids), hidden)
+            attended = layer.attention.output(attend(layer, hidden, grids), hidden)
             hidden = layer.output(layer.intermediate(attended), attended)
-        context = _attend(last, hidden, grids)
-        if wanted is not None:
-            context, hidden = context.index_select(0, wanted), hidden.index_select(0, wanted)
+        context = attend(last, hidden, grids)
+        if chosen is not None:
+            context, hidden = context.index_select(0, chosen), hidden.index_select(0, chosen)
         attended = last.attention.output(context, hidden)
         return last.output(last.intermediate(attended), attended)
 
 
 class _Grid(NamedTuple):
-    """Rows of windows that attention computes together, g of them, at most t wide."""
+    """Windows whose attention is computed together: g rows, t pieces wide."""
 
-    pieces: slice  # theirs among the real pieces
-    cells: torch.Tensor  # (their number,), positions in the grid
-    mask: torch.Tensor  # (g, t) bool
+    pieces: slice  # its pieces among all real pieces
+    cells: torch.Tensor  # where they lie in the flat grid
+    mask: torch.Tensor  # (g, t) bool, the pieces that can be attended to
 
 
-def _grids(mask: torch.Tensor, groups: list[tuple[int, int, int]]) -> list[_Grid]:
-    found, start = [], 0
+def _grids(
+    mask: torch.Tensor, real_pieces: torch.Tensor, groups: list[tuple[int, int, int]] | None
+) -> list[_Grid]:
+    """The windows (B, T) as one grid or, on a CPU, as one for each of groups."""
+    if mask.device.type != "cpu":  # there, many small kernels cost more than padding
+        return [_Grid(slice(None), real_pieces, visible_pieces(mask))]
+    if groups is None:
+        return [_Grid(slice(None), real_pieces, mask)]
+    grids, start = [], 0
     for first, last, width in groups:
         part = mask[first:last, :width]
         cells = part.flatten().nonzero().flatten()
-        found.append(_Grid(slice(start, start + len(cells)), cells, part))
+        grids.append(_Grid(slice(start, start + len(cells)), cells, part))
         start += len(cells)
-    return found
+    return grids
 
 
-def _attend(layer: BertLayer, hidden: torch.Tensor, grids: list[_Grid]) -> torch.Tensor:
-    """Self-attention of the real pieces (N, H) within their windows: (N, H)."""
+def visible_pieces(mask: torch.Tensor) -> torch.Tensor:
+    """The mask with rows of padding alone all True: softmax over nothing would be nan."""
+    return mask | ~mask.any(dim=1, keepdim=True)
+
+
+def attend_on_cpu(layer: BertLayer, hidden: torch.Tensor, grids: list[_Grid]) -> torch.Tensor:
+    """Self-attention of the real pieces (N, H) within their windows: (N, H).
+
+    One product computes queries, keys and values: on a CPU that outweighs joining the weights.
+    """
     attention = layer.attention.self
     query, key, value = attention.query, attention.key, attention.value
     weight = torch.cat([query.weight * attention.scaling, key.weight, value.weight])
@@ -247,10 +262,35 @@ def _attend(layer: BertLayer, hidden: torch.Tensor, grids: list[_Grid]) -> torch
     return torch.cat(contexts)
 
 
-def _pad(rows: torch.Tensor, real_pieces: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Rows (N, H) at their cells of the grid (B, T, H), zeros elsewhere."""
+def attend_on_gpu(layer: BertLayer, hidden: torch.Tensor, grids: list[_Grid]) -> torch.Tensor:
+    """What attend_on_cpu computes, with torch's fused kernels, and dropout from torch's stream."""
+    attention = layer.attention.self
+    heads = attention.num_attention_heads, attention.attention_head_size
+    projections = attention.query, attention.key, attention.value
+    projected = [F.linear(hidden, p.weight, p.bias) for p in projections]  # (N, H) each
+    contexts = []
+    for pieces, cells, mask in grids:
+        query, key, value = (
+            _pad(rows[pieces], cells, mask.shape).view(*mask.shape, *heads).transpose(1, 2)
+            for rows in projected
+        )  # (g, A, t, H / A) each
+        context = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask[:, None, None, :],
+            dropout_p=attention.dropout.p if attention.training else 0.0,
+            scale=attention.scaling,
+        )
+        context = context.transpose(1, 2).reshape(mask.numel(), -1)
+        contexts.append(context.index_select(0, cells))
+    return torch.cat(contexts)
+
+
+def _pad(rows: torch.Tensor, cells: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Put rows (N, H) into their cells of a grid (B, T, H) of zeros."""
     grid = rows.new_zeros(shape.numel(), rows.shape[1])
-    return grid.index_copy(0, real_pieces, rows).view(*shape, -1)
+    return grid.index_copy(0, cells, rows).view(*shape, -1)
 
 
 AutoConfig.register(NERSmallConfig.model_type, NERSmallConfig)
@@ -258,17 +298,19 @@ AutoModelForTokenClassification.register(NERSmallConfig, NERSmall)
 
 
 def _locate_weights(name: str | Path, revision: str | None, kwargs: dict) -> Path:
-    """The folder of a NERSmall: name, name/revision, or a branch's of the repository name.
+    """The folder of a NERSmall: name, name/revision, or a branch of the Hub repository name.
 
-    A working copy of a repository need not hold all of its branches.
+    As for --repo, a folder that exists is all that is read.
     """
     folder = Path(name) / (revision or "")
     if (folder / "config.json").is_file():
         return folder
-    if hub.is_name(str(name)):
-        given = {key: kwargs.pop(key) for key in ("token", "cache_dir") if key in kwargs}
-        return hub.Repository(str(name), **given).fetch(revision or "main")
-    if not Path(name).is_dir():
+    if Path(name).is_dir():
+        revisions = sorted(path.parent.name for path in Path(name).glob("*/config.json"))
+        raise InputError(
+            f"{folder}: holds no config.json; revisions in {name}: {', '.join(revisions) or 'none'}"
+        )
+    if not hub.is_name(str(name)):
         raise InputError(f"{name}: no such folder")
-    there = ", ".join(sorted(p.parent.name for p in Path(name).glob("*/config.json"))) or "none"
-    raise InputError(f"{folder}: holds no config.json; revisions in {name}: {there}")
+    access = {key: kwargs.pop(key) for key in ("token", "cache_dir") if key in kwargs}
+    return hub.Repository(str(name), **access).fetch(revision or "main")

@@ -1,4 +1,4 @@
-"""The entities of raw text: NERSmall.predict, and the same as a pipeline of transformers."""
+"""Finds the entities of raw text, for NERSmall.predict and as a pipeline of transformers."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,37 +23,36 @@ def tag_texts(
     bf16: bool = False,
     encoding_stats: Counter | None = None,
 ) -> Iterator[list[tuple[list[str], list[dict[str, Any]]]]]:
-    """For each chunk of texts, the tags of the words and the entities of each; see stream()."""
-    waiting: deque[Sequence[Text]] = deque()
+    """For each chunk of texts, the tags and the entities of each; see inference.predict_stream."""
+    pending: deque[Sequence[Text]] = deque()
 
     def sentences() -> Iterator[list[Sentence]]:
         for chunk in chunks:
-            waiting.append(chunk)
+            pending.append(chunk)
             yield [Sentence(text.words, None, "", 0) for text in chunk if text.spans]
 
-    for found in predict_stream(
+    for predictions in predict_stream(
         model, tokenizer, sentences(), bf16=bf16, encoding_stats=encoding_stats
     ):
-        results = iter(found)
+        of_texts = iter(predictions)
         answers = []
-        for text in waiting.popleft():
-            labels, row = next(results) if text.spans else ([], None)
-            answers.append((labels, _entities(text, labels, row, model.config)))
+        for text in pending.popleft():
+            text_tags, row = next(of_texts) if text.spans else ([], None)
+            answers.append((text_tags, _entities(text, text_tags, row, model.config)))
         yield answers
 
 
 def _entities(
-    text: Text, labels: Sequence[str], row: np.ndarray | None, config
+    text: Text, text_tags: Sequence[str], row: np.ndarray | None, config
 ) -> list[dict[str, Any]]:
     """Type, text, characters, words and confidence of each entity."""
-    found = entities(labels)
-    if not found:
+    predicted = entities(text_tags)
+    if not predicted:
         return []
-    raw = calibration.confidences(found, row, config.word_tags)
+    raw = calibration.confidences(predicted, row, config.word_tags)
+    confidences = calibration.calibrated(raw, config.calibration)
     result = []
-    for entity, confidence in zip(
-        found, calibration.calibrated(raw, config.calibration), strict=True
-    ):
+    for entity, confidence in zip(predicted, confidences, strict=True):
         start, end = text.spans[entity.start][0], text.spans[entity.end - 1][1]
         result.append(
             {
@@ -71,11 +70,11 @@ def _entities(
 def predict(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """The entities of each of the texts, of any number, in float32."""
+    """The entities of each of any number of texts, computed in float32."""
     texts = iter(texts)
     chunks = iter(lambda: [_text(text) for text in islice(texts, STREAM_CHUNK)], [])
     for answers in tag_texts(model, tokenizer, chunks):
-        yield from (found for _, found in answers)
+        yield from (predicted for _, predicted in answers)
 
 
 def _text(text: str) -> Text:
@@ -87,9 +86,9 @@ def _text(text: str) -> Text:
 class NERPipeline(Pipeline):
     """pipeline("token-classification", model=..., pipeline_class=NERPipeline).
 
-    It finds what NERSmall.predict finds, in the form of transformers' own pipeline, which hands the
-    model no words (it takes each word piece for one) and finds less. Lists, data sets and
-    generators are computed together; batch_size changes nothing.
+    It finds what NERSmall.predict finds and returns it in the form of transformers' own pipeline,
+    which takes each word piece for a word and finds less. Lists, data sets and generators are
+    computed together; batch_size changes nothing.
     """
 
     _load_processor = False
@@ -105,10 +104,16 @@ class NERPipeline(Pipeline):
             return []
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, **given):
-        if given:
-            names = ", ".join(given)
-            raise ValueError(f"NERPipeline finds whole entities and has no {names}; leave it out")
+    def _sanitize_parameters(self, aggregation_strategy: str = "simple", **others):
+        """Accept aggregation_strategy="simple", which is what the pipeline does in any case."""
+        if aggregation_strategy != "simple":
+            raise ValueError(
+                f"aggregation_strategy must be 'simple' or left out, not "
+                f"{str(aggregation_strategy)!r}: the output of NERPipeline is always grouped into "
+                f"entities"
+            )
+        if others:
+            raise ValueError(f"NERPipeline has no {', '.join(others)}; leave it out")
         return {}, {}, {}
 
     def preprocess(self, text: str) -> list[str]:
@@ -117,7 +122,7 @@ class NERPipeline(Pipeline):
     def _forward(self, texts: list[str]) -> list[dict[str, Any]]:
         return next(predict(self.model, self.tokenizer, texts))
 
-    def postprocess(self, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def postprocess(self, predicted: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [
             {
                 "entity_group": entity["type"],
@@ -126,7 +131,7 @@ class NERPipeline(Pipeline):
                 "start": entity["start"],
                 "end": entity["end"],
             }
-            for entity in found
+            for entity in predicted
         ]
 
     def get_iterator(self, inputs, *_):

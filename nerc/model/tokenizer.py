@@ -1,4 +1,4 @@
-"""Tokenizers: learnt from a corpus, loaded with an encoder or found beside a revision."""
+"""Tokenizers: learnt from a corpus, or loaded with an encoder or a revision."""
 
 import json
 import logging
@@ -19,9 +19,9 @@ DEFAULT_ENCODER = "bert-base-cased"
 
 
 def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:
-    """A cased WordPiece tokenizer of BERT's kind, its vocabulary learnt from the corpus's words.
+    """A cased WordPiece tokenizer like BERT's, with a vocabulary learnt from the corpus.
 
-    The same words give the same vocabulary, in every process.
+    The same words give the same vocabulary in every process.
     """
     special = {
         f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")
@@ -29,8 +29,8 @@ def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:
     normalizer = normalizers.BertNormalizer(lowercase=False)
     words = sorted(pc.unique(pc.list_flatten(corpus.table["words"])).to_pylist())
     letters = sorted({c for word in words for c in normalizer.normalize_str(word)} - {" "})
-    # The trainer breaks ties by ids, and numbers the letters as they come out of a hash table,
-    # another in every process; so they are numbered here, before it can.
+    # The trainer breaks ties by ids, and would number the letters in the order of a hash table,
+    # which differs between processes; so they get their numbers here, as special tokens.
     numbered = [*special.values(), *letters, *(f"##{letter}" for letter in letters)]
     learner = Tokenizer(models.WordPiece(unk_token=special["unk_token"]))
     learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
@@ -39,15 +39,15 @@ def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:
     )
     learner.train_from_iterator((" ".join(s.words) for s in corpus), trainer=trainer)
 
-    # Letters are no special tokens, as which the trainer had to be given them.
+    # In the tokenizer itself, the letters are not special tokens.
     return BertTokenizer(vocab=learner.get_vocab(), do_lower_case=False, **special)
 
 
 def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
-    """The tokenizer of an encoder or a revision, a folder or a Hub name.
+    """The tokenizer of an encoder or a revision, which is a folder or a Hub name.
 
-    transformers makes a vocabulary of five special pieces, to which every word is unknown, where a
-    folder has none; that, and one that does not fit the encoder's vocab_size, is an InputError.
+    InputError where it does not fit the encoder's vocab_size, or has no word pieces: where a folder
+    has no vocabulary, transformers makes one of five special pieces.
     """
     folder = Path(name)
     if not folder.is_dir() and not hub.may_be_model(name):
@@ -57,18 +57,18 @@ def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
     try:
         if (folder / "tokenizer.json").exists():
             json.loads((folder / "tokenizer.json").read_bytes())["model"]["type"]
-        # Without a word on it, transformers asks at the terminal whether to run programs of theirs.
+        # Without trust_remote_code=False, transformers asks whether to run the folder's code.
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{name}: its tokenizer cannot be loaded: {error!r}") from None
-    wanted = ("cls_token", "sep_token", "unk_token")
-    if lacking := [w for w in wanted if getattr(tokenizer, w) is None]:
-        raise InputError(f"{name}: its tokenizer has no {' and no '.join(lacking)}")
+    needed = ("cls_token", "sep_token", "unk_token")
+    if missing := [token for token in needed if getattr(tokenizer, token) is None]:
+        raise InputError(f"{name}: its tokenizer has no {' and no '.join(missing)}")
     num_pieces = len(tokenizer) - len(tokenizer.all_special_tokens)
     if not tokenizer.is_fast or num_pieces <= 0 or len(tokenizer) > vocab_size:
         raise InputError(
-            f"{name}: its tokenizer, with {num_pieces} word pieces, does not fit the encoder, "
-            f"whose vocabulary has {vocab_size}; put the tokenizer.json of the encoder there"
+            f"{name}: its tokenizer has {num_pieces} word pieces and does not fit the encoder, "
+            f"whose vocabulary has {vocab_size}; put the encoder's tokenizer.json there"
         )
     return tokenizer
 
@@ -76,10 +76,10 @@ def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
 def tokenizer_beside(
     folder: Path, vocab_size: int, *, instead: str | None = None
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of the revision in folder, or the one named instead.
+    """The tokenizer of the revision in folder, or the one named by instead.
 
-    Published checkpoints may hold none: they take that of the encoder that their config.json names,
-    or of bert-base-cased, with a warning.
+    A published checkpoint may hold none. Then this is the tokenizer of the encoder that its
+    config.json names, or of bert-base-cased, with a warning.
     """
     if instead is not None:
         return load_tokenizer(instead, vocab_size)
@@ -91,7 +91,7 @@ def tokenizer_beside(
         tokenizer = load_tokenizer(encoder, vocab_size)
     except InputError as error:
         raise InputError(
-            f"{folder}: holds no tokenizer, and its encoder's is not to be had ({error}); give "
+            f"{folder}: holds no tokenizer, and its encoder's cannot be loaded ({error}); give "
             f"--tokenizer, a folder or a Hub name"
         ) from None
     logger.warning(f"{folder}: holds no tokenizer; using that of its encoder, {encoder}")

@@ -1,4 +1,4 @@
-"""The model card of a revision: what it was trained on, what it is worth, how to use it."""
+"""The model card of a revision: how to install nerc, how it was trained, its scores, its use."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,16 +24,22 @@ _NAMES = {
 }
 
 
+_INSTALL = (
+    "This model needs nerc. To install it, run `pip install .` in a clone of nerc's repository."
+)
+
+
 def model_card(
     name: str, metrics: Mapping[str, dict[str, Any]], run: dict[str, Any], *, calibrated: bool
 ) -> str:
-    """README.md, from what metrics.json and run.json hold; its metadata has every figure.
+    """README.md from the contents of metrics.json and run.json; its metadata has every figure.
 
-    calibrated: whether the model's confidences are, on validation.
+    calibrated: whether the model's confidences are calibrated on the validation split.
     """
     text = [
+        _INSTALL,
         f"# {name}",
-        "A tagger for named entities, trained by nerc; `run.json` says exactly how.",
+        "A tagger for named entities, trained with nerc; `run.json` holds all settings.",
         "\n".join(f"- {what}: {value}" for what, value in _facts(run).items()),
         *_report(metrics),
         _use(name),
@@ -47,7 +53,7 @@ def model_card(
 def metadata(
     name: str, metrics: Mapping[str, dict[str, Any]], run: dict[str, Any]
 ) -> ModelCardData:
-    """What the Hub reads: data set, base model, and every figure of every split (model-index)."""
+    """What the Hub reads: data set, base model and every figure of every split (model-index)."""
     corpus, encoder = run["config"]["corpus"], run["config"]["encoder"]
     dataset, title = _dataset(corpus)
     results = [
@@ -70,15 +76,15 @@ def metadata(
         library_name="nerc",
         pipeline_tag="token-classification",
         tags=["nerc", "named-entity-recognition"],
-        language="en" if _is_own(corpus) or corpus == "conll2003" else None,
-        license="mit" if _is_own(corpus) and encoder == "tiny" else "other",
-        datasets=[dataset] if _is_on_hub(corpus) and not _is_own(corpus) else None,
+        language="en" if _is_builtin(corpus) or corpus == "conll2003" else None,
+        license="mit" if _is_builtin(corpus) and encoder == "tiny" else "other",
+        datasets=[dataset] if _is_on_hub(corpus) and not _is_builtin(corpus) else None,
         base_model=encoder if encoder and encoder != "tiny" and _is_on_hub(encoder) else None,
     )
 
 
 def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
-    """Kind, name and value of every figure; those of a type are named after it."""
+    """Kind, name and value of every figure; the names of a type's figures begin with the type."""
     for kind, value in report.items():
         if kind != "types":
             yield kind, _NAMES[kind], value
@@ -88,17 +94,18 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
 
 
 def _facts(run: dict[str, Any]) -> dict[str, Any]:
+    """What the card tells about the training, by name."""
     config, data = run["config"], run["data"]["train"]
     units = config["lstm_hidden_size"]
     start = f"revision {config['start']}" if config["start"] else config["encoder"]
     start = start if config["start"] or _is_on_hub(start) else Path(start).name
     experts = config["expert"] or ("none" if config["data"] == "llm" else "all")
-    if about := run.get("active"):
-        experts = f"{about['sentences']:,}, of {about['words']:,} words"
-    cheap = {
-        "active learning": about and f"round {about['round']}, {about['strategy'] or 'random'}",
+    if active := run.get("active"):
+        experts = f"{active['sentences']:,}, {active['words']:,} words"
+    optional = {
+        "active learning": active and f"round {active['round']}, {active['strategy'] or 'random'}",
         "combined by": config.get("combine"),
-        "cheap labels repaired": ", ".join(config.get("repair") or ()),
+        "weak labels repaired": ", ".join(config.get("repair") or ()),
     }
     return {
         "trained on": f"{_LABELS[config['data']]} of {_dataset(config['corpus'])[1]}, "
@@ -108,12 +115,12 @@ def _facts(run: dict[str, Any]) -> dict[str, Any]:
         "BiLSTM": f"{units} units per direction" if units else "none",
         "recipe": f"{config['recipe']}: {config['optimizer']}, epochs: {config['epochs']}, "
         f"batches of {config['batch_size']}, seed {config['seed']}, {run['precision']}",
-    } | {what: value for what, value in cheap.items() if value}
+    } | {what: value for what, value in optional.items() if value}
 
 
 def _report(metrics: Mapping[str, dict[str, Any]]) -> list[str]:
     if not metrics:
-        return ["It was judged on nothing."]
+        return ["It has not been evaluated."]
     columns = ["loss", "accuracy", "precision", "recall", "f1", "strict_f1"]
     types = list(dict.fromkeys(t for report in metrics.values() for t in report["types"]))
     rows = [["split", *columns, *(f"{type_} f1" for type_ in types)]]
@@ -122,9 +129,9 @@ def _report(metrics: Mapping[str, dict[str, Any]]) -> list[str]:
         figures += [report["types"].get(type_, {}).get("f1", 0.0) for type_ in types]
         rows.append([split, *(f"{figure:.5f}" for figure in figures)])
     note = (
-        "Entities are counted as conlleval does, which is seqeval's default mode; accuracy is of "
-        "words. The validation split chose the epoch, unless `run.json` says `keep: last`; the "
-        "test split chose nothing."
+        "Entities are counted as by conlleval, in seqeval's default mode; accuracy is the share of "
+        "words with the right tag. The epoch was chosen by the validation split, unless `run.json` "
+        "says `keep: last`; nothing was chosen by the test split."
     )
     return ["## Report", tables.markdown(rows), note]
 
@@ -132,7 +139,7 @@ def _report(metrics: Mapping[str, dict[str, Any]]) -> list[str]:
 def _use(name: str) -> str:
     return f"""## Use
 
-With nerc; REPO is the folder of revisions, or the repository on the Hub, that this one is in:
+REPO is the folder or the repository on the Hub that holds this revision:
 
     from nerc import NERSmall
     model = NERSmall.from_pretrained("REPO", revision="{name}")
@@ -143,30 +150,30 @@ or `python -m nerc predict --repo REPO --revision {name} < text.txt`."""
 
 _LIMITS = """## Limits
 
-It knows the entity types of its training data and text of their kind; on other text it finds less
-than the report says, and is surer than it should be. It was not judged on how it treats names of
-different origins."""
+The model knows the entity types of its training data, and text like it. On other text it finds
+less than the report says, and its confidences are too high. How well it finds names of different
+origins was not measured."""
 
 _CONFIDENCES = {
-    True: "Each entity comes with a confidence, calibrated on the validation split: the "
-    "probability that exactly this entity is there.",
-    False: "Each entity comes with a confidence, which is not calibrated, and likely too high.",
+    True: "Each entity comes with a confidence, the probability that exactly this entity is there, "
+    "calibrated on the validation split.",
+    False: "Each entity comes with a confidence, which is not calibrated, and probably too high.",
 }
 
 
 def _licence(run: dict[str, Any]) -> str:
     corpus, encoder = run["config"]["corpus"], run["config"]["encoder"]
-    if _is_own(corpus) and encoder == "tiny":
+    if _is_builtin(corpus) and encoder == "tiny":
         return "## Licence\n\nMIT, as nerc and its built-in corpus."
     return (
-        "## Licence\n\nnerc is under the MIT licence; these weights come from an encoder and a "
-        "corpus with licences of their own, which whoever passes them on has to keep."
+        "## Licence\n\nnerc is under the MIT licence. The weights come from an encoder and a "
+        "corpus that have licences of their own; observe these when you pass the weights on."
     )
 
 
 def _dataset(corpus: str) -> tuple[str, str]:
-    """A corpus's id and title."""
-    if _is_own(corpus):
+    """The id and the title of a corpus."""
+    if _is_builtin(corpus):
         return "nerc-sample", "nerc's built-in corpus"
     if corpus == "conll2003":
         return CONLL2003_ON_THE_HUB, "CoNLL-2003"
@@ -175,7 +182,7 @@ def _dataset(corpus: str) -> tuple[str, str]:
     return Path(corpus).resolve().name, f"the folder {Path(corpus).resolve().name}"
 
 
-def _is_own(corpus: str) -> bool:
+def _is_builtin(corpus: str) -> bool:
     return corpus.partition(":")[0] == "sample"
 
 

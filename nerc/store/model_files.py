@@ -14,9 +14,9 @@ from nerc.store.card import model_card
 
 
 def num_bytes(model: NERSmall) -> int:
-    """About what a revision of this model, and a checkpoint on the way to it, take on disk."""
+    """About how much disk space a revision of this model and a checkpoint of its run take."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    # Of a checkpoint: the weights, two moments of AdamW, the best weights so far.
+    # The revision's weights; in the checkpoint, weights, two moments of AdamW and the best weights.
     return (1 + 4) * weights + 2**22  # tokenizer, records and logs
 
 
@@ -28,8 +28,7 @@ def save(
     metrics: Mapping[str, Any],
     run: dict[str, Any],
 ) -> None:
-    """Write what a revision holds, except its logs, into folder; metrics: the report by split."""
-
+    """Write a revision's files, except its logs, to folder; metrics: the report of each split."""
     with quiet():
         with system_errors(folder / "model.safetensors"):
             model.save_pretrained(folder)
@@ -45,8 +44,7 @@ def save(
 def load_revision(
     folder: Path, *, tokenizer: str | None = None
 ) -> tuple[NERSmall, PreTrainedTokenizerBase]:
-    """A revision's model, in float32, and its tokenizer, or the one named instead."""
-
+    """A revision's model, in float32, and its tokenizer, or the tokenizer that is named here."""
     model = load(str(folder))
     size = model.config.vocab_size
     return model, tokenizer_beside(folder, size, instead=tokenizer)

@@ -1,4 +1,4 @@
-"""The store: a folder of revisions, written atomically, with copies on the Hub.
+"""The store: a folder of revisions, or a repository on the Hub that revisions are read from.
 
 A revision is a folder with everything that belongs to it. It is written to a temporary folder and
 renamed, so there is never half a revision.
@@ -7,6 +7,7 @@ renamed, so there is never half a revision.
 import logging
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -18,7 +19,8 @@ from filelock import FileLock, Timeout
 from nerc import hub
 from nerc.config import Amount, DataConfig, Unit
 from nerc.errors import InputError, Interrupted, is_disk_full
-from nerc.files import make_readable
+from nerc.files import copy_files, make_readable
+from nerc.store import records
 
 logger = logging.getLogger(__name__)
 
@@ -37,20 +39,23 @@ def default_name(config: DataConfig) -> str:
 
 
 class Store:
-    """The revisions in one folder; the folder appears with the first of them.
+    """The revisions in one folder, which appears with the first of them.
 
-    A folder that is called USER/NAME is the working copy of the repository of that name on the Hub:
-    what is in it is read from it, and what is not, from the Hub; see path() and push().
+    A folder that exists is the whole store: nothing else is asked. Where there is no such folder,
+    revisions of USER/NAME are read from the Hub. Which of the two holds is decided here, once: a
+    run that reads from the Hub makes the folder itself.
     """
 
     def __init__(self, repo: str) -> None:
         self.folder = Path(repo)
-        self.hub = hub.Repository(repo) if hub.is_name(repo) else None
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"--repo {repo}: is a file, wanted a folder of revisions")
+        self.repository = hub.Repository(repo) if hub.is_name(repo) else None
+        self._reads_hub = self.repository is not None and not self.folder.exists()
+        self._fetched: dict[str, Path] = {}  # revisions read from the Hub, in its cache
 
     def names(self) -> list[str]:
-        """The revisions there are, in alphabetical order."""
+        """The revisions in the folder, in alphabetical order."""
         if not self.folder.exists():
             return []
         return sorted(
@@ -72,8 +77,8 @@ class Store:
             )
         if place.is_symlink() or not (place / "config.json").is_file():
             raise InputError(
-                f"{place} is no revision, and --overwrite replaces nothing else; move it away, or "
-                f"give another --revision"
+                f"{place} is not a revision, and --overwrite replaces only revisions; move it "
+                f"away, or give another --revision"
             )
 
     def check_room(self, num_bytes: int) -> None:
@@ -88,71 +93,69 @@ class Store:
                 f"the run takes {num_bytes / 2**20:.0f} MiB; make room or give another --repo"
             )
 
+    # ------------------------------------------------------------ reading
+
     def path(self, name: str) -> Path:
         """The revision's folder, here or in the Hub's cache; InputError where there is none."""
-        if self.hub is None or (self.folder / name / "config.json").exists():
+        if not self._reads_hub or (self.folder / name / "config.json").exists():
             return self.local(name)
         check_name(name)
-        try:
-            found = self.hub.fetch(name)
-        except InputError as error:
-            raise InputError(f"no revision {name} in a folder {self.folder}; {error}") from None
-        logger.info(f"{name}: {self.hub.describe_source(name, found)}")
-        return found
+        if name not in self._fetched:
+            try:
+                self._fetched[name] = self.repository.fetch(name)
+            except InputError as error:
+                raise InputError(f"there is no folder {self.folder}, and {error}") from None
+            source = self.repository.describe_source(name, self._fetched[name])
+            logger.info(f"{name}: {source}")
+        return self._fetched[name]
 
     def local(self, name: str) -> Path:
-        """The revision's folder here; InputError, with those there are, where it is not."""
+        """The revision's folder here; InputError that says how to get it where there is none."""
         check_name(name)
         folder = self.folder / name
-        if not (folder / "config.json").exists():
-            there = ", ".join(self.names()) or "none"
-            script = f"train.py {self._flags_for(name)}"
-            if name.startswith("active_iter_"):
-                script = f"active_learn.py --repo {self.folder}"
+        if (folder / "config.json").exists():
+            return folder
+        if any(self.run_folder(name).glob("*")):
             raise InputError(
-                f"no revision {name} in {self.folder} (there: {there}); make it with: accelerate "
-                f"launch {script}"
+                f"revision {name} is still being trained, or was interrupted: its checkpoints are "
+                f"in {self.run_folder(name)}; wait, or continue it with the flags that it had and "
+                f"--resume: {self._command_for(name)} --resume"
             )
-        return folder
+        advice = f"train it with: {self._command_for(name)}"
+        if self.repository is not None:
+            advice = (
+                f"this folder is all that is read; fetch others with: python -m nerc revisions "
+                f"pull --repo {self.folder} --revision {name}; or {advice}"
+            )
+        names = ", ".join(self.names()) or "none"
+        raise InputError(f"no revision {name} in {self.folder} (there: {names}); {advice}")
 
-    def push(self, name: str, *, overwrite: bool, stretch: AbstractContextManager) -> str:
-        """Send a revision of this folder to the Hub's repository of its name; what was done.
+    def _command_for(self, name: str) -> str:
+        """The command that trains a revision, as far as its name, run or neighbours tell."""
+        flags = {} if name.startswith("active_iter_") else _flags_of_name(name)
+        corpora = {self._config(other).get("corpus") for other in self.names()}
+        if len(corpora) == 1:
+            flags["corpus"] = corpora.pop()
+        if config := self._config(f"{_UNFINISHED}/{name}"):
+            flags |= {flag: config.get(flag) for flag in _TELLING_FLAGS} | {"revision": name}
+            flags["encoder"] = None if config.get("start") else config.get("encoder")
+        flags["repo"] = str(self.folder)
+        told = {f: v for f, v in flags.items() if v is not None and v != _DEFAULTS.get(f)}
+        script = "active_learn.py" if name.startswith("active_iter_") else "train.py"
+        words = [word for flag, value in told.items() for word in (f"--{flag}", str(value))]
+        return shlex.join(["accelerate", "launch", script, *words])
 
-        stretch: a context in which a signal may break it off.
-        """
-        assert self.hub is not None, "checked by check_push"
-        again = (
-            f"it is kept in {self.folder / name}, and sent by: python -m nerc revisions push "
-            f"--repo {self.folder} --revision {name}{' --overwrite' if overwrite else ''}"
-        )
+    def _config(self, name: str) -> dict:
+        """The flags of a revision or an unfinished run; {} where no record tells."""
         try:
-            with stretch:
-                return self.hub.push(self.folder / name, name, overwrite=overwrite)
-        except InputError as error:
-            raise InputError(f"{error}; {again}") from None
-        except Interrupted as interrupted:
-            interrupted.advice = again
-            raise
+            return records.read_run(self.folder / name).get("config", {})
+        except InputError:
+            return {}
 
-    def check_push(self, name: str, *, overwrite: bool) -> None:
-        """Raise InputError where push() would be refused."""
-        if self.hub is None:
-            raise InputError(
-                f"--push: --repo {self.folder} is a folder, wanted the name USER/NAME of a "
-                f"repository on the Hub, which names the folder, too"
-            )
-        self.hub.check_push(name, overwrite=overwrite)
-
-    def _flags_for(self, name: str) -> str:
-        mixed = re.fullmatch(r"model_mixed_([0-9.]+)(_sentences)?", name)
-        flags = {"main": "--data llm", "model_primary": "--data gold"}.get(name)
-        if mixed:
-            flags = f"--data mixed --expert {mixed[1]}{'' if mixed[2] else '%'}"
-        flags = flags or f"--revision {name}"
-        return flags if self.folder == Path("models") else f"{flags} --repo {self.folder}"
+    # ------------------------------------------------------------ writing
 
     def run_folder(self, name: str) -> Path:
-        """Where an unfinished run keeps what it needs to go on."""
+        """Where an unfinished run keeps what it needs to continue."""
         return self.folder / _UNFINISHED / name
 
     @contextmanager
@@ -160,6 +163,7 @@ class Store:
         """The run_folder, locked against other runs; it stays while it holds a checkpoint."""
         folder = self.run_folder(name)
         was_there = self.folder.exists()
+        self.keep_fetched(leave_out=name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / "lock", timeout=0)
@@ -178,20 +182,20 @@ class Store:
             yield folder
         finally:
             if not any(folder.glob("update_*")):
-                for each in folder.iterdir():
-                    shutil.rmtree(each) if each.is_dir() else each.unlink()
+                for entry in folder.iterdir():
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             lock.release()  # until then NFS keeps a file that is open, and its folder
-            places = [folder.parent] if was_there else [folder.parent, self.folder]
-            for empty in [folder, *places]:
+            parents = [folder.parent] if was_there else [folder.parent, self.folder]
+            for empty in [folder, *parents]:
                 with suppress(OSError):  # another run may be using it
                     empty.rmdir()
 
     @contextmanager
     def publish(self, folder: Path, name: str, *, overwrite: bool) -> Iterator[Path]:
-        """A new folder in a run_folder, which becomes the revision when all went well.
+        """A new folder in a run_folder, which becomes the revision if no error is raised.
 
-        Where another run took the name meanwhile, the revision gets another, and InputError says
-        which: what hours of training gave is not thrown away.
+        Where another run has taken the name meanwhile, the revision gets another name, and
+        InputError tells it: hours of training are not thrown away.
         """
         new = folder / "revision"
         shutil.rmtree(new, ignore_errors=True)
@@ -202,29 +206,83 @@ class Store:
             try:
                 self.check_free(name, overwrite=overwrite)
             except InputError as error:
-                other = next(
-                    n for i in count(2) if not os.path.lexists(n := self.folder / f"{name}_{i}")
-                )
-                new.rename(other)
-                raise InputError(f"{error}; this run's is kept as {other}") from None
+                places = (self.folder / f"{name}_{i}" for i in count(2))
+                free = next(place for place in places if not os.path.lexists(place))
+                new.rename(free)
+                raise InputError(f"{error}; this run's revision is saved as {free}") from None
             _put_in_place(new, self.folder / name)
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
     @contextmanager
-    def write(self, name: str, *, overwrite: bool) -> Iterator[Path]:
-        """A new folder to write a revision in, which becomes the revision when all went well."""
+    def new_revision(self, name: str, *, overwrite: bool) -> Iterator[Path]:
+        """A new folder, locked, which becomes the revision if no error is raised."""
         with (
             self.lock(name) as folder,
             self.publish(folder, name, overwrite=overwrite) as new,
         ):
             yield new
 
+    def keep_fetched(self, leave_out: str | None = None) -> None:
+        """Copy revisions read from the Hub to the folder, before a run makes it.
+
+        From then on the folder is the whole store, so it must hold what the run started from.
+        """
+        while self._fetched:
+            name, source = self._fetched.popitem()
+            if name != leave_out and not (self.folder / name).exists():
+                with self.new_revision(name, overwrite=False) as new:
+                    copy_files(source, new)
+                logger.info(f"{name}: copied to {self.folder}, which is the store from now on")
+
+    # ------------------------------------------------------------ sending
+
+    def check_push(self, name: str, *, overwrite: bool) -> None:
+        """Raise InputError where push() would be refused."""
+        if self.repository is None:
+            raise InputError(
+                f"--push: --repo {self.folder} is a folder, wanted the name USER/NAME of a "
+                f"repository on the Hub, which is also the name of the folder"
+            )
+        self.repository.check_push(name, overwrite=overwrite)
+
+    def push(self, name: str, *, overwrite: bool, stretch: AbstractContextManager) -> str:
+        """Send a revision of this folder to its branch on the Hub; says what was done.
+
+        stretch: a context in which a signal may interrupt it.
+        """
+        assert self.repository is not None, "checked by check_push"
+        again = (
+            f"the revision is in {self.folder / name}; send it with: python -m nerc revisions push "
+            f"--repo {self.folder} --revision {name}{' --overwrite' if overwrite else ''}"
+        )
+        try:
+            with stretch:
+                return self.repository.push(self.folder / name, name, overwrite=overwrite)
+        except InputError as error:
+            raise InputError(f"{error}; {again}") from None
+        except Interrupted as interrupted:
+            interrupted.advice = again
+            raise
+
+
+_TELLING_FLAGS = ("data", "expert", "corpus", "start", "recipe", "seed")
+_DEFAULTS = {"corpus": "conll2003", "repo": "models", "recipe": "strong", "seed": 0}
+
+
+def _flags_of_name(name: str) -> dict[str, str | None]:
+    """The flags that give a revision this name."""
+    if mixed := re.fullmatch(r"model_mixed_([0-9.]+)(_sentences)?", name):
+        return {"data": "mixed", "expert": f"{mixed[1]}{'' if mixed[2] else '%'}"}
+    data = {"main": "llm", "model_primary": "gold"}.get(name)
+    return {"data": data} if data else {"revision": name}
+
 
 def check_name(name: str) -> None:
+    """Raise InputError where name cannot be that of a revision."""
     if not REVISION_NAME.fullmatch(name):
         raise InputError(
-            f"{name!r} is no name of a revision in --repo: wanted up to 100 letters, digits and "
+            f"{name!r} cannot be the name of a revision: wanted up to 100 letters, digits and "
             f"_ - . (the last two not first)"
         )
 
@@ -244,12 +302,12 @@ def _put_in_place(new: Path, target: Path) -> None:
 
 
 def _restore_replaced(new: Path, target: Path) -> None:
-    """Give the old revision its place back where a kill interrupted _put_in_place."""
-    if _replaced_folder(new).exists():
-        if target.exists():
-            shutil.rmtree(_replaced_folder(new))
-        else:
-            _replaced_folder(new).rename(target)
+    """Put the old revision back where a kill interrupted _put_in_place."""
+    old = _replaced_folder(new)
+    if old.exists() and target.exists():
+        shutil.rmtree(old)
+    elif old.exists():
+        old.rename(target)
 
 
 def _replaced_folder(new: Path) -> Path:

@@ -1,4 +1,4 @@
-"""nerc: named-entity recognition from few expert labels and many cheap ones."""
+"""nerc: named-entity recognition from few expert labels and many weak ones."""
 
 from importlib import import_module
 

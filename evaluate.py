@@ -148,7 +148,7 @@ def find_revisions(config: EvaluateConfig) -> list[Candidate]:
     if not config.revision:
         names = store.names()
         there = f"{os.path.join('.', config.repo)} holds: {', '.join(names) or 'none'}"
-        if store.hub and not names:
+        if store.repository and not store.folder.exists():
             there = f"python -m nerc revisions list --repo {config.repo} lists those on the Hub"
         raise InputError(
             f"--revision names the revisions to evaluate, such as --revision "

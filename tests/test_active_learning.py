@@ -258,7 +258,7 @@ def test_two_processes_buy_what_one_buys(store, folder, encoder, tmp_path):
 def test_a_start_asks_first_and_its_experts_are_known(folder, encoder, tmp_path, capsys):
     repo = tmp_path / "models"
     train.main([*small(folder, encoder), "--repo", str(repo), "--data", "mixed", "--expert", "9",
-                "--combine", "replace"])  # fmt: skip
+                "--combine", "pretrain"])  # fmt: skip
     line = [
         "--start",
         "model_mixed_9_sentences",

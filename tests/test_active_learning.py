@@ -85,8 +85,10 @@ def test_every_round_is_a_revision_that_says_what_it_acquired(store, folder):
         assert {q.strategy for q in own if q.round} <= {about["strategy"]}
         assert all((q.score is None) == q.strategy.startswith("random") for q in own)
     assert not (store / ".checkpoints").exists()
-    card = (store / "active_iter_2_added_28.57_mnlp/README.md").read_text()
-    assert "- expert sentences: 20, of " in card and "- active learning: round 2, mnlp\n" in card
+    name = "active_iter_2_added_28.57_mnlp"
+    card = (store / name / "README.md").read_text()
+    assert f"- expert sentences: 20, {rounds_of(store)[name]['words']:,} words\n" in card
+    assert "- active learning: round 2, mnlp\n" in card
 
 
 def test_expert_labels_replace_weak_ones_in_training(store, folder, capsys):
@@ -233,8 +235,10 @@ def test_notes_of_every_round_are_printed_once(folder, encoder, tmp_path, capsys
     (corpus / "test.txt").unlink()
     more = ("--expert", 8, "--add", 6, "--rounds", 1, "--strategy", "random", "mnlp")
     active_learn.main(flags(corpus, encoder, tmp_path / "m", *more, "--epochs", 1))
-    note = "has no test.txt, which holds the test sentences"
-    assert capsys.readouterr().out.count(note) == 1
+    said = capsys.readouterr().out
+    assert said.count("has no test.txt, which holds the test sentences") == 1
+    note = "llm.txt: 2 I- tags do not continue an entity"  # of every training's setup
+    assert said.count(note) == 1
     logs = [path.read_text() for path in (tmp_path / "m").glob("*/log.txt")]
     assert len(logs) == 3 and all(note in log for log in logs)
 

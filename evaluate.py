@@ -111,7 +111,7 @@ def run(config: EvaluateConfig) -> None:
     corpora = read_corpora(candidates, config)
 
     from nerc import distributed, hardware
-    from nerc.evaluation.compare import compare
+    from nerc.evaluation.compare import Comparison
 
     accelerator = distributed.start()
     hardware.set_threads(config.num_threads)
@@ -124,7 +124,7 @@ def run(config: EvaluateConfig) -> None:
         revision = evaluate(candidate, corpus, config, accelerator, bf16=bf16)
         by_corpus.setdefault(corpus.fingerprint(), []).append(revision)
     if accelerator.is_main_process:
-        comparisons = [compare(revisions) for revisions in by_corpus.values()]
+        comparisons = [Comparison(revisions) for revisions in by_corpus.values()]
         for comparison in comparisons:
             show(comparison, config)
         write(comparisons, config)
@@ -239,29 +239,30 @@ def evaluate(
 
 def show(comparison: Any, config: EvaluateConfig) -> None:
     """Print the scores of a Comparison, their intervals and, with --details, its other tables."""
-    from nerc.evaluation import report, tables
+    from nerc.evaluation import tables
 
-    print(tables.count_line(comparison.first.report, config.split))
+    print(tables.count_line(comparison.first.evaluation.report, config.split))
     print(tables.report_table(comparison.reports, config.split))
     print("\n".join(tables.summary_lines(comparison)))
     if config.details:
-        for title, rows in report.summary_tables(comparison) + report.error_tables(comparison):
+        details = tables.summary_tables(comparison) | tables.error_tables(comparison)
+        for title, rows in details.items():
             print(f"\n{title}\n{markdown(rows)}")
 
 
 def write(comparisons: list[Any], config: EvaluateConfig) -> None:
     """Write the files that --json, --plots and --html ask for."""
-    from nerc.evaluation import report
+    from nerc.evaluation import page
     from nerc.evaluation.plots import write_plots
 
     if config.html or config.plots:
         (comparison,) = comparisons  # read_corpora() refuses several
-        plots = report.comparison_plots(comparison)
+        plots = page.comparison_plots(comparison)
         if config.plots:
             write_plots(Path(config.plots), plots)
         if config.html:
-            page = report.html_page(comparison, plots, config.split)
-            files.write_text(Path(config.html), page)
+            document = page.html_page(comparison, plots, config.split)
+            files.write_text(Path(config.html), document)
     if config.json:
         reports = {name: r for each in comparisons for name, r in each.reports.items()}
         values = {name: {config.split: r.to_json()} for name, r in reports.items()}

@@ -1,12 +1,12 @@
 """Plots as PNG: of evaluation reports, of weak labels, of active learning."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import cycler, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
@@ -33,6 +33,7 @@ _style = rc_context(  # decorates the functions that plot
     {
         "axes.grid": True,
         "axes.axisbelow": True,
+        "axes.prop_cycle": cycler(color=_COLOURS),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "grid.color": "#dddddd",
@@ -77,9 +78,9 @@ def bar_plot(
     figure = Figure((slot * len(groups) + 0.8, _HEIGHT + _label_height(groups, slot)))
     axes = figure.subplots()
     width = 0.8 / len(series)
-    for i, (colour, name, values) in enumerate(_coloured(series)):
+    for i, (name, values) in enumerate(series.items()):
         places = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
-        axes.bar(places, values, width, color=colour, label=name)
+        axes.bar(places, values, width, label=name)
         if bounds:
             style = {"fmt": "none", "ecolor": "0.5", "capsize": 2, "elinewidth": 1}
             axes.errorbar(places, values, bounds[name], **style)
@@ -100,12 +101,12 @@ def reliability(revisions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bytes
     figure = Figure((4.2, _HEIGHT))
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    for colour, revision, (confidence, right) in _coloured(revisions):
+    for revision, (confidence, right) in revisions.items():
         bins = calibration.reliability(confidence, right)
         error = calibration.calibration_error(confidence, right)
         x, y = ([part[k].mean() for part in bins] for k in (0, 1))
         label = f"{revision}, error {error:.3f}" if bins else f"{revision}, no entities"
-        axes.plot(x, y, color=colour, label=label, **_CURVE)
+        axes.plot(x, y, label=label, **_CURVE)
     axes.set(xlabel="confidence", ylabel="share correct", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.legend(**_LEGEND)
     return png(figure)
@@ -141,7 +142,7 @@ def line_plot(points: Mapping[int, float], x: str, y: str) -> bytes:
     """Plot a curve through points; x and y are the labels of the axes."""
     figure = Figure((5.2, _HEIGHT))
     axes = figure.subplots()
-    axes.plot(list(points), list(points.values()), color=_COLOURS[0])
+    axes.plot(list(points), list(points.values()))
     axes.set(xlabel=x, ylabel=y)
     axes.set_ylim(bottom=0)
     return png(figure)
@@ -154,10 +155,10 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> byt
     panels = figure.subplots(1, 2)
     labels = {"validation_f1": "validation F1", "validation_loss": "loss"}
     for axes, (key, label) in zip(panels, labels.items(), strict=True):
-        for colour, revision, epochs in _coloured(histories):
+        for revision, epochs in histories.items():
             rows = [row for row in epochs if row[key] is not None]
             x, y = [row["number"] for row in rows], [row[key] for row in rows]
-            axes.plot(x, y, color=colour, label=revision, **_CURVE)
+            axes.plot(x, y, label=revision, **_CURVE)
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True)
     _add_legend(figure, panels[0])
@@ -174,11 +175,11 @@ def curve_bands(
     figure = Figure((3.6 * len(panels) + 0.6, 3.8))
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (x, curves) in zip(all_axes, panels.items(), strict=True):
-        for colour, name, rows in _coloured(curves):
+        for name, rows in curves.items():
             places, mean, deviation = np.array(rows, dtype=float).T
-            axes.plot(places, mean, color=colour, label=name, **_CURVE)
-            low, high = mean - deviation, mean + deviation
-            axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+            (line,) = axes.plot(places, mean, label=name, **_CURVE)
+            band = {"color": line.get_color(), "alpha": 0.15, "linewidth": 0}
+            axes.fill_between(places, mean - deviation, mean + deviation, **band)
         for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
             axes.axhline(level, color="0.5", linestyle=style, linewidth=1, label=name)
         axes.set(xlabel=x)
@@ -193,21 +194,15 @@ def length_plot(strategies: Mapping[str, Sequence[int]]) -> bytes:
     figure = Figure((5.2, _HEIGHT))
     axes = figure.subplots()
     edges = np.arange(0, max(map(max, filter(None, strategies.values())), default=1) + 4, 4)
-    for colour, name, values in _coloured(strategies):
+    for name, values in strategies.items():
         weights = np.full(len(values), 1 / max(1, len(values)))
-        axes.hist(values, edges, weights=weights, histtype="step", color=colour, label=name)
+        axes.hist(values, edges, weights=weights, histtype="step", label=name)
     axes.set(xlabel="words in the sentence", ylabel="share of the queried sentences")
     _add_legend(figure, axes)
     return png(figure)
 
 
-# ------------------------------------------------------------ colours, labels, legends
-
-
-def _coloured(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """A colour for each item of values, with its name and value."""
-    for i, (name, value) in enumerate(values.items()):
-        yield _COLOURS[i % len(_COLOURS)], name, value
+# ------------------------------------------------------------ labels, legends
 
 
 def _text_width(names: Sequence[str]) -> float:

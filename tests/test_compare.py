@@ -18,8 +18,7 @@ import evaluate
 import train
 from nerc.data import corpus, sources, synthetic, tags
 from nerc.evaluation import bootstrap, metrics, page, plots, tables
-from nerc.evaluation.compare import Comparison, EvaluatedRevision
-from nerc.evaluation.evaluator import Evaluation
+from nerc.evaluation.evaluator import Comparison, EvaluatedRevision, Evaluation
 
 
 @pytest.fixture(scope="module")

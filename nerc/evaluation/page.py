@@ -11,8 +11,8 @@ from typing import Any
 from nerc.data.tags import entities
 from nerc.evaluation import plots, tables
 from nerc.evaluation.bootstrap import ALL
-from nerc.evaluation.compare import Comparison
 from nerc.evaluation.error_analysis import KINDS
+from nerc.evaluation.evaluator import Comparison
 
 
 def html_page(comparison: Comparison, images: plots.Plots, split: str) -> str:

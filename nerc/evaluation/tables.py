@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from nerc.data.corpus import Corpus
 from nerc.data.tags import entities
 from nerc.evaluation.bootstrap import ALL, NUM_DRAWS, Interval
-from nerc.evaluation.compare import Comparison
 from nerc.evaluation.error_analysis import (
     confusion_table,
     entity_text,
     slice_families,
     slices,
 )
+from nerc.evaluation.evaluator import Comparison
 from nerc.evaluation.metrics import Report
 from nerc.model.calibration import calibration_error
 from nerc.store import records
@@ -63,25 +63,33 @@ def count_line(report: Report, split: str) -> str:
 # ------------------------------------------------------------ comparisons
 
 
-def summary_lines(comparison: Comparison) -> list[str]:
-    """F1 with its interval and the difference from the first revision; means over seeds."""
-    num_sentences = len(comparison.first.corpus)
-    groups = "documents" if comparison.num_groups < num_sentences else "sentences"
-    few = " (too few for reliable intervals)" if comparison.num_groups < FEW else ""
+def summary(comparison: Comparison, split: str, *, details: bool) -> str:
+    """Scores, F1 with its interval and its difference from the first revision, means over seeds.
+
+    details: also the tables by type and of errors.
+    """
+    first, num_groups = comparison.first, comparison.num_groups
+    groups = "documents" if num_groups < len(first.corpus) else "sentences"
+    few = " (too few for reliable intervals)" if num_groups < FEW else ""
     lines = [
-        f"95 % intervals from {NUM_DRAWS:,} bootstrap resamples of {comparison.num_groups:,} "
-        f"{groups}{few}; they do not include the variation between training seeds:"
+        count_line(first.evaluation.report, split),
+        report_table(comparison.reports, split),
+        f"95 % intervals from {NUM_DRAWS:,} bootstrap resamples of {num_groups:,} {groups}{few}; "
+        f"they do not include the variation between training seeds:",
     ]
     for name, intervals in comparison.intervals.items():
         f1 = intervals[ALL]
         line = f"{name}: F1 {f1.value:.5f}, {f1.low:.4f} to {f1.high:.4f}"
         if name in comparison.differences:
             difference, interval, p = _cells(comparison.differences[name][ALL])
-            line += f"; difference from {comparison.first.name} {difference}, {interval}, p {p}"
+            line += f"; difference from {first.name} {difference}, {interval}, p {p}"
         lines.append(line)
     for names, f1, accuracy, loss in over_seeds(comparison)[1:]:
         lines.append(f"mean over seeds ({names}): F1 {f1}, accuracy {accuracy}, loss {loss}")
-    return lines
+    if details:
+        tables = summary_tables(comparison) | error_tables(comparison)
+        lines += [f"\n{title}\n{markdown(rows)}" for title, rows in tables.items()]
+    return "\n".join(lines)
 
 
 def figures(comparison: Comparison, split: str) -> Rows:

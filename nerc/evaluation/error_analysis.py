@@ -130,14 +130,14 @@ def slice_families(train: Corpus | None = None) -> Families:
         "words in the sentence": lambda sentence, _: _bin(len(sentence.words), (5, 10, 20, 40)),
         "letters": _letters,
     }
-    if train is None:
-        return families
-    seen = {_surface(sentence, e) for sentence in train for e in entities(sentence.tags)}
-    sentences = {sentence.words for sentence in train}
-    return families | {
-        "entity in training": lambda sentence, e: "yes" if _surface(sentence, e) in seen else "no",
-        "sentence in training": lambda sentence, _: "yes" if sentence.words in sentences else "no",
-    }
+    if train is not None:
+        seen = {_surface(sentence, e) for sentence in train for e in entities(sentence.tags)}
+        sentences = {sentence.words for sentence in train}
+        families |= {
+            "entity in training": lambda s, e: "yes" if _surface(s, e) in seen else "no",
+            "sentence in training": lambda s, _: "yes" if s.words in sentences else "no",
+        }
+    return families
 
 
 def _surface(sentence: Sentence, entity: Entity) -> tuple[str, ...]:

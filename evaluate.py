@@ -133,7 +133,7 @@ def find_revisions(config: EvaluateConfig) -> list[Found]:
     if not config.revision:
         names = store.names()
         there = f"{os.path.join('.', config.repo)} holds: {', '.join(names) or 'none'}"
-        if store.repository and not names:
+        if store.repository and not store.folder.exists():
             there = f"python -m nerc revisions list --repo {config.repo} lists those on the Hub"
         raise InputError(
             f"--revision names the revisions to evaluate, such as --revision "

@@ -340,7 +340,7 @@ def test_two_processes_ask_for_what_one_asks_for(store, folder, encoder, tmp_pat
 def test_a_start_asks_first_and_its_experts_are_known(folder, encoder, tmp_path, capsys):
     repo = tmp_path / "models"
     train.main([*small(folder, encoder), "--repo", str(repo), "--data", "mixed", "--expert", "9",
-                "--combine", "replace"])  # fmt: skip
+                "--combine", "pretrain"])  # fmt: skip
     line = [
         "--start",
         "model_mixed_9_sentences",

@@ -52,6 +52,7 @@ FLAGS = {
     ),
     "-m nerc curves": (CurvesConfig,),
 }
+MOST_LINES = 11_300  # of Python in nerc/
 SCRIPTS = ["train.py", "evaluate.py", "active_learn.py"]
 COMMANDS = sorted(m.removeprefix("commands.") for m in MODULES if m.startswith("commands."))
 
@@ -176,3 +177,25 @@ def test_the_documented_tables_are_those_of_the_records(command):
     command = [sys.executable, *command.split()]
     table = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert table.count("\n") >= 3 and table in documentation()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_one_holds_in_the_head_is_short(module):
+    text = path_of(module).read_text(encoding="utf-8")
+    assert text.count("\n") <= 450 or module.startswith("data.")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            assert node.end_lineno - node.lineno < 60, node.name
+            assert len(parameters) <= 7 or node.name == "forward", node.name
+
+
+def test_the_package_stays_small():
+    entries = [path.name for path in (ROOT / "nerc").iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 20
+    lines = sum(p.read_text(encoding="utf-8").count("\n") for p in (ROOT / "nerc").rglob("*.py"))
+    assert lines <= MOST_LINES
+
+
+def test_the_readme_is_a_front_door():
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") <= 200

@@ -123,7 +123,9 @@ def test_repair_inventory_uses_the_types_of_the_experts(folder, capsys):
     text = WEAK.replace("won B-MISC", "won B-DATE")
     (folder / "llm.txt").write_text(text)
     found, text = audit(capsys, "--corpus", folder, "--repair", "inventory")
-    assert "inventory: 1 of 6 entities" in text and "entities: DATE" not in found[""]
+    assert (
+        "inventory: 1 of 6 weakly labelled entities" in text and "entities: DATE" not in found[""]
+    )
     (folder / "train.txt").unlink()
     message = refused(command, capsys, "--corpus", folder, "--repair", "inventory")
     assert "compares with expert labels, and there are none" in message

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nerc.data.corpus import Corpus, Sentence
+from nerc.data.corpus import Corpus
 from nerc.data.tags import Entity, entities
 
 NUM_DRAWS = 2000
@@ -28,14 +28,11 @@ class Interval(NamedTuple):
     p: float | None = None  # how probable a difference as large is if the models are equal
 
 
-def judged_entities(
-    corpus: Corpus, predicted: Sequence[Sequence[str]]
-) -> Iterator[tuple[Sentence, int, Entity]]:
-    """Each correct (0), predicted (1) and gold (2) entity: its sentence, this number, itself."""
-    for sentence, labels in zip(corpus, predicted, strict=True):
-        gold, guesses = entities(sentence.tags), entities(labels)
-        for kind, members in enumerate((set(gold) & set(guesses), guesses, gold)):
-            yield from ((sentence, kind, entity) for entity in members)
+def judged_entities(gold: Sequence[str], predicted: Sequence[str]) -> Iterator[tuple[int, Entity]]:
+    """Each correct (0), predicted (1) and gold (2) entity of a sentence, by its tags."""
+    wanted, guesses = entities(gold), entities(predicted)
+    for kind, members in enumerate((set(wanted) & set(guesses), guesses, wanted)):
+        yield from ((kind, entity) for entity in members)
 
 
 def count_entities(
@@ -52,7 +49,7 @@ def count_entities(
     columns = {name: i for i, name in enumerate(types)}
     counts = np.zeros((groups.max(initial=-1) + 1, len(types), 3))
     for group, sentence, labels in zip(groups, corpus, predicted, strict=True):
-        for _, kind, entity in judged_entities([sentence], [labels]):
+        for kind, entity in judged_entities(sentence.tags, labels):
             counts[group, columns[entity.type], kind] += 1
     return counts
 

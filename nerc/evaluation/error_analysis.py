@@ -102,9 +102,10 @@ def slices(
 ) -> dict[tuple[str, str], Scores]:
     """Score slices of the entities, such as those of two words; by family and name of the slice."""
     counts = defaultdict(lambda: np.zeros(3))  # correct, predicted, gold
-    for sentence, kind, entity in judged_entities(corpus, predicted):
-        for family, name_of in families.items():
-            counts[family, name_of(sentence, entity)][kind] += 1
+    for sentence, labels in zip(corpus, predicted, strict=True):
+        for kind, entity in judged_entities(sentence.tags, labels):
+            for family, name_of in families.items():
+                counts[family, name_of(sentence, entity)][kind] += 1
     order = list(families)
 
     def place(key: tuple[str, str]) -> tuple[int, int, str]:

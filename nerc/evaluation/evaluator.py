@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from accelerate import Accelerator
 
 from nerc.data.corpus import Corpus
 from nerc.evaluation import bootstrap, error_analysis
@@ -31,27 +30,19 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model: NERSmall,
-    corpus: Corpus,
-    encoded: Encoded,
-    *,
-    how: str = "viterbi",
-    batch_size: int | None = None,
-    bf16: bool = False,
-    accelerator: Accelerator | None = None,
+    model: NERSmall, corpus: Corpus, encoded: Encoded, *, how: str = "viterbi", **options: Any
 ) -> Evaluation:
-    """Evaluate model on corpus, of which encoded is the encoding; how: see decode()."""
-    log_probabilities = predict(
-        model, encoded, batch_size=batch_size, bf16=bf16, accelerator=accelerator
-    )
+    """Evaluate model on corpus, of which encoded is the encoding.
+
+    how is that of decode(); options are batch_size, bf16 and accelerator, as predict() has them.
+    """
+    log_probabilities = predict(model, encoded, **options)
     word_tags = model.config.word_tags
     predicted = decode(log_probabilities, word_tags, how)
     gold = [sentence.tags for sentence in corpus]
-    return Evaluation(
-        report(corpus, log_probabilities, predicted, word_tags),
-        predicted,
-        *calibration.judged(gold, predicted, log_probabilities, word_tags),
-    )
+    scores = report(corpus, log_probabilities, predicted, word_tags)
+    judged = calibration.judged(gold, predicted, log_probabilities, word_tags)
+    return Evaluation(scores, predicted, *judged)
 
 
 @dataclass(frozen=True)

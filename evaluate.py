@@ -11,17 +11,17 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nerc import files
 from nerc.cli import LogConfig, check_flag, option, parse, start_logging
 from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
 from nerc.errors import InputError, one_line_errors
-from nerc.tables import markdown
 
 logger = logging.getLogger("nerc.evaluate")
 
 PROGRAM = "evaluate.py"
+Found = tuple[str, Path, dict[str, Any], str]  # name, folder, run.json ({} if none), corpus
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,13 @@ class EvaluateConfig:
             ok = re.fullmatch(r"[^=\s]+=[^=\s]+", pair) is not None
             check_flag(ok, "map", "pairs of types, such as PERSON=PER or DATE=O", pair)
         theirs = [pair.partition("=")[0] for pair in self.map]
+        names, size, threads = self.revision, self.batch_size, self.num_threads
         is_once = len(set(theirs)) == len(theirs)
         check_flag(is_once, "map", "one pair for each type", " ".join(self.map))
-        same = self.html is not None and self.html == self.json
-        check_flag(not same, "html", "another file than --json", self.html)
-        names = self.revision
+        is_other = self.html is None or self.html != self.json
+        check_flag(is_other, "html", "another file than --json", self.html)
         check_flag(len(set(names)) == len(names), "revision", "different names", " ".join(names))
-        size = self.batch_size
         check_flag(size is None or size >= 1, "batch_size", "1 or more", size)
-        threads = self.num_threads
         check_flag(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
 
 
@@ -94,24 +92,19 @@ def main(argv: list[str]) -> None:
         run(config)
 
 
-class Candidate(NamedTuple):
-    """A revision to evaluate."""
-
-    name: str
-    folder: Path
-    run: dict[str, Any]  # its run.json; {} if it has none
-    source: str  # the corpus to evaluate it on, as --corpus names it
-
-
 def run(config: EvaluateConfig) -> None:
     """Evaluate the revisions, print a table for each corpus, write the files asked for."""
     # What needs no model is refused before the libraries load, which takes seconds.
-    check_outputs(config)
-    candidates = find_revisions(config)
-    corpora = read_corpora(candidates, config)
+    for flag in ("json", "html", "plots"):
+        if path := getattr(config, flag):
+            check = files.check_folder if flag == "plots" else files.check_file
+            check(Path(path), f"--{flag}")
+    found = find_revisions(config)
+    corpora = read_corpora(found, config)
 
     from nerc import distributed, hardware
-    from nerc.evaluation.compare import compare
+    from nerc.evaluation import tables
+    from nerc.evaluation.evaluator import Comparison
 
     accelerator = distributed.start()
     hardware.set_threads(config.num_threads)
@@ -119,28 +112,20 @@ def run(config: EvaluateConfig) -> None:
     if bf16:
         logger.warning("computed in bf16: figures differ a little between machines")
     by_corpus: dict[str, list] = {}  # figures on different sentences do not compare
-    for candidate in candidates:
-        corpus = corpora[candidate.source]
-        revision = evaluate(candidate, corpus, config, accelerator, bf16=bf16)
+    for name, folder, record, source in found:
+        corpus = corpora[source]
+        revision = evaluate(name, folder, record, corpus, config, accelerator, bf16)
         by_corpus.setdefault(corpus.fingerprint(), []).append(revision)
     if accelerator.is_main_process:
-        comparisons = [compare(revisions) for revisions in by_corpus.values()]
+        comparisons = [Comparison(revisions) for revisions in by_corpus.values()]
         for comparison in comparisons:
-            show(comparison, config)
+            print(tables.summary(comparison, config.split, details=config.details))
         write(comparisons, config)
     accelerator.end_training()
 
 
-def check_outputs(config: EvaluateConfig) -> None:
-    """Raise InputError if a file that is asked for cannot be written."""
-    for flag in ("json", "html", "plots"):
-        if (path := getattr(config, flag)) is not None:
-            check = files.check_folder if flag == "plots" else files.check_file
-            check(Path(path), f"--{flag}")
-
-
-def find_revisions(config: EvaluateConfig) -> list[Candidate]:
-    """Find the revisions and what each of them is to be evaluated on."""
+def find_revisions(config: EvaluateConfig) -> list[Found]:
+    """Find the revisions, and the corpus to evaluate each of them on."""
     from nerc.store import records
     from nerc.store.revisions import Store
 
@@ -154,33 +139,30 @@ def find_revisions(config: EvaluateConfig) -> list[Candidate]:
             f"--revision names the revisions to evaluate, such as --revision "
             f"{names[0] if names else 'model_primary'}; {there}"
         )
-    candidates = []
+    found = []
     for name, folder in {name: store.path(name) for name in config.revision}.items():
         record = records.read_run(folder)
         source = config.corpus or record.get("config", {}).get("corpus")
         if source is None:
             raise InputError(f"{folder}: has no run.json that names a corpus; give --corpus")
-        candidates.append(Candidate(name, folder, record, source))
-    return candidates
+        found.append((name, folder, record, source))
+    return found
 
 
-def read_corpora(candidates: list[Candidate], config: EvaluateConfig) -> dict[str, Any]:
+def read_corpora(found: list[Found], config: EvaluateConfig) -> dict[str, Any]:
     """Read each corpus once, and rename its types as --map says; by source."""
     from nerc.data.sources import load
 
     corpora = {}
-    for name, _, run, source in candidates:
-        if source not in corpora:
-            try:
-                corpora[source] = load(source, config.split)
-            except InputError as error:
-                if config.corpus is not None:
-                    raise
-                raise InputError(
-                    f"{name} was trained on {source}: {error}; give --corpus"
-                ) from None
-        trained = run.get("data", {}).get(config.split)
-        if not config.corpus and trained and trained["sha256"] != corpora[source].fingerprint():
+    for name, _, record, source in found:
+        try:
+            corpus = corpora[source] = corpora.get(source) or load(source, config.split)
+        except InputError as error:
+            if config.corpus is not None:
+                raise
+            raise InputError(f"{name} was trained on {source}: {error}; give --corpus") from None
+        trained = record.get("data", {}).get(config.split)
+        if not config.corpus and trained and trained["sha256"] != corpus.fingerprint():
             logger.warning(
                 f"{name}: the {config.split} sentences of {source} have changed since training"
             )
@@ -198,18 +180,22 @@ def read_corpora(candidates: list[Candidate], config: EvaluateConfig) -> dict[st
 
 
 def evaluate(
-    candidate: Candidate, corpus: Any, config: EvaluateConfig, accelerator: Any, *, bf16: bool
-) -> Any:
-    """Evaluate a candidate on a Corpus, all processes together; returns an EvaluatedRevision."""
+    name: str,
+    folder: Path,
+    record: dict[str, Any],
+    corpus: Any,
+    config: EvaluateConfig,
+    accelerator: Any,
+    bf16: bool,
+):
+    """Evaluate a revision on a Corpus, all processes together; returns an EvaluatedRevision."""
     from nerc.data.corpus import check_tags
     from nerc.data.tags import types_of
     from nerc.evaluation import evaluator
-    from nerc.evaluation.compare import EvaluatedRevision
     from nerc.model import encoding
     from nerc.store import model_files
     from nerc.training.setup import training_sentences
 
-    name, folder, run, _ = candidate
     model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
     model.to(accelerator.device)
     check_tags(corpus, model.config.inventory, f"revision {name}")
@@ -222,46 +208,26 @@ def evaluate(
     encoded = encoding.encode_for(model, tokenizer, corpus)
     for note in encoded.notes:
         logger.info(f"{name}: {note}")
-    evaluation = evaluator.evaluate(
-        model,
-        corpus,
-        encoded,
-        how=config.decode,
-        batch_size=config.batch_size,
-        bf16=bf16,
-        accelerator=accelerator,
-    )
-    train = None
-    if accelerator.is_main_process and (config.details or config.html):
-        train = training_sentences(run, folder)
-    return EvaluatedRevision(name, run, corpus, evaluation, model.config.calibration, train)
-
-
-def show(comparison: Any, config: EvaluateConfig) -> None:
-    """Print the scores of a Comparison, their intervals and, with --details, its other tables."""
-    from nerc.evaluation import report, tables
-
-    print(tables.count_line(comparison.first.report, config.split))
-    print(tables.report_table(comparison.reports, config.split))
-    print("\n".join(tables.summary_lines(comparison)))
-    if config.details:
-        for title, rows in report.summary_tables(comparison) + report.error_tables(comparison):
-            print(f"\n{title}\n{markdown(rows)}")
+    how = {"how": config.decode, "batch_size": config.batch_size, "bf16": bf16}
+    evaluation = evaluator.evaluate(model, corpus, encoded, accelerator=accelerator, **how)
+    needs_train = accelerator.is_main_process and (config.details or config.html)
+    train = training_sentences(record, folder) if needs_train else None
+    calibration = model.config.calibration
+    return evaluator.EvaluatedRevision(name, record, corpus, evaluation, calibration, train)
 
 
 def write(comparisons: list[Any], config: EvaluateConfig) -> None:
     """Write the files that --json, --plots and --html ask for."""
-    from nerc.evaluation import report
-    from nerc.evaluation.plots import write_plots
+    from nerc.evaluation import page, plots
 
     if config.html or config.plots:
         (comparison,) = comparisons  # read_corpora() refuses several
-        plots = report.comparison_plots(comparison)
+        images = page.comparison_plots(comparison)
         if config.plots:
-            write_plots(Path(config.plots), plots)
+            plots.write_plots(Path(config.plots), images)
         if config.html:
-            page = report.html_page(comparison, plots, config.split)
-            files.write_text(Path(config.html), page)
+            text = page.html_page(comparison, images, config.split)
+            files.write_text(Path(config.html), text)
     if config.json:
         reports = {name: r for each in comparisons for name, r in each.reports.items()}
         values = {name: {config.split: r.to_json()} for name, r in reports.items()}

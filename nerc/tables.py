@@ -1,7 +1,5 @@
-"""Tables as Markdown, LaTeX or CSV; means over seeds and mean differences as text."""
+"""Tables as Markdown or LaTeX; means over seeds and mean differences as text."""
 
-import csv as csv_module
-import io
 import re
 import statistics
 from collections.abc import Sequence
@@ -53,10 +51,3 @@ def latex(rows: Rows) -> str:
     begin = rf"\begin{{tabular}}{{l{'r' * (len(rows[0]) - 1)}}}"
     lines = [begin, r"\toprule", header, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     return "\n".join(lines)
-
-
-def csv(rows: Rows) -> str:
-    """The rows as comma-separated values."""
-    file = io.StringIO()
-    csv_module.writer(file, lineterminator="\n").writerows(rows)
-    return file.getvalue().rstrip("\n")

@@ -17,9 +17,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 import evaluate
 import train
 from nerc.data import corpus, sources, synthetic, tags
-from nerc.evaluation import bootstrap, metrics, plots, report, tables
-from nerc.evaluation.compare import Comparison, EvaluatedRevision, compare
-from nerc.evaluation.evaluator import Evaluation
+from nerc.evaluation import bootstrap, metrics, page, plots, tables
+from nerc.evaluation.evaluator import Comparison, EvaluatedRevision, Evaluation
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +99,7 @@ def test_confidences_on_the_page_are_those_of_the_entities(store, folder):
     rows = [np.full((len(s.words), 9), np.log(1 / 9), dtype=np.float32) for s in gold]
     scores = metrics.report(gold, rows, predicted, word_tags)
     revision = EvaluatedRevision("x", {}, gold, Evaluation(scores, predicted, raw, right), None)
-    shown = report.page_sentences(compare([revision]))
+    shown = page.page_sentences(Comparison([revision]))
     assert [s["predicted"][0][0][3] for s in shown] == [round(c, 3) for c in raw.tolist()]
     assert [s["predicted"][0][0][4] == "correct" for s in shown] == right.tolist()
     missed = sum(len(s["missed"][0]) for s in shown)
@@ -132,12 +131,12 @@ def compared(types: list[str], num_documents: int = 40, calibrated=(False,) * 3)
         evaluation = Evaluation(scores, predicted, raw, right)
         calibration = [1.0, 0.0] if is_calibrated else None
         revisions.append(EvaluatedRevision(name, {}, gold, evaluation, calibration))
-    return compare(revisions)
+    return Comparison(revisions)
 
 
 def page_data(comparison: Comparison) -> dict:
     """The data in the page of a comparison."""
-    document = report.html_page(comparison, report.comparison_plots(comparison), "test")
+    document = page.html_page(comparison, page.comparison_plots(comparison), "test")
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', document)
     return json.loads(text)
 
@@ -176,7 +175,7 @@ def test_labels_of_a_plot_do_not_overlap(monkeypatch, types, plot):
 def test_tables_of_six_types_need_no_scrolling(chromium, tmp_path):
     comparison = compared(["PERSON", "ORGANISATION", "LOCATION", "EVENT", "PRODUCT", "LANGUAGE"])
     path = tmp_path / "page.html"
-    path.write_text(report.html_page(comparison, {}, "validation"))
+    path.write_text(page.html_page(comparison, {}, "validation"))
     chromium.get("about:blank")
     chromium.get(path.as_uri())
     widths = chromium.execute_script(
@@ -228,14 +227,14 @@ def test_revisions_with_different_types_can_be_compared():
         scores = metrics.report(gold, rows, [["B-PER", "O"]], word_tags)
         evaluation = Evaluation(scores, [["B-PER", "O"]], np.array([0.5]), np.array([True]))
         revisions.append(EvaluatedRevision(name, {}, gold, evaluation, None))
-    rows = tables.f1_by_type(compare(revisions))
+    rows = tables.f1_by_type(Comparison(revisions))
     assert rows[1][:2] == ["PER", "1"] and rows[1][2].startswith("1.0000 (")
     assert rows[-1] == ["DATE", "0", "-", "-"]
 
 
 def test_documents_are_numbered_from_1_where_there_are_any():
     for num_documents, expected in ((3, [1, 1, 2, 2, 3, 3]), (1, [None, None])):
-        shown = report.page_sentences(compared(SHORT, num_documents))
+        shown = page.page_sentences(compared(SHORT, num_documents))
         assert [sentence["document"] for sentence in shown] == expected
 
 

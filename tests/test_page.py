@@ -9,11 +9,12 @@ import time
 from random import Random
 
 import pytest
+from matplotlib.figure import Figure
 
 from nerc.data import synthetic, tags
 from nerc.evaluation.error_analysis import KINDS
-from nerc.evaluation.page import as_script, compact, render_page
-from nerc.evaluation.plots import data_uri, png
+from nerc.evaluation.page import as_script, compact, data_uri, render_page
+from nerc.evaluation.plots import png
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 EVILS = (EVIL, "<script>alert(1)</script>", "<!--<script>", "]]>", "@@data@@", "\u2028&lt;\ud800")
@@ -580,7 +581,7 @@ def test_counts_of_filters_say_that_they_count_sentences(show):
 @pytest.mark.parametrize("width", [1600, 1300, 500])
 def test_plots_fill_the_width_of_the_page(show, width):
     shapes = [(5.2, 3.6), (4.2, 3.6), (7.2, 3.6), (4.3, 3.7), (4.3, 3.7)]
-    plots = [png(lambda figure: None, size=size) for size in shapes]
+    plots = [png(Figure(shape, dpi=144)) for shape in shapes]
     images = [{"title": "Plot", "image": data_uri(plot)} for plot in plots]
     page = show(DATA | {"plots": images})
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}

@@ -11,13 +11,12 @@ labels.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nerc import files
 from nerc.cli import check_flag, option, parse, start_logging
 from nerc.config import REPAIRS, Amount, check_repairs
 from nerc.errors import InputError, one_line_errors
-from nerc.tables import Rows, markdown
+from nerc.tables import markdown
 
 logger = logging.getLogger(__name__)
 
@@ -71,45 +70,25 @@ def run(config: AuditConfig) -> None:
     weak = labels.repair(written, config.repair, types)
     for note in weak.notes:
         logger.info(note)
-    print_tables(label_audit.label_statistics(written, weak), label_audit.rate_by_shape(weak))
-    paired = label_audit.pair_labels(experts, weak)
-    if len(paired.gold):
-        num_different = len({sentence.words for sentence in paired.gold})
+    for table in (label_audit.label_statistics(written, weak), label_audit.rate_by_shape(weak)):
+        print(f"\n{markdown(table)}")
+    gold, _ = paired = label_audit.pair_labels(experts, weak)
+    if len(gold):
+        num_different = len({sentence.words for sentence in gold})
         print(
-            f"\n{len(paired.gold):,} of these sentences have expert labels too ({num_different:,} "
+            f"\n{len(gold):,} of these sentences have expert labels too ({num_different:,} "
             f"different)"
         )
-        print_tables(*label_audit.agreement_tables(paired, experts, written, types))
+        for table in label_audit.agreement_tables(paired, experts, written, types):
+            print(f"\n{markdown(table)}")
     else:
         print(
             "\nnone of these sentences has expert labels too (train.txt has none with exactly the "
             "same words), so the audit cannot tell how many of the weak labels are right"
         )
     if config.plots:
-        plots.write_plots(Path(config.plots), audit_plots(weak, paired))
+        plots.write_plots(Path(config.plots), label_audit.audit_plots(weak, paired))
         print(f"\nplots are in {config.plots}")
-
-
-def print_tables(*tables: Rows) -> None:
-    for table in tables:
-        print(f"\n{markdown(table)}")
-
-
-def audit_plots(weak: Any, paired: Any) -> dict[str, tuple[str, bytes]]:
-    """Plot a Corpus of weak labels and, if there are any, the agreement of its PairedLabels."""
-    from nerc.evaluation import error_analysis, label_audit, plots
-
-    rates = label_audit.entity_rate_by_position(weak)
-    x, y = "position in the sentence", "share of words in entities"
-    images = {"places": ("", plots.line_plot(rates, x, y))}
-    if len(paired.gold):
-        header, *rows = label_audit.agreement_by_type(paired)
-        names = [row[0] for row in rows]
-        scores = {header[i]: [float(row[i]) for row in rows] for i in range(2, len(header))}
-        confusion = error_analysis.errors(*paired).confusion
-        images["scores"] = "", plots.bar_plot(scores, names)
-        images["confusion"] = "", plots.confusion_plot(confusion, names[1:])
-    return images
 
 
 def main(argv: list[str]) -> None:

@@ -5,11 +5,14 @@ python -m nerc results --repo experiments/results
 python -m nerc results --format latex         for a paper; csv: for a spreadsheet
 """
 
+import csv
 import statistics
+import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nerc import tables
 from nerc.cli import option, parse, start_logging
@@ -36,12 +39,9 @@ class ResultsConfig:
     )
 
 
-class Group(NamedTuple):
-    """Revisions that differ only in the seed."""
-
-    settings: dict[str, Any]
-    seeds: list[int]
-    scores: dict[str, list[float]]  # in percent, by column; [] if there is no report on the split
+# Revisions that differ only in the seed: their settings, their seeds, and by column their scores in
+# percent, [] if there is no report on the split.
+Group = tuple[dict[str, Any], list[int], dict[str, list[float]]]
 
 
 def read_groups(folder: Path) -> list[Group]:
@@ -57,14 +57,13 @@ def read_groups(folder: Path) -> list[Group]:
     groups = []
     for names in sorted(records.by_configuration({name: run for name, (run, _) in found.items()})):
         members = sorted((found[name] for name in names), key=lambda r: r[0]["config"]["seed"])
-        runs, reports = zip(*members, strict=True)
         scores = {}
         for column in SCORES:
             split, score = column.lower().split()
-            scores[column] = [100 * r[split][score] for r in reports if split in r]
-        seeds = [run["config"]["seed"] for run in runs]
-        groups.append(Group(records.settings(runs[0]), seeds, scores))
-    return sorted(groups, key=lambda group: DATA.index(group.settings["data"]))
+            scores[column] = [100 * r[split][score] for _, r in members if split in r]
+        seeds = [run["config"]["seed"] for run, _ in members]
+        groups.append((records.settings(members[0][0]), seeds, scores))
+    return sorted(groups, key=lambda group: DATA.index(group[0]["data"]))
 
 
 def differing_settings(groups: Sequence[Group]) -> list[str]:
@@ -72,12 +71,12 @@ def differing_settings(groups: Sequence[Group]) -> list[str]:
 
     A setting that the recipe decides is shown only if it differs between groups of one recipe.
     """
-    shown = ["data", "recipe"]
-    for key in dict.fromkeys(key for group in groups for key in group.settings):
-        values: dict[Any, set[str]] = {}
-        for group in groups:
-            decides = group.settings["recipe"] if key in RECIPES["paper"] else None
-            values.setdefault(decides, set()).add(str(group.settings.get(key)))
+    shown, every = ["data", "recipe"], [settings for settings, *_ in groups]
+    for key in dict.fromkeys(key for settings in every for key in settings):
+        values = defaultdict(set)
+        for settings in every:
+            decides = settings["recipe"] if key in RECIPES["paper"] else None
+            values[decides].add(str(settings.get(key)))
         if key not in shown and any(len(different) > 1 for different in values.values()):
             shown.append(key)
     return shown
@@ -90,11 +89,11 @@ def results_table(groups: Sequence[Group], *, split_deviation: bool = False) -> 
     for column in SCORES:
         header += [column, f"{column} deviation"] if split_deviation else [column]
     rows = [header]
-    for group in groups:
-        values = [group.settings.get(key) for key in shown]
+    for settings, seeds, by_column in groups:
+        values = [settings.get(key) for key in shown]
         row = ["-" if value is None else str(value) for value in values]
-        row.append(", ".join(map(str, group.seeds)))
-        for scores in group.scores.values():
+        row.append(", ".join(map(str, seeds)))
+        for scores in by_column.values():
             if split_deviation:
                 row.append(f"{statistics.mean(scores):.4f}" if scores else "")
                 row.append(f"{statistics.stdev(scores):.4f}" if len(scores) > 1 else "")
@@ -108,7 +107,8 @@ def main(argv: list[str]) -> None:
     (config,) = parse(argv, PROGRAM, __doc__, ResultsConfig)
     start_logging()
     with one_line_errors(PROGRAM):
-        groups = read_groups(Path(config.repo))
-        rows = results_table(groups, split_deviation=config.format == "csv")
-        write = {"markdown": tables.markdown, "latex": tables.latex, "csv": tables.csv}
-        print(write[config.format](rows))
+        rows = results_table(read_groups(Path(config.repo)), split_deviation=config.format == "csv")
+        if config.format == "csv":
+            csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        else:
+            print(tables.latex(rows) if config.format == "latex" else tables.markdown(rows))

@@ -6,34 +6,33 @@ documents has its sentences resampled. Every model is scored on the same resampl
 between models get intervals of their own, which are narrower than those of the models.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from nerc.data.corpus import Corpus
-from nerc.data.tags import entities
+from nerc.data.tags import Entity, entities
 
 NUM_DRAWS = 2000
 LEVEL = 0.95
 ALL = "all"  # stands for all types together where results are listed by type
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A value and the bounds of its interval of confidence LEVEL."""
+class Interval(NamedTuple):
+    """A value or a difference, and the bounds of its interval of confidence LEVEL."""
 
     value: float
     low: float
     high: float
+    p: float | None = None  # how probable a difference as large is if the models are equal
 
 
-@dataclass(frozen=True)
-class Difference(Interval):
-    """A difference, its interval, and how probable one as large is if the models are equal."""
-
-    p: float
+def judged_entities(gold: Sequence[str], predicted: Sequence[str]) -> Iterator[tuple[int, Entity]]:
+    """Each correct (0), predicted (1) and gold (2) entity of a sentence, by its tags."""
+    wanted, guesses = entities(gold), entities(predicted)
+    for kind, members in enumerate((set(wanted) & set(guesses), guesses, wanted)):
+        yield from ((kind, entity) for entity in members)
 
 
 def count_entities(
@@ -50,10 +49,8 @@ def count_entities(
     columns = {name: i for i, name in enumerate(types)}
     counts = np.zeros((groups.max(initial=-1) + 1, len(types), 3))
     for group, sentence, labels in zip(groups, corpus, predicted, strict=True):
-        gold, guesses = entities(sentence.tags), entities(labels)
-        for i, members in enumerate((set(gold) & set(guesses), guesses, gold)):
-            for entity in members:
-                counts[group, columns[entity.type], i] += 1
+        for kind, entity in judged_entities(sentence.tags, labels):
+            counts[group, columns[entity.type], kind] += 1
     return counts
 
 
@@ -71,41 +68,35 @@ def bootstrap_draws(num_groups: int, num: int = NUM_DRAWS) -> np.ndarray:
 
 def intervals(counts: np.ndarray, types: Sequence[str], draws: np.ndarray) -> dict[str, Interval]:
     """F1 of ALL and of each type with percentile intervals; counts: (groups, types, 3)."""
-    values = _f1_with_all(counts.sum(axis=0))
-    low, high = np.quantile(_resampled_f1(counts, draws), _BOUNDS, axis=0)
-    return _by_type(Interval, types, values, low, high)
+    values, samples = _f1_with_all(counts, draws)
+    return _by_type(types, values, *np.quantile(samples, _BOUNDS, axis=0))
 
 
 def differences(
     first: np.ndarray, second: np.ndarray, types: Sequence[str], draws: np.ndarray
-) -> dict[str, Difference]:
+) -> dict[str, Interval]:
     """F1 of second minus F1 of first, for ALL and each type; both are counts as in intervals().
 
     p is two-sided: the resampled differences, shifted to have mean 0, approximate what equal models
     would show (Efron and Tibshirani 1993, section 16.4).
     """
-    values = _f1_with_all(second.sum(axis=0)) - _f1_with_all(first.sum(axis=0))
-    samples = _resampled_f1(second, draws) - _resampled_f1(first, draws)
-    low, high = np.quantile(samples, _BOUNDS, axis=0)
+    both = zip(_f1_with_all(first, draws), _f1_with_all(second, draws), strict=True)
+    values, samples = (b - a for a, b in both)
     num_as_large = (np.abs(samples - values) >= np.abs(values)).sum(axis=0)
     p = (num_as_large + 1) / (len(draws) + 1)
-    return _by_type(Difference, types, values, low, high, p)
+    return _by_type(types, values, *np.quantile(samples, _BOUNDS, axis=0), p)
 
 
 _BOUNDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
-def _by_type(cls: type, types: Sequence[str], *columns: np.ndarray) -> dict[str, Any]:
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return {name: cls(*row) for name, row in zip((ALL, *types), rows, strict=True)}
+def _by_type(types: Sequence[str], *columns: np.ndarray) -> dict[str, Interval]:
+    rows = np.stack(columns, axis=1).tolist()
+    return {name: Interval(*row) for name, row in zip((ALL, *types), rows, strict=True)}
 
 
-def _resampled_f1(counts: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """F1 in each resample, (draws, 1 + types): of all entities, then of each type."""
-    flat = counts.reshape(len(counts), -1)
-    return _f1_with_all((draws.astype(float) @ flat).reshape(len(draws), *counts.shape[1:]))
-
-
-def _f1_with_all(counts: np.ndarray) -> np.ndarray:
-    """F1 from counts (..., types, 3): of all entities, then of each type."""
-    return f1(np.concatenate([counts.sum(axis=-2, keepdims=True), counts], axis=-2))
+def _f1_with_all(counts: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """F1 of ALL and each type, (1 + types,), and that in each resample, (draws, 1 + types)."""
+    resampled = np.tensordot(draws.astype(float), counts, axes=1)  # (draws, types, 3)
+    every = (counts.sum(axis=0), resampled)
+    return tuple(f1(np.concatenate([c.sum(axis=-2, keepdims=True), c], axis=-2)) for c in every)

@@ -1,7 +1,8 @@
 """Analyses the errors of predicted tags: their kinds, confusions of types, F1 by slice."""
 
+import itertools
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.tags import Entity, entities
-from nerc.evaluation.bootstrap import f1
+from nerc.evaluation.bootstrap import f1, judged_entities
 from nerc.evaluation.metrics import Scores
 from nerc.tables import Rows
 
@@ -32,31 +33,20 @@ def pairs(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[Pair]:
     those with most words in common first (wrong boundary, whatever the types). The gold entities
     that remain are missed, the predicted ones spurious.
     """
-    by_words = {(entity.start, entity.end): entity for entity in gold}
-    result, unpaired = [], []
-    for entity in predicted:
-        same = by_words.pop((entity.start, entity.end), None)
-        if same is None:
-            unpaired.append(entity)
-        else:
-            kind = "correct" if same.type == entity.type else "wrong type"
-            result.append(Pair(kind, same, entity))
-    overlapping = sorted(
-        (_overlap(a, b), a, b) for a in by_words.values() for b in unpaired if _overlap(a, b)
-    )
-    missed, spurious = set(by_words.values()), set(unpaired)
-    for _, a, b in reversed(overlapping):
+    overlapping = []
+    for a, b in itertools.product(gold, predicted):
+        if (num_common := min(a.end, b.end) - max(a.start, b.start)) > 0:
+            overlapping.append(((a.start, a.end) == (b.start, b.end), num_common, a, b))
+    result, missed, spurious = [], set(gold), set(predicted)
+    for has_same_words, _, a, b in sorted(overlapping, reverse=True):
         if a in missed and b in spurious:
             missed.remove(a)
             spurious.remove(b)
-            result.append(Pair("wrong boundary", a, b))
+            kind = "correct" if a == b else "wrong type" if has_same_words else "wrong boundary"
+            result.append(Pair(kind, a, b))
     result += [Pair("missed", entity, None) for entity in missed]
     result += [Pair("spurious", None, entity) for entity in spurious]
     return sorted(result, key=lambda pair: (pair.gold or pair.predicted).start)
-
-
-def _overlap(a: Entity, b: Entity) -> int:
-    return max(0, min(a.end, b.end) - max(a.start, b.start))
 
 
 class Errors(NamedTuple):
@@ -70,22 +60,15 @@ class Errors(NamedTuple):
 
 def errors(corpus: Corpus, predicted: Sequence[Sequence[str]]) -> Errors:
     """Compare predicted tags with those of corpus; errors on the same words are counted as one."""
-    by_sentence = [
-        pairs(entities(sentence.tags), entities(labels))
-        for sentence, labels in zip(corpus, predicted, strict=True)
-    ]
-    kinds = Counter({kind: 0 for kind in KINDS})
-    confusion: Counter[tuple[str, str]] = Counter()
-    texts: Counter[tuple[str, str, str]] = Counter()
-    for sentence, in_sentence in zip(corpus, by_sentence, strict=True):
-        for kind, gold, guess in in_sentence:
+    by_sentence, kinds = [], Counter(dict.fromkeys(KINDS, 0))
+    confusion, texts = Counter(), Counter()
+    for sentence, labels in zip(corpus, predicted, strict=True):
+        by_sentence.append(pairs(entities(sentence.tags), entities(labels)))
+        for kind, *both in by_sentence[-1]:
             kinds[kind] += 1
-            confusion[_type(gold), _type(guess)] += 1
+            confusion[tuple(entity.type if entity else NOTHING for entity in both)] += 1
             if kind != "correct":
-                texts[
-                    kind, entity_text(sentence.words, gold), entity_text(sentence.words, guess)
-                ] += 1
-    assert sum(confusion.values()) == sum(kinds.values()), "a pair was lost"
+                texts[(kind, *(entity_text(sentence.words, entity) for entity in both))] += 1
     frequent = [(count, *text) for text, count in sorted(texts.items(), key=lambda x: (-x[1], x))]
     return Errors(by_sentence, kinds, confusion, frequent)
 
@@ -99,10 +82,6 @@ def confusion_table(
         name = "spurious" if gold == NOTHING else gold
         rows.append([name, *(f"{counts[gold, type_]:,}" for type_ in (*types, NOTHING))])
     return rows
-
-
-def _type(entity: Entity | None) -> str:
-    return entity.type if entity else NOTHING
 
 
 def entity_text(words: Sequence[str], entity: Entity | None) -> str:
@@ -122,17 +101,19 @@ def slices(
     corpus: Corpus, predicted: Sequence[Sequence[str]], families: Families
 ) -> dict[tuple[str, str], Scores]:
     """Score slices of the entities, such as those of two words; by family and name of the slice."""
-    counts: dict[tuple[str, str], np.ndarray] = {}  # (3,) correct, predicted, gold
+    counts = defaultdict(lambda: np.zeros(3))  # correct, predicted, gold
     for sentence, labels in zip(corpus, predicted, strict=True):
-        gold, guesses = entities(sentence.tags), entities(labels)
-        for i, members in enumerate((set(gold) & set(guesses), guesses, gold)):
-            for entity in members:
-                for family, name_of in families.items():
-                    key = family, name_of(sentence, entity)
-                    counts.setdefault(key, np.zeros(3))[i] += 1
+        for kind, entity in judged_entities(sentence.tags, labels):
+            for family, name_of in families.items():
+                counts[family, name_of(sentence, entity)][kind] += 1
     order = list(families)
+
+    def place(key: tuple[str, str]) -> tuple[int, int, str]:
+        number = re.match(r"\d+", key[1])  # bins are in the order of their numbers
+        return order.index(key[0]), int(number[0]) if number else 0, key[1]
+
     result = {}
-    for key in sorted(counts, key=lambda key: (order.index(key[0]), _natural(key[1]))):
+    for key in sorted(counts, key=place):
         correct, *totals = counts[key]
         precision, recall = (float(correct / n) if n else 0.0 for n in totals)
         result[key] = Scores(precision, recall, float(f1(counts[key])), int(totals[1]))
@@ -150,14 +131,14 @@ def slice_families(train: Corpus | None = None) -> Families:
         "words in the sentence": lambda sentence, _: _bin(len(sentence.words), (5, 10, 20, 40)),
         "letters": _letters,
     }
-    if train is None:
-        return families
-    seen = {_surface(sentence, e) for sentence in train for e in entities(sentence.tags)}
-    sentences = {sentence.words for sentence in train}
-    return families | {
-        "entity in training": lambda sentence, e: _yes(_surface(sentence, e) in seen),
-        "sentence in training": lambda sentence, _: _yes(sentence.words in sentences),
-    }
+    if train is not None:
+        seen = {_surface(sentence, e) for sentence in train for e in entities(sentence.tags)}
+        sentences = {sentence.words for sentence in train}
+        families |= {
+            "entity in training": lambda s, e: "yes" if _surface(s, e) in seen else "no",
+            "sentence in training": lambda s, _: "yes" if s.words in sentences else "no",
+        }
+    return families
 
 
 def _surface(sentence: Sentence, entity: Entity) -> tuple[str, ...]:
@@ -183,13 +164,3 @@ def _bin(number: int, bounds: tuple[int, ...]) -> str:
             return str(bound) if bound == low else f"{low}-{bound}"
         low = bound + 1
     return f"{low} or more"
-
-
-def _natural(name: str) -> tuple[int, str]:
-    """A sort key that orders bins by their numbers."""
-    number = re.match(r"\d+", name)
-    return int(number[0]) if number else 0, name
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"

@@ -1,15 +1,15 @@
 """Audits weak labels: what they look like, and how far expert labels of the same words agree."""
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import astuple
-from typing import Any, NamedTuple
+from typing import Any
 
 from nerc.config import REPAIRS
 from nerc.data import labels, sources, tags
 from nerc.data.corpus import Corpus
-from nerc.evaluation import error_analysis, metrics
+from nerc.evaluation import error_analysis, metrics, plots
 from nerc.tables import Rows
 
 logger = logging.getLogger(__name__)
@@ -19,6 +19,8 @@ NUM_SHAPES = 12  # shapes listed
 MIN_AT_POSITION = 20  # positions that fewer sentences have are left out of the plot
 
 ExpertTags = Mapping[tuple[str, ...], tuple[str, ...]]  # by the words of the sentence
+# Sentences with expert tags, and their weak tags, where a word without a label has O.
+PairedLabels = tuple[Corpus, list[list[str]]]
 
 
 # ------------------------------------------------------------ without expert labels
@@ -26,36 +28,29 @@ ExpertTags = Mapping[tuple[str, ...], tuple[str, ...]]  # by the words of the se
 
 def label_statistics(written: Corpus, weak: Corpus) -> Rows:
     """Count what weak labels contain; written: the same labels before repair."""
-    entities = [(s.words[e.start : e.end], e.type) for s in weak for e in tags.entities(s.tags)]
-    counts = Counter(type_ for _, type_ in entities)
-    num_inside = sum(len(words) for words, _ in entities)
+    types, by_words, num_inside = Counter(), defaultdict(Counter), 0
+    for sentence in weak:
+        for entity in tags.entities(sentence.tags):
+            words = sentence.words[entity.start : entity.end]
+            types[entity.type] += 1
+            by_words[words][entity.type] += 1
+            num_inside += len(words)
+    repeated = [counts for counts in by_words.values() if counts.total() >= MIN_REPEATS]
+    consistent, total = sum(max(c.values()) for c in repeated), sum(c.total() for c in repeated)
     num_unlabelled = sum(weak.tag_counts()[tag] for tag in tags.SPECIAL_TAGS)
     invalid = labels.num_invalid_tags(list(written))
-    consistent, repeated = consistency(entities)
-
-    def row(name: str, number: int, total: int | None = None) -> list[str]:
-        return [name, f"{number:,}", "" if total is None else _percent(number, total)]
-
-    return [
-        ["", "number", "share"],
-        row("sentences", len(weak)),
-        row("words", weak.num_words),
-        row("words in entities", num_inside, weak.num_words),
-        row("words without a label", num_unlabelled, weak.num_words),
-        *(row(f"entities: {type_}", n, counts.total()) for type_, n in counts.most_common()),
-        row("inside tags that continue no entity, as written", sum(invalid)),
-        row("sentences with such tags, as written", sum(map(bool, invalid)), len(invalid)),
-        row("repeated entities with the most frequent type of their words", consistent, repeated),
+    counts: list[tuple[str, int, int | None]] = [
+        ("sentences", len(weak), None),
+        ("words", weak.num_words, None),
+        ("words in entities", num_inside, weak.num_words),
+        ("words without a label", num_unlabelled, weak.num_words),
+        *((f"entities: {type_}", n, types.total()) for type_, n in types.most_common()),
+        ("inside tags that continue no entity, as written", sum(invalid), None),
+        ("sentences with such tags, as written", sum(map(bool, invalid)), len(invalid)),
+        ("repeated entities with the most frequent type of their words", consistent, total),
     ]
-
-
-def consistency(entities: Iterable[tuple[tuple[str, ...], str]]) -> tuple[int, int]:
-    """Of the (words, type) with repeated words: those with their most frequent type, and all."""
-    by_words: dict[tuple[str, ...], Counter[str]] = {}
-    for words, type_ in entities:
-        by_words.setdefault(words, Counter())[type_] += 1
-    repeated = [counts for counts in by_words.values() if counts.total() >= MIN_REPEATS]
-    return sum(max(c.values()) for c in repeated), sum(c.total() for c in repeated)
+    rows = [["", "number", "share"]]
+    return rows + [[n, f"{i:,}", "" if of is None else _percent(i, of)] for n, i, of in counts]
 
 
 def rate_by_shape(weak: Corpus) -> Rows:
@@ -80,9 +75,9 @@ def _count_words(weak: Corpus, key: Callable[[int, str], Any]) -> tuple[Counter,
     """Count all words, and the words in entities, by key(position in the sentence, word)."""
     counts, inside = Counter(), Counter()
     for sentence in weak:
-        for position, word in enumerate(sentence.words):
-            counts[key(position + 1, word)] += 1
-            inside[key(position + 1, word)] += _is_entity_tag(sentence.tags[position])
+        keys = [key(position, word) for position, word in enumerate(sentence.words, 1)]
+        counts.update(keys)
+        inside.update(k for k, t in zip(keys, sentence.tags, strict=True) if _is_entity_tag(t))
     return counts, inside
 
 
@@ -123,17 +118,11 @@ def read_experts(corpus: str, written: Corpus, amount: str | None, seed: int) ->
     return dict(list(experts.items())[i] for i in places)
 
 
-class PairedLabels(NamedTuple):
-    """The sentences that have both kinds of labels."""
-
-    gold: Corpus  # with expert tags
-    predicted: list[list[str]]  # their weak tags; a word without a label has O
-
-
 def pair_labels(experts: ExpertTags, weak: Corpus) -> PairedLabels:
-    pairs = [(s._replace(tags=experts[s.words]), s.tags) for s in weak if s.words in experts]
-    predicted = [[tag if _is_entity_tag(tag) else "O" for tag in row] for _, row in pairs]
-    return PairedLabels(Corpus.of(sentence for sentence, _ in pairs), predicted)
+    """The sentences that have both kinds of labels."""
+    both = [sentence for sentence in weak if sentence.words in experts]
+    gold = Corpus.of(sentence._replace(tags=experts[sentence.words]) for sentence in both)
+    return gold, [[t if _is_entity_tag(t) else "O" for t in sentence.tags] for sentence in both]
 
 
 def agreement_tables(
@@ -155,13 +144,12 @@ def agreement_tables(
 def agreement_by_type(paired: PairedLabels) -> Rows:
     """Precision, recall and F1 of the weak labels: of all entities, then of each type."""
     rows = [["Type", "in gold", "precision", "recall", "F1"]]
-    if not len(paired.gold):
+    gold, predicted = [list(sentence.tags) for sentence in paired[0]], paired[1]
+    if not gold:
         return [*rows, ["all", "0", *["-"] * 3]]
-    gold = [list(sentence.tags) for sentence in paired.gold]
-    types = tags.ordered(tags.types_of(tag for row in (*gold, *paired.predicted) for tag in row))
-    by_type, micro, support = metrics.entity_scores(gold, paired.predicted, types)
-    rows.append(["all", f"{support:,}", *(f"{x:.3f}" for x in micro)])
-    for name, scores in by_type.items():
+    types = tags.ordered(tags.types_of(tag for row in (*gold, *predicted) for tag in row))
+    micro, by_type = metrics.entity_scores(gold, predicted, types)
+    for name, scores in {"all": micro, **by_type}.items():
         *figures, support = astuple(scores)
         rows.append([name, f"{support:,}", *(f"{x:.3f}" for x in figures)])
     return rows
@@ -169,11 +157,11 @@ def agreement_by_type(paired: PairedLabels) -> Rows:
 
 def agreement_by_slice(paired: PairedLabels, written: Corpus) -> Rows:
     """Precision, recall and F1 by slice of the entities, by valid tags and by source."""
-    locations = written.table["location"].to_pylist()
-    invalid = dict(zip(locations, labels.num_invalid_tags(list(written)), strict=True))
+    counts = labels.num_invalid_tags(list(written))
+    invalid = {s.location for s, count in zip(written, counts, strict=True) if count}
     families = error_analysis.slice_families() | {
         "inside tags that continue no entity": lambda s, _: (
-            "some" if invalid[s.location] else "none"
+            "some" if s.location in invalid else "none"
         ),
         "source": lambda s, _: s.location.rpartition(":")[0],
     }
@@ -192,3 +180,18 @@ def agreement_by_repair(experts: ExpertTags, written: Corpus, types: frozenset[s
         paired = pair_labels(experts, labels.repair(written, repairs, types))
         rows.append([" ".join(repairs) or "none", *agreement_by_type(paired)[1][1:]])
     return rows
+
+
+def audit_plots(weak: Corpus, paired: PairedLabels) -> plots.Plots:
+    """Plot weak labels by position and, if experts labelled some of them too, the agreement."""
+    rates = entity_rate_by_position(weak)
+    x, y = "position in the sentence", "share of words in entities"
+    images = {"places": ("", plots.line_plot(rates, x, y))}
+    if len(paired[0]):
+        header, *rows = agreement_by_type(paired)
+        names = [row[0] for row in rows]
+        scores = {header[i]: [float(row[i]) for row in rows] for i in range(2, len(header))}
+        confusion = error_analysis.errors(*paired).confusion
+        images["scores"] = "", plots.bar_plot(scores, names)
+        images["confusion"] = "", plots.confusion_plot(confusion, names[1:])
+    return images

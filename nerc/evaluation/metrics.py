@@ -49,7 +49,7 @@ class Report:
 def report(
     corpus: Corpus,
     log_probabilities: Sequence[np.ndarray],
-    predicted: Sequence[Sequence[str]],
+    predicted: list[list[str]],
     word_tags: Sequence[str],
 ) -> Report:
     """Score predicted tags, and log-probabilities (words, tags), against the tags of corpus.
@@ -57,9 +57,7 @@ def report(
     Raises RuntimeError unless every entity of the corpus is scored exactly once.
     """
     gold = [list(sentence.tags) for sentence in corpus]
-    predicted = [list(sentence) for sentence in predicted]
     ids = {tag: i for i, tag in enumerate(word_tags)}
-    assert len(gold) == len(predicted) == len(log_probabilities)
     likelihood = 0.0
     for labels, guesses, row in zip(gold, predicted, log_probabilities, strict=True):
         assert len(labels) == len(guesses) == len(row), "words and predictions differ in number"
@@ -69,36 +67,35 @@ def report(
             f"the model's loss on {corpus[0].location} and the sentences after it is "
             f"{-likelihood}: its weights are broken; lower --lr or set --clip to train them again"
         )
-    names = tags.ordered(tags.types_of(word_tags))
-    scores, micro, support = entity_scores(gold, predicted, names)
+    micro, by_type = entity_scores(gold, predicted, tags.ordered(tags.types_of(word_tags)))
     in_file = sum(len(tags.entities(labels)) for labels in gold)
-    if support != in_file:
-        raise RuntimeError(f"{in_file} entities in the corpus, but {support} were scored")
+    if micro.support != in_file:
+        raise RuntimeError(f"{in_file} entities in the corpus, but {micro.support} were scored")
     return Report(
         loss=float(-likelihood / corpus.num_words),
         accuracy=float(accuracy_score(gold, predicted)),
-        precision=micro[0],
-        recall=micro[1],
-        f1=micro[2],
+        precision=micro.precision,
+        recall=micro.recall,
+        f1=micro.f1,
         strict_f1=float(f1_score(gold, predicted, mode="strict", scheme=IOB2, zero_division=0)),
         sentences=len(corpus),
         words=corpus.num_words,
         entities=in_file,
-        types=scores,
+        types=by_type,
     )
 
 
 def entity_scores(
-    gold: list[list[str]], predicted: list[list[str]], names: Sequence[str]
-) -> tuple[dict[str, Scores], tuple[float, float, float], int]:
-    """seqeval's scores of each type in names, micro precision, recall and F1, and total support."""
+    gold: list[list[str]], predicted: list[list[str]], types: Sequence[str]
+) -> tuple[Scores, dict[str, Scores]]:
+    """seqeval's scores of all entities together (micro average), and of each of types."""
+
+    def scores(p: float, r: float, f: float, support: int) -> Scores:
+        return Scores(float(p), float(r), float(f), int(support))
+
     # seqeval leaves out a type that occurs on neither side, and sorts the others by name.
     present = sorted(tags.types_of(tag for row in (*gold, *predicted) for tag in row))
     columns = precision_recall_fscore_support(gold, predicted, average=None, zero_division=0)
-    by_type = {
-        name: Scores(float(p), float(r), float(f), int(s))
-        for name, p, r, f, s in zip(present, *columns, strict=True)
-    }
+    found = dict(zip(present, map(scores, *columns), strict=True))
     micro = precision_recall_fscore_support(gold, predicted, average="micro", zero_division=0)
-    scores = {name: by_type.get(name, Scores(0.0, 0.0, 0.0, 0)) for name in names}
-    return scores, tuple(map(float, micro[:3])), sum(s.support for s in by_type.values())
+    return scores(*micro), {name: found.get(name, Scores(0.0, 0.0, 0.0, 0)) for name in types}

@@ -8,7 +8,101 @@ import re
 from importlib.resources import files
 from typing import Any
 
+from nerc.data.tags import entities
+from nerc.evaluation import plots, tables
+from nerc.evaluation.bootstrap import ALL
 from nerc.evaluation.error_analysis import KINDS
+from nerc.evaluation.evaluator import Comparison
+
+
+def html_page(comparison: Comparison, images: plots.Plots, split: str) -> str:
+    """Return the HTML page of a comparison, which opens without a network.
+
+    Scores by type have a table of their own, so the table of figures has the same columns, and room
+    for them, however many types there are. Each interval is in one table only.
+    """
+    first = comparison.first
+    shown = {"Figures": tables.figures(comparison, split)}
+    if comparison.differences:
+        shown[f"Difference in F1 from {first.name}"] = tables.differences(comparison, [ALL])
+    shown |= tables.summary_tables(comparison)
+    others = tables.error_tables(comparison)
+    counts = tables.count_line(first.evaluation.report, split)
+    uncalibrated = [r.name for r in comparison.revisions if r.calibration is None]
+    state = (
+        f"calibrated, except those of {', '.join(uncalibrated)}" if uncalibrated else "calibrated"
+    )
+    if len(uncalibrated) == len(comparison.revisions):
+        state = "not calibrated"
+    return render_page(
+        {
+            "title": f"{', '.join(comparison.reports)} on {split}",
+            "note": f"{counts}. Confidences are {state}.",
+            "types": comparison.types,
+            "revisions": list(comparison.reports),
+            "tables": [{"title": title, "rows": rows} for title, rows in shown.items()],
+            "others": [{"title": title, "rows": rows} for title, rows in others.items()],
+            "plots": [{"title": title, "image": data_uri(png)} for title, png in images.values()],
+            "sentences": page_sentences(comparison),
+        }
+    )
+
+
+def data_uri(image: bytes) -> str:
+    """Return a PNG as a data: URL."""
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+
+
+def comparison_plots(comparison: Comparison) -> plots.Plots:
+    """Plot F1 by type, reliability, confusions, and learning curves if the runs have any."""
+    revisions = comparison.revisions
+    confidences = {r.name: (r.confidences, r.evaluation.right) for r in revisions}
+    result = {
+        "f1": (tables.F1_BY_TYPE, plots.f1_by_type(comparison.intervals)),
+        "reliability": (
+            "Confidence and share of correct entities",
+            plots.reliability(confidences),
+        ),
+    }
+    epochs = {r.name: r.run["epochs"] for r in revisions if len(r.run.get("epochs", ())) > 1}
+    if epochs:
+        title = "Learning curves on the validation split"
+        result["learning"] = title, plots.learning_curves(epochs)
+    for revision in revisions:
+        image = plots.confusion_plot(revision.errors.confusion, comparison.types)
+        result[f"confusion_{revision.name}"] = tables.CONFUSIONS.format(revision.name), image
+    return result
+
+
+def page_sentences(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return all sentences as render_page() takes them: words, gold, predictions, missed entities.
+
+    Documents are numbered from 1; in a corpus without document boundaries they are None.
+    """
+    corpus = comparison.first.corpus
+    documents = {sentence.document for sentence in corpus}
+    shift = int(0 in documents)
+    sentences = [
+        {
+            "words": list(sentence.words),
+            "document": sentence.document + shift if len(documents) > 1 else None,
+            "gold": entities(sentence.tags),
+            "predicted": [],
+            "missed": [],
+        }
+        for sentence in corpus
+    ]
+    for revision in comparison.revisions:
+        confidences = iter(revision.confidences.tolist())  # in the order of the predicted entities
+        for row, pairs, labels in zip(
+            sentences, revision.errors.pairs, revision.evaluation.predicted, strict=True
+        ):
+            kinds = {pair.predicted: pair.kind for pair in pairs}
+            guesses = [(*e, round(next(confidences), 3), kinds[e]) for e in entities(labels)]
+            row["predicted"].append(guesses)
+            row["missed"].append([pair.gold for pair in pairs if pair.kind == "missed"])
+        assert next(confidences, None) is None, "a confidence belongs to no entity"
+    return sentences
 
 
 def render_page(data: dict[str, Any]) -> str:
@@ -44,22 +138,11 @@ def render_page(data: dict[str, Any]) -> str:
 
 def compact(data: dict[str, Any]) -> dict[str, Any]:
     """Encode types and kinds as numbers, sentences as lists, confidences in thousandths."""
-    types: dict[str, int] = {}
+    types = {name: i for i, name in enumerate(data["types"])}
 
-    def number(type_: str) -> int:  # types that data["types"] lacks come last
-        return types.setdefault(type_, len(types))
-
-    for name in data["types"]:
-        number(name)
-
-    def spans(entities: list) -> list:
-        return [[number(type_), start, end] for type_, start, end in entities]
-
-    def predictions(entities: list) -> list:
-        return [
-            [number(type_), start, end, round(1000 * confidence), KINDS.index(kind)]
-            for type_, start, end, confidence, kind in entities
-        ]
+    def encoded(type_: str, start: int, end: int, confidence: float = 0, kind: str = "") -> list:
+        span = [types.setdefault(type_, len(types)), start, end]  # types not in data come last
+        return [*span, round(1000 * confidence), KINDS.index(kind)] if kind else span
 
     sentences = []
     for sentence in data["sentences"]:
@@ -69,15 +152,9 @@ def compact(data: dict[str, Any]) -> dict[str, Any]:
                 f"{len(data['revisions'])} revisions, but sentence {sentence} has predictions of "
                 f"{len(sentence['predicted'])} and missed entities of {len(sentence['missed'])}"
             )
-        sentences.append(
-            [
-                sentence["words"],
-                sentence["document"],
-                spans(sentence["gold"]),
-                [predictions(entities) for entities in sentence["predicted"]],
-                [spans(entities) for entities in sentence["missed"]],
-            ]
-        )
+        gold = [encoded(*entity) for entity in sentence["gold"]]
+        by_revision = [[[encoded(*e) for e in revision] for revision in line] for line in lines]
+        sentences.append([sentence["words"], sentence["document"], gold, *by_revision])
     return data | {"types": list(types), "kinds": KINDS, "sentences": sentences}
 
 

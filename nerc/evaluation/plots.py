@@ -1,13 +1,13 @@
 """Plots as PNG: of evaluation reports, of weak labels, of active learning."""
 
-import base64
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib import cycler, rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
@@ -27,30 +27,28 @@ def write_plots(folder: Path, plots: Plots) -> None:
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
 _FONT_SIZE = 10  # points
 _HEIGHT = 3.6  # inches; the height of most plots, so that plots in one row are level
-_STYLE = {
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#dddddd",
-    "font.size": _FONT_SIZE,
-    "figure.dpi": 144,
-}
+_CURVE = {"marker": "o", "markersize": 3}
+_LEGEND = {"frameon": False, "fontsize": 9}
+_style = rc_context(  # decorates the functions that plot
+    {
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.prop_cycle": cycler(color=_COLOURS),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.color": "#dddddd",
+        "font.size": _FONT_SIZE,
+        "figure.dpi": 144,
+        "figure.constrained_layout.use": True,
+    }
+)
 
 
-def png(draw: Callable[[Figure], None], *, size: tuple[float, float]) -> bytes:
-    """Call draw on an empty figure of size inches (width, height) and return it as PNG."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure)
-        file = io.BytesIO()
-        figure.savefig(file, format="png")
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
     return file.getvalue()
-
-
-def data_uri(image: bytes) -> str:
-    """Return a PNG as a data: URL for the page."""
-    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
 
 
 def f1_by_type(intervals: Mapping[str, Mapping[str, Interval]]) -> bytes:
@@ -58,12 +56,13 @@ def f1_by_type(intervals: Mapping[str, Mapping[str, Interval]]) -> bytes:
     names = list(next(iter(intervals.values())))
     values, bounds = {}, {}
     for revision, by_type in intervals.items():
-        value, low, high = np.array([[i.value, i.low, i.high] for i in by_type.values()]).T
+        value, low, high = np.array([interval[:3] for interval in by_type.values()]).T
         values[revision] = value
         bounds[revision] = np.clip(np.stack([value - low, high - value]), 0, None)
     return bar_plot(values, names, bounds=bounds, y="entity F1")
 
 
+@_style
 def bar_plot(
     series: Mapping[str, Sequence[float]],
     groups: Sequence[str],
@@ -75,47 +74,45 @@ def bar_plot(
 
     bounds: (2, groups) for each series, how far an interval reaches below and above each value.
     """
-    slot = _slot(groups, len(series))
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        width = 0.8 / len(series)
-        for i, (colour, name, values) in enumerate(_coloured(series)):
-            places = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
-            axes.bar(places, values, width, color=colour, label=name)
-            if bounds:
-                style = {"fmt": "none", "ecolor": "0.5", "capsize": 2, "elinewidth": 1}
-                axes.errorbar(places, values, bounds[name], **style)
-        _label_x(axes, groups, slot)
-        axes.margins(x=0.02)
-        axes.set(ylabel=y, ylim=(0, 1))
-        axes.grid(axis="x", visible=False)
-        _legend(figure, axes)
-
-    return png(draw, size=(slot * len(groups) + 0.8, _HEIGHT + _label_height(groups, slot)))
+    slot = max(0.3 + 0.12 * len(series), 4.4 / len(groups))  # inches for each group
+    figure = Figure((slot * len(groups) + 0.8, _HEIGHT + _label_height(groups, slot)))
+    axes = figure.subplots()
+    width = 0.8 / len(series)
+    for i, (name, values) in enumerate(series.items()):
+        places = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
+        axes.bar(places, values, width, label=name)
+        if bounds:
+            style = {"fmt": "none", "ecolor": "0.5", "capsize": 2, "elinewidth": 1}
+            axes.errorbar(places, values, bounds[name], **style)
+    _label_x(axes, groups, slot)
+    axes.margins(x=0.02)
+    axes.set(ylabel=y, ylim=(0, 1))
+    axes.grid(axis="x", visible=False)
+    _add_legend(figure, axes)
+    return png(figure)
 
 
+@_style
 def reliability(revisions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bytes:
     """Plot the share of correct entities by confidence, in 15 bins of equal mass.
 
     revisions: by name, the confidence of each predicted entity and whether it is correct.
     """
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-        for colour, revision, (confidence, right) in _coloured(revisions):
-            bins = calibration.reliability(confidence, right)
-            error = calibration.calibration_error(confidence, right)
-            x, y = ([part[k].mean() for part in bins] for k in (0, 1))
-            label = f"{revision}, error {error:.3f}" if bins else f"{revision}, no entities"
-            axes.plot(x, y, color=colour, marker="o", markersize=3, label=label)
-        axes.set(xlabel="confidence", ylabel="share correct", xlim=(0, 1.02), ylim=(0, 1.02))
-        axes.legend(frameon=False, fontsize=9)
-
-    return png(draw, size=(4.2, _HEIGHT))
+    figure = Figure((4.2, _HEIGHT))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+    for revision, (confidence, right) in revisions.items():
+        bins = calibration.reliability(confidence, right)
+        error = calibration.calibration_error(confidence, right)
+        x, y = ([part[k].mean() for part in bins] for k in (0, 1))
+        label = f"{revision}, error {error:.3f}" if bins else f"{revision}, no entities"
+        axes.plot(x, y, label=label, **_CURVE)
+    axes.set(xlabel="confidence", ylabel="share correct", xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.legend(**_LEGEND)
+    return png(figure)
 
 
+@_style
 def confusion_plot(counts: Mapping[tuple[str, str], int], types: Sequence[str]) -> bytes:
     """Plot how often an entity of one type (row: gold) was predicted as another (column).
 
@@ -126,104 +123,86 @@ def confusion_plot(counts: Mapping[tuple[str, str], int], types: Sequence[str]) 
     grid = np.array([[counts.get((a, b), 0) for b in names] for a in names])
     shares = grid / np.maximum(grid.sum(axis=1, keepdims=True), 1)
     cell = 0.65 if len(names) <= 8 else 0.5  # inches; 0.5 hold a count of six characters
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for i, j in np.argwhere(grid > 0):
-            colour = "white" if shares[i, j] > 0.5 else "#222222"
-            axes.text(j, i, f"{grid[i, j]:,}", ha="center", va="center", color=colour, fontsize=9)
-        _label_x(axes, columns, cell)
-        axes.set_yticks(range(len(names)), rows)
-        axes.set(xlabel="predicted", ylabel="gold")
-        axes.grid(visible=False)
-
     side = cell * len(names) + 0.5
-    return png(draw, size=(side + _text_width(rows), side + _label_height(columns, cell)))
+    figure = Figure((side + _text_width(rows), side + _label_height(columns, cell)))
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.argwhere(grid > 0):
+        colour = "white" if shares[i, j] > 0.5 else "#222222"
+        axes.text(j, i, f"{grid[i, j]:,}", ha="center", va="center", color=colour, fontsize=9)
+    _label_x(axes, columns, cell)
+    axes.set_yticks(range(len(names)), rows)
+    axes.set(xlabel="predicted", ylabel="gold")
+    axes.grid(visible=False)
+    return png(figure)
 
 
+@_style
 def line_plot(points: Mapping[int, float], x: str, y: str) -> bytes:
     """Plot a curve through points; x and y are the labels of the axes."""
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        axes.plot(list(points), list(points.values()), color=_COLOURS[0])
-        axes.set(xlabel=x, ylabel=y)
-        axes.set_ylim(bottom=0)
-
-    return png(draw, size=(5.2, _HEIGHT))
+    figure = Figure((5.2, _HEIGHT))
+    axes = figure.subplots()
+    axes.plot(list(points), list(points.values()))
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_ylim(bottom=0)
+    return png(figure)
 
 
+@_style
 def learning_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """Plot validation F1 and loss by epoch, from the epochs of each run.json."""
-
-    def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, 2)
-        for axes, key, label in zip(
-            panels, ("validation_f1", "validation_loss"), ("validation F1", "loss"), strict=True
-        ):
-            for colour, revision, epochs in _coloured(histories):
-                rows = [row for row in epochs if row[key] is not None]
-                x, y = [row["number"] for row in rows], [row[key] for row in rows]
-                axes.plot(x, y, color=colour, marker="o", markersize=3, label=revision)
-            axes.set(xlabel="epoch", ylabel=label)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        _legend(figure, panels[0])
-
-    return png(draw, size=(7.2, _HEIGHT))
+    figure = Figure((7.2, _HEIGHT))
+    panels = figure.subplots(1, 2)
+    labels = {"validation_f1": "validation F1", "validation_loss": "loss"}
+    for axes, (key, label) in zip(panels, labels.items(), strict=True):
+        for revision, epochs in histories.items():
+            rows = [row for row in epochs if row[key] is not None]
+            x, y = [row["number"] for row in rows], [row[key] for row in rows]
+            axes.plot(x, y, label=revision, **_CURVE)
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    _add_legend(figure, panels[0])
+    return png(figure)
 
 
+@_style
 def curve_bands(
     panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]],
     levels: Mapping[str, float],
     y: str,
 ) -> bytes:
     """Plot panels of curves, each of (x, mean, standard deviation); levels are horizontal lines."""
-
-    def draw(figure: Figure) -> None:
-        all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for axes, (x, curves) in zip(all_axes, panels.items(), strict=True):
-            for colour, name, rows in _coloured(curves):
-                places, mean, deviation = np.array(rows, dtype=float).T
-                axes.plot(places, mean, color=colour, marker="o", markersize=3, label=name)
-                low, high = mean - deviation, mean + deviation
-                axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
-            for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
-                axes.axhline(level, color="0.5", linestyle=style, linewidth=1, label=name)
-            axes.set(xlabel=x)
-        all_axes[0].set_ylabel(y)
-        _legend(figure, all_axes[0], least=1)
-
-    return png(draw, size=(3.6 * len(panels) + 0.6, 3.8))
+    figure = Figure((3.6 * len(panels) + 0.6, 3.8))
+    all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (x, curves) in zip(all_axes, panels.items(), strict=True):
+        for name, rows in curves.items():
+            places, mean, deviation = np.array(rows, dtype=float).T
+            (line,) = axes.plot(places, mean, label=name, **_CURVE)
+            band = {"color": line.get_color(), "alpha": 0.15, "linewidth": 0}
+            axes.fill_between(places, mean - deviation, mean + deviation, **band)
+        for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
+            axes.axhline(level, color="0.5", linestyle=style, linewidth=1, label=name)
+        axes.set(xlabel=x)
+    all_axes[0].set_ylabel(y)
+    _add_legend(figure, all_axes[0], least=1)
+    return png(figure)
 
 
+@_style
 def length_plot(strategies: Mapping[str, Sequence[int]]) -> bytes:
     """Plot the distribution of sentence lengths, in words, of each strategy's queries."""
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        edges = np.arange(0, max(map(max, filter(None, strategies.values())), default=1) + 4, 4)
-        for colour, name, values in _coloured(strategies):
-            shares = {"weights": np.full(len(values), 1 / max(1, len(values)))}
-            axes.hist(values, edges, histtype="step", color=colour, label=name, **shares)
-        axes.set(xlabel="words in the sentence", ylabel="share of the queried sentences")
-        _legend(figure, axes)
-
-    return png(draw, size=(5.2, _HEIGHT))
+    figure = Figure((5.2, _HEIGHT))
+    axes = figure.subplots()
+    edges = np.arange(0, max(map(max, filter(None, strategies.values())), default=1) + 4, 4)
+    for name, values in strategies.items():
+        weights = np.full(len(values), 1 / max(1, len(values)))
+        axes.hist(values, edges, weights=weights, histtype="step", label=name)
+    axes.set(xlabel="words in the sentence", ylabel="share of the queried sentences")
+    _add_legend(figure, axes)
+    return png(figure)
 
 
-# ------------------------------------------------------------ colours, labels, legends
-
-
-def _coloured(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """A colour for each item of values, with its name and value."""
-    for i, (name, value) in enumerate(values.items()):
-        yield _COLOURS[i % len(_COLOURS)], name, value
-
-
-def _slot(names: Sequence[str], num_bars: int) -> float:
-    """The inches along the x axis for each name and its num_bars bars."""
-    return max(0.3 + 0.12 * num_bars, 4.4 / len(names))
+# ------------------------------------------------------------ labels, legends
 
 
 def _text_width(names: Sequence[str]) -> float:
@@ -231,23 +210,22 @@ def _text_width(names: Sequence[str]) -> float:
     return max(TextPath((0, 0), name, size=_FONT_SIZE).get_extents().width for name in names) / 72
 
 
-def _is_upright(names: Sequence[str], slot: float) -> bool:
-    """Whether names must be written upright, because they do not fit side by side."""
-    return _text_width(names) > slot - 0.1
-
-
-def _label_x(axes, names: Sequence[str], slot: float) -> None:
-    axes.set_xticks(range(len(names)), names, rotation=90 if _is_upright(names, slot) else 0)
-
-
 def _label_height(names: Sequence[str], slot: float) -> float:
-    """The inches that the labels of the x axis need in addition to one line of text."""
-    return _text_width(names) if _is_upright(names, slot) else 0.0
+    """The inches that the labels of the x axis, slot inches apart, need besides a line of text.
+
+    They are written upright if they do not fit side by side.
+    """
+    width = _text_width(names)
+    return width if width > slot - 0.1 else 0.0
 
 
-def _legend(figure: Figure, axes, least: int = 2) -> None:
+def _label_x(axes: Axes, names: Sequence[str], slot: float) -> None:
+    axes.set_xticks(range(len(names)), names, rotation=90 if _label_height(names, slot) else 0)
+
+
+def _add_legend(figure: Figure, axes: Axes, least: int = 2) -> None:
     """Put the legend of axes above the whole figure, if it has at least `least` entries."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) >= least:
         place = {"loc": "outside upper left", "ncols": 2 if max(map(len, labels)) <= 28 else 1}
-        figure.legend(handles, labels, frameon=False, fontsize=9, **place)
+        figure.legend(handles, labels, **_LEGEND, **place)

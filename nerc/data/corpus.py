@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nerc.data.tags import SPECIAL_TAGS, entities, inventory, types_of
+from nerc.data.tags import SPECIAL_TAGS, entities, entity_tags, inventory, types_of
 from nerc.errors import InputError
 
 _SCHEMA = pa.schema(
@@ -104,8 +104,8 @@ class Corpus:
                 if type_ in types:
                     name = types[type_]
                     counts[type_, name] += 1
-                    whole = [f"B-{name}", *[f"I-{name}"] * (end - start - 1)]
-                    labels[start:end] = ["O"] * (end - start) if name == "O" else whole
+                    size = end - start
+                    labels[start:end] = ["O"] * size if name == "O" else entity_tags(name, size)
             renamed.append(sentence._replace(tags=tuple(labels)))
         summary = "; ".join(f"{n:,} {a} count as {b}" for (a, b), n in sorted(counts.items()))
         return Corpus.of(renamed, (*self.notes, f"of its entities, {summary}"))

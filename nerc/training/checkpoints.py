@@ -58,10 +58,6 @@ class Checkpoints:
         """Add a point to a curve."""
         self.writer.add_scalar(name, value, update)
 
-    def log_text(self, name: str, text: str, update: int) -> None:
-        """Add a text, in Markdown."""
-        self.writer.add_text(name, text, update)
-
     def log_settings(self, settings: dict[str, Any], scores: dict[str, float], update: int) -> None:
         """Add a run's settings and final scores, which TensorBoard's tab HPARAMS compares."""
         shown = (bool, int, float, str)

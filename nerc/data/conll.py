@@ -13,16 +13,16 @@ _LIKE_SOFT = re.compile(r".*\|.*|.*:(?:[-+]?[0-9.,]*|nan|inf)")
 _SOFT = re.compile(r"(\S+?):([01](?:\.[0-9]*)?|\.[0-9]+)")  # a tag and its probability
 
 
-def read_conll(path: str | Path, *, weak: bool = False, as_written: bool = False) -> Corpus:
+def read_conll(path: str | Path, *, weak: bool = False) -> Corpus:
     """Read a CoNLL file: a word per line, columns split by tabs or spaces, word first, tag last.
 
-    Blank lines end sentences, -DOCSTART- lines begin documents. Weak labels may also be a special
-    tag, which means no label, or IOB2 tags with probabilities, B-PER:0.7|O:0.2, of which the most
-    probable is the tag (see Corpus.soft). as_written keeps tags in their own scheme. Raises
+    Blank lines end sentences, -DOCSTART- lines begin documents. Tags become IOB2, but weak ones
+    stay as they are. Weak labels may also be a special tag, which means no label, or IOB2 tags with
+    probabilities, B-PER:0.7|O:0.2, of which the most probable is the tag (see Corpus.soft). Raises
     InputError with file and line.
     """
     path = Path(path)
-    audit = TagAudit(str(path), as_written=as_written)
+    audit = TagAudit(str(path), as_written=weak)
     soft: dict[str, list] | None = {} if weak else None
     corpus = Corpus.of(audit.to_iob2(_conll_sentences(path, soft)))
     if not len(corpus):
@@ -123,12 +123,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                         f"{path}:{number}: byte 0x{line[error.start]:02x} at position "
                         f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
                     ) from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, wanted a CoNLL file") from None
-    except PermissionError:
-        raise InputError(f"{path}: may not be read; check its permissions") from None
 
 
 def num_plain_begins(labels: Sequence[str]) -> int:

@@ -245,8 +245,8 @@ class _Document:
         """Write the document from headline to end."""
         rules = self.grammar
         words, mentions = self.line(self.pick(rules[f"{self.topic}-headline"]), in_short=True)
-        in_capitals = self.random() < CAPITAL_HEADLINES
-        yield [word.upper() if in_capitals else _in_title_case(word) for word in words], mentions
+        case = str.upper if self.random() < CAPITAL_HEADLINES else _in_title_case
+        yield [case(word) for word in words], mentions
         if self.random() < DATELINES:
             words, mentions = self.line(rules["dateline"][0])
             yield [word.upper() for word in words], mentions

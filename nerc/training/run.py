@@ -176,7 +176,7 @@ class _Run:
         for epoch in epochs:
             if epoch.validation or epoch.kept:
                 logger.info(epoch_line(epoch))
-        with session.stop.interruptible(lambda: training.save(runner.schedule)):
+        with session.stop.interruptible(training.save):
             final = {split: self._evaluate(split) for split in start.corpora if split != "train"}
         calibration = final["validation"].fit() if "validation" in final else None
         start.model.config.calibration = calibration

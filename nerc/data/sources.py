@@ -6,7 +6,7 @@ is counted in Corpus.notes.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import datasets
@@ -15,7 +15,7 @@ import huggingface_hub
 
 from nerc.config import DataConfig
 from nerc.data import synthetic
-from nerc.data.conll import TagAudit, read_conll, read_words
+from nerc.data.conll import convert, read_conll, read_words
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.tags import is_tag
 from nerc.data.words import DOCSTART
@@ -113,12 +113,10 @@ def from_dataset(rows: datasets.Dataset, source: str) -> Corpus:
     tag_column = _find_column(rows.column_names, ("ner_tags", "tags", "labels", "ner"), source)
     feature = rows.features[tag_column]
     names = getattr(getattr(feature, "feature", feature), "names", None)
-    audit = TagAudit(source)
-    num_empty = 0
+    notes: list[str] = []
 
     def sentences() -> Iterator[Sentence]:
-        nonlocal num_empty
-        document = 0
+        num_empty = document = 0
         for row_number, row in enumerate(rows):
             location = f"{source}:{row_number}"
             words, labels = _read_row(row[word_column], row[tag_column], names, location)
@@ -127,12 +125,13 @@ def from_dataset(rows: datasets.Dataset, source: str) -> Corpus:
                 num_empty += 1
             elif words[0] != DOCSTART:
                 yield Sentence(words, labels, location, document)
+        if num_empty:
+            notes.append(f"{source}: {num_empty} rows hold no word")
 
-    corpus = Corpus.of(audit.to_iob2(sentences()))
+    corpus = Corpus.of(convert(sentences(), source, notes))
     if not len(corpus):
         raise InputError(f"{source}: no sentence in it")
-    empty = (f"{source}: {num_empty} rows hold no word",) if num_empty else ()
-    return Corpus(corpus.table, audit.notes() + empty)
+    return replace(corpus, notes=tuple(notes))
 
 
 def _read_row(

@@ -121,8 +121,8 @@ LLM_READS = {kind: percent for kinds, percent in _READS.items() for kind in kind
 
 # --- Reading the tables --------------------------------------------------------------------------
 
-Nodes = list[tuple[int, object]]  # a pattern: operations and their operands
-WORDS, NAME, CHOICE, CLAUSE = range(4)
+# A pattern: words, $kind for a name, <clause>, and lists of patterns of which one is picked.
+Pattern = list["str | list[Pattern]"]
 _TOKEN = re.compile(r"[\[\]{}|]|[^\s\[\]{}|]+")
 
 
@@ -142,18 +142,18 @@ def _entries(name: str) -> Iterator[tuple[str, str]]:
 
 
 @cache
-def _grammar() -> dict[str, list[Nodes]]:
+def _grammar() -> dict[str, list[Pattern]]:
     """The patterns of every rule."""
-    rules = {name: [[(WORDS, [str(number)])] for number in some] for name, some in NUMBERS.items()}
+    rules = {name: [[str(number)] for number in some] for name, some in NUMBERS.items()}
     rules |= {name: [] for name, _ in _entries("grammar")}
     for name, body in _entries("grammar"):
         rules[name] += _parse(iter(_TOKEN.findall(body)), rules)
     return rules
 
 
-def _parse(tokens: Iterator[str], rules: dict[str, list[Nodes]]) -> list[Nodes]:
+def _parse(tokens: Iterator[str], rules: dict[str, list[Pattern]]) -> list[Pattern]:
     """Read alternatives up to the closing bracket. Rules that they refer to may be filled later."""
-    patterns: list[Nodes] = [[]]
+    patterns: list[Pattern] = [[]]
     for token in tokens:
         if token in ("]", "}"):
             break
@@ -161,17 +161,11 @@ def _parse(tokens: Iterator[str], rules: dict[str, list[Nodes]]) -> list[Nodes]:
             patterns.append([])
         elif token in ("[", "{"):
             optional = [[]] if token == "[" else []
-            patterns[-1].append((CHOICE, optional + _parse(tokens, rules)))
-        elif token == "<clause>":
-            patterns[-1].append((CLAUSE, None))
-        elif token[0] == "<":
-            patterns[-1].append((CHOICE, rules[token[1:-1]]))
-        elif token[0] == "$" and len(token) > 1:
-            patterns[-1].append((NAME, token[1:]))
-        elif patterns[-1] and patterns[-1][-1][0] == WORDS:
-            patterns[-1][-1][1].append(token)
+            patterns[-1].append(optional + _parse(tokens, rules))
+        elif token[0] == "<" and token != "<clause>":
+            patterns[-1].append(rules[token[1:-1]])
         else:
-            patterns[-1].append((WORDS, [token]))
+            patterns[-1].append(token)
     return patterns
 
 
@@ -263,7 +257,7 @@ class _Document:
             else:
                 yield self.line(self.pick(rules["frame"], PATTERN_SKEW))
 
-    def line(self, pattern: Nodes, *, in_short: bool = False) -> Sentence:
+    def line(self, pattern: Pattern, *, in_short: bool = False) -> Sentence:
         """Write a sentence by the pattern; in_short: with all names in their short form."""
         self.words: list[str] = []
         self.mentions: list[Mention] = []
@@ -275,16 +269,16 @@ class _Document:
         self.words[first] = _capitalise(self.words[first])
         return self.words, self.mentions
 
-    def write(self, pattern: Nodes) -> None:
-        for operation, operand in pattern:
-            if operation == WORDS:
-                self.words += operand
-            elif operation == CHOICE:
-                self.write(self.pick(operand))
-            elif operation == NAME:
-                self.mention(operand)
-            else:
+    def write(self, pattern: Pattern) -> None:
+        for node in pattern:
+            if isinstance(node, list):
+                self.write(self.pick(node))
+            elif node == "<clause>":
                 self.write(self.pick(self.grammar[self.topic], PATTERN_SKEW))
+            elif node[0] == "$" and len(node) > 1:
+                self.mention(node[1:])
+            else:
+                self.words.append(node)
 
     def mention(self, kind: str) -> None:
         in_short = self.in_short or kind == "any"

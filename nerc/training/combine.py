@@ -59,12 +59,6 @@ class CombinationMethod(NamedTuple):
 # ------------------------------------------------------------ the methods
 
 
-def _pretrain(
-    training_set: TrainingSet, runner: StageRunner, settings: CombinationSettings
-) -> FinalStage:
-    return training_set.encoded, _train_on_weak(training_set, runner, settings)
-
-
 def _train_on_weak(
     training_set: TrainingSet, runner: StageRunner, settings: CombinationSettings, again: int = 0
 ) -> Tensors:
@@ -156,6 +150,9 @@ SINGLE_SOURCE = CombinationMethod(
 )
 METHODS = {
     "concat": SINGLE_SOURCE,
-    "pretrain": CombinationMethod(lambda training_set, _: training_set.expert, _pretrain),
+    "pretrain": CombinationMethod(
+        lambda training_set, _: training_set.expert,
+        lambda training_set, *more: (training_set.encoded, _train_on_weak(training_set, *more)),
+    ),
     "selftrain": CombinationMethod(_student_sentences, _self_train, epochs=1),
 }

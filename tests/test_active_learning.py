@@ -74,7 +74,7 @@ def test_every_round_is_a_revision_that_says_what_it_acquired(store, folder):
         rounds_of(store)
     ) == 7
     gold = {s.words: s.tags for s in sources.load(str(folder), "train")}
-    weak = {s.words for s in sources.load_as_written(str(folder))}
+    weak = {s.words for s in sources.load(str(folder), "llm")}
     for name, about in rounds_of(store).items():
         own = asked(store, name)
         assert about["sentences"] == len(own) == len({q.words for q in own})

@@ -280,18 +280,14 @@ def test_a_page_needs_revisions_of_the_same_sentences(store, folder, encoder, tm
     assert not (tmp_path / "p.html").exists()
 
 
-def test_tensorboard_has_settings_scores_and_samples(store):
-    events = EventAccumulator(str(store / "one/logs"), {"tensors": 0})
-    events.Reload()
+def test_tensorboard_has_settings_and_scores(store):
+    events = EventAccumulator(str(store / "one/logs")).Reload()
     metrics = json.loads((store / "one/metrics.json").read_text())
     (final,) = events.Scalars("with_kept_weights/test_f1")
     assert final.value == pytest.approx(metrics["test"]["f1"])
     about = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     settings = plugin_data_pb2.HParamsPluginData.FromString(about).session_start_info.hparams
     assert settings["recipe"].string_value == "strong" and settings["epochs"].number_value == 6
-    texts = events.Tensors("validation/predictions/text_summary")
-    assert len(texts) == 6
-    assert "| sentence" in texts[-1].tensor_proto.string_val[0].decode()
 
 
 def everything(driver) -> str:

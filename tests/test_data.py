@@ -81,7 +81,7 @@ def test_words_without_a_label_are_read_from_weak_labels_and_counted(tmp_path):
     path = tmp_path / "llm.txt"
     path.write_text("a [CLS]\nb B-PER\nc I-LOC\n")
     corpus = conll.read_conll(path, weak=True)
-    assert corpus[0].tags == ("[CLS]", "B-PER", "B-LOC")
+    assert corpus[0].tags == ("[CLS]", "B-PER", "I-LOC")
     assert "1 words with the tag [CLS], [SEP] or X" in corpus.notes[0]
     assert "1 I- tags do not continue an entity" in corpus.notes[1]
 

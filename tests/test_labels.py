@@ -115,7 +115,7 @@ def test_several_sources_are_read_one_after_the_other(tmp_path):
 
 def repaired(tmp_path, text: str, *repairs: str, known=frozenset()):
     folder = write(tmp_path, llm=text)
-    return repair(sources.load_as_written(folder), repairs, known)
+    return repair(sources.load(folder, "llm"), repairs, known)
 
 
 ILL = "a B-PER\nb I-PER\n\nc O\nd I-LOC\n\ne B-ORG\nf I-LOC\n"
@@ -169,7 +169,7 @@ def test_a_shape_has_every_run_once():
 def test_every_source_has_a_scheme_of_its_own(tmp_path):
     iob1, iob2 = "a I-PER\nb I-PER\n", "a B-PER\nb I-PER\n\nc O\nd I-PER\n"
     folder = write(tmp_path, **{"llm": iob1, "llm.two": iob2})
-    found = repair(sources.load_as_written(folder), ["well-formed"])
+    found = repair(sources.load(folder, "llm"), ["well-formed"])
     assert [s.tags for s in found] == [("B-PER", "I-PER")] * 2
     assert "1 of 3 weakly labelled sentences" in found.notes[-1]
 
@@ -201,7 +201,7 @@ def test_lines_of_raw_text_are_no_unlabelled_sentences(tmp_path):
 def test_the_llms_labels_of_conll2003_by_repair(conll2003):
     """Label F1 against gold of the notes: 0.456 as they are, 0.535 of well-formed sentences."""
     gold = {s.words: s.tags for s in sources.load(str(conll2003), "train")}
-    written = sources.load_as_written(str(conll2003))
+    written = sources.load(str(conll2003), "llm")
     assert sum(tags.num_invalid_inside(s.tags) for s in written) == 590
     f1 = {}
     for repairs in ((), ("well-formed",), ("well-formed", "form")):
@@ -233,10 +233,10 @@ def test_probabilities_are_targets_and_the_most_probable_is_the_tag(tmp_path):
 
 
 def test_a_type_that_is_nowhere_the_most_probable_counts_too(tmp_path):
-    found = sources.load_as_written(write(tmp_path, llm="a O:0.6|B-DATE:0.4\n"))
+    found = sources.load(write(tmp_path, llm="a O:0.6|B-DATE:0.4\n"), "llm")
     assert found.entity_types() == {"DATE"}
     assert soft_targets(found, found.inventory()).sum() == pytest.approx(1)
-    other = sources.load_as_written(write(tmp_path, llm="a O:0.7|B-DATE:0.3\n"))
+    other = sources.load(write(tmp_path, llm="a O:0.7|B-DATE:0.3\n"), "llm")
     assert other.fingerprint() != found.fingerprint()
 
 
@@ -259,11 +259,11 @@ def test_without_probabilities_there_are_no_targets(tmp_path):
 )
 def test_bad_probabilities_say_where(tmp_path, cell):
     with pytest.raises(InputError, match=r"llm.txt:2: .*wanted IOB2 tags, each once"):
-        sources.load_as_written(write(tmp_path, llm=f"a O\nb {cell}\n"))
+        sources.load(write(tmp_path, llm=f"a O\nb {cell}\n"), "llm")
 
 
 def test_a_type_with_a_colon_is_a_type(tmp_path):
-    found = sources.load_as_written(write(tmp_path, llm="a B-ns:thing\nb B-v:2x\n"))
+    found = sources.load(write(tmp_path, llm="a B-ns:thing\nb B-v:2x\n"), "llm")
     assert found.tag_counts().keys() == {"B-ns:thing", "B-v:2x"}
 
 

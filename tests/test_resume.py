@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from conftest import files, refused, same_weights, small
 
 import train
+from nerc.store.records import read_run
 from nerc.training.checkpoints import Checkpoints
+from nerc.training.resume import differences
 
 
 @pytest.fixture
@@ -81,6 +84,15 @@ def test_a_changed_configuration_is_refused_with_the_difference(repo, flags, sto
     assert interrupted(repo) == before
     train.main([*flags, "--resume", "--micro-batch-words", "1000"])  # which changes nothing
     assert same_weights(store, repo)
+
+
+def test_another_place_and_flags_that_nerc_no_longer_has_are_no_change(killed):
+    now = read_run(killed / ".checkpoints/model_primary")
+    config = now["config"] | {"cuda_graphs": False, "num_threads": 9, "corpus": "/old/corpus"}
+    config["encoder"] = f"/old/{Path(now['config']['encoder']).name}"
+    assert differences(now | {"config": config}, now) == []
+    changed = now | {"config": config | {"encoder": "/old/other", "seed": 5}}
+    assert [text.partition(" ")[0] for text in differences(changed, now)] == ["--encoder", "--seed"]
 
 
 def test_a_changed_corpus_is_refused_with_the_difference(repo, flags, folder, tmp_path, capsys):

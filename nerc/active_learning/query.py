@@ -25,7 +25,7 @@ from nerc.config import Amount
 from nerc.data.corpus import Corpus
 from nerc.data.labels import repair
 from nerc.data.pool import Pool, Query
-from nerc.data.sources import load_as_written
+from nerc.data.sources import load
 from nerc.data.tags import entities
 from nerc.distributed import Session
 from nerc.model.encoding import encode_for
@@ -155,6 +155,6 @@ def weak_label_columns(
     The weak labels are those of --repair form; -1 stands for a tag that the model does not have.
     """
     column = {tag: i for i, tag in enumerate(word_tags)}
-    repaired = repair(load_as_written(corpus), ("form",))
+    repaired = repair(load(corpus, "llm"), ("form",))
     columns = {s.words: np.array([column.get(tag, -1) for tag in s.tags]) for s in repaired}
     return [columns.get(words) for words in candidates.words]

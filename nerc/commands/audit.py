@@ -62,7 +62,7 @@ def run(config: AuditConfig) -> None:
     from nerc.data import labels, sources, tags
     from nerc.evaluation import label_audit, plots
 
-    written = sources.load_as_written(config.corpus)
+    written = sources.load(config.corpus, "llm")
     experts = label_audit.read_experts(config.corpus, written, config.expert, config.seed)
     types = frozenset(tags.types_of(tag for row in experts.values() for tag in row))
     if "inventory" in config.repair and not experts:

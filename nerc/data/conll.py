@@ -13,23 +13,23 @@ _LIKE_SOFT = re.compile(r".*\|.*|.*:(?:[-+]?[0-9.,]*|nan|inf)")
 _SOFT = re.compile(r"(\S+?):([01](?:\.[0-9]*)?|\.[0-9]+)")  # a tag and its probability
 
 
-def read_conll(path: str | Path, *, weak: bool = False, as_written: bool = False) -> Corpus:
+def read_conll(path: str | Path, *, weak: bool = False) -> Corpus:
     """Read a CoNLL file: a word per line, columns split by tabs or spaces, word first, tag last.
 
-    Blank lines end sentences, -DOCSTART- lines begin documents. Weak labels may also be a special
-    tag, which means no label, or IOB2 tags with probabilities, B-PER:0.7|O:0.2, of which the most
-    probable is the tag (see Corpus.soft). as_written keeps tags in their own scheme. Raises
+    Blank lines end sentences, -DOCSTART- lines begin documents. Tags become IOB2, but weak ones
+    stay as they are. Weak labels may also be a special tag, which means no label, or IOB2 tags with
+    probabilities, B-PER:0.7|O:0.2, of which the most probable is the tag (see Corpus.soft). Raises
     InputError with file and line.
     """
     path = Path(path)
-    audit = TagAudit(str(path), as_written=as_written)
+    notes: list[str] = []
     soft: dict[str, list] | None = {} if weak else None
-    corpus = Corpus.of(audit.to_iob2(_conll_sentences(path, soft)))
+    corpus = Corpus.of(convert(_conll_sentences(path, soft), str(path), notes, as_written=weak))
     if not len(corpus):
         raise InputError(f"{path}: no sentence in it, wanted lines 'word ... tag'")
     words = (word for of_words in (soft or {}).values() for word in of_words if word)
     types = types_of(tag for probabilities in words for tag in probabilities)
-    return Corpus(corpus.table, audit.notes(), types, soft or {})
+    return Corpus(corpus.table, tuple(notes), types, soft or {})
 
 
 def read_words(path: Path) -> Corpus:
@@ -123,12 +123,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                         f"{path}:{number}: byte 0x{line[error.start]:02x} at position "
                         f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
                     ) from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, wanted a CoNLL file") from None
-    except PermissionError:
-        raise InputError(f"{path}: may not be read; check its permissions") from None
 
 
 def num_plain_begins(labels: Sequence[str]) -> int:
@@ -140,32 +136,25 @@ def num_plain_begins(labels: Sequence[str]) -> int:
     )
 
 
-class TagAudit:
-    """Converts sentences to IOB2 and counts irregular tags."""
-
-    def __init__(self, source: str, *, as_written: bool = False) -> None:
-        self.source, self.as_written = source, as_written
-        self.num_unlabelled = self.num_invalid_inside = self.num_plain_begins = 0
-
-    def to_iob2(self, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
-        for sentence in sentences:
-            labels = sentence.tags
-            self.num_unlabelled += sum(label in SPECIAL_TAGS for label in labels)
-            self.num_invalid_inside += num_invalid_inside(labels)
-            self.num_plain_begins += num_plain_begins(labels)
-            yield (sentence if self.as_written else sentence._replace(tags=tuple(to_iob2(labels))))
-
-    def notes(self) -> tuple[str, ...]:
-        notes = []
-        if self.num_unlabelled:
-            notes.append(
-                f"{self.source}: {self.num_unlabelled} words with the tag [CLS], [SEP] or X have "
-                f"no label; they are read, but neither learnt nor scored"
-            )
-        # In IOB1, I- begins entities and B- only separates neighbours; no scheme allows both.
-        if self.num_invalid_inside and self.num_plain_begins:
-            notes.append(
-                f"{self.source}: {self.num_invalid_inside} I- tags do not continue an "
-                f"entity; each begins one, as in conlleval"
-            )
-        return tuple(notes)
+def convert(
+    sentences: Iterable[Sentence], source: str, notes: list[str], *, as_written: bool = False
+) -> Iterator[Sentence]:
+    """The sentences with IOB2 tags, or as they are; in the end, notes count irregular tags."""
+    num_unlabelled = num_inside = num_begins = 0
+    for sentence in sentences:
+        labels = sentence.tags
+        num_unlabelled += sum(label in SPECIAL_TAGS for label in labels)
+        num_inside += num_invalid_inside(labels)
+        num_begins += num_plain_begins(labels)
+        yield sentence if as_written else sentence._replace(tags=tuple(to_iob2(labels)))
+    if num_unlabelled:
+        notes.append(
+            f"{source}: {num_unlabelled} words with the tag [CLS], [SEP] or X have no label; they "
+            f"are read, but neither learnt nor scored"
+        )
+    # In IOB1, I- begins entities and B- only separates neighbours; no scheme allows both.
+    if num_inside and num_begins:
+        notes.append(
+            f"{source}: {num_inside} I- tags do not continue an entity; each begins one, as in "
+            f"conlleval"
+        )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nerc.data.tags import SPECIAL_TAGS, entities, inventory, types_of
+from nerc.data.tags import SPECIAL_TAGS, entities, entity_tags, inventory, types_of
 from nerc.errors import InputError
 
 _SCHEMA = pa.schema(
@@ -53,9 +53,8 @@ class Corpus:
         """Read sentences chunk by chunk, so that only one chunk exists as Python objects."""
         sentences = iter(sentences)
         batches = []
-        while chunk := list(islice(sentences, _CHUNK)):
-            columns = [list(column) for column in zip(*chunk, strict=True)]
-            batches.append(pa.RecordBatch.from_arrays(_arrays(columns), schema=_SCHEMA))
+        while chunk := [sentence._asdict() for sentence in islice(sentences, _CHUNK)]:
+            batches.append(pa.RecordBatch.from_pylist(chunk, schema=_SCHEMA))
         return cls(pa.Table.from_batches(batches, schema=_SCHEMA), tuple(notes))
 
     def __len__(self) -> int:
@@ -104,8 +103,8 @@ class Corpus:
                 if type_ in types:
                     name = types[type_]
                     counts[type_, name] += 1
-                    whole = [f"B-{name}", *[f"I-{name}"] * (end - start - 1)]
-                    labels[start:end] = ["O"] * (end - start) if name == "O" else whole
+                    size = end - start
+                    labels[start:end] = ["O"] * size if name == "O" else entity_tags(name, size)
             renamed.append(sentence._replace(tags=tuple(labels)))
         summary = "; ".join(f"{n:,} {a} count as {b}" for (a, b), n in sorted(counts.items()))
         return Corpus.of(renamed, (*self.notes, f"of its entities, {summary}"))
@@ -142,10 +141,6 @@ class Corpus:
                 lines = pc.binary_join(chunk, "\t").to_pylist()
                 digest.update("".join(f"{line}\n" for line in lines).encode())
         return digest.hexdigest()
-
-
-def _arrays(columns: list[list]) -> list[pa.Array]:
-    return [pa.array(column, type=f.type) for column, f in zip(columns, _SCHEMA, strict=True)]
 
 
 def check_tags(corpus: Corpus, inventory: Sequence[str], name: str) -> None:

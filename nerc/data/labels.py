@@ -54,16 +54,16 @@ def mix(
     labels of a sentence that has expert labels, too.
     """
     if config.data == "llm":
-        written = sources.require("weak")
+        written = sources.weak
         weak = repair(written, config.repair)
         _check_enough_weak(config, len(written), len(weak), len(weak))
         return MixedCorpus(weak, 0, len(weak))
-    expert, text = acquired or 2 * (sources.require("train"),)
+    expert, text = acquired or 2 * (sources.train,)
     if acquired is None and config.expert_amount is not None:
         expert = _draw_expert(expert, config.expert_amount, seed)
     if config.data == "gold":
         return MixedCorpus(expert, len(expert), 0)
-    written = sources.require("weak")
+    written = sources.weak
     # The types of a drawn sample are those that occur in it, not those of the whole split.
     known_types = expert.types if acquired else tags.types_of(expert.tag_counts())
     repaired = repair(written, config.repair, known_types)

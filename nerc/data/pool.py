@@ -75,7 +75,7 @@ def open_pool(corpus: str, oracle: str, *, with_weak: bool, types: Sequence[str]
     unlabelled.txt and the files of weak labels; what train.txt holds, if there is one, is known.
     """
     try:
-        weak = sources.load_as_written(corpus) if with_weak else Corpus.of(())
+        weak = sources.load(corpus, "llm") if with_weak else Corpus.of(())
     except MissingSplit as error:
         raise InputError(f"{error}; without weak labels, give --data gold") from None
     weak_words = frozenset(sentence.words for sentence in weak)

@@ -6,7 +6,7 @@ is counted in Corpus.notes.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import datasets
@@ -15,9 +15,9 @@ import huggingface_hub
 
 from nerc.config import DataConfig
 from nerc.data import synthetic
-from nerc.data.conll import TagAudit, read_conll, read_words
+from nerc.data.conll import convert, read_conll, read_words
 from nerc.data.corpus import Corpus, Sentence
-from nerc.data.tags import is_tag, to_iob2
+from nerc.data.tags import is_tag
 from nerc.data.words import DOCSTART
 from nerc.errors import InputError
 
@@ -53,11 +53,6 @@ class Sources:
     # Errors that say why optional parts are missing, by their names.
     missing: Mapping[str, MissingSplit] = field(default_factory=dict)
 
-    def require(self, part: str) -> Corpus:
-        corpus = getattr(self, part)
-        assert corpus is not None, f"{part} is needed and was not read"
-        return corpus
-
 
 _REQUIRED = {"gold": {"train"}, "llm": {"weak"}, "mixed": {"train", "weak"}}  # by --data
 
@@ -75,8 +70,7 @@ def load_sources(
     parts, missing = {}, {}
     for part in [*sorted(required), *optional]:
         try:
-            is_weak = part == "weak"
-            parts[part] = load_as_written(data.corpus) if is_weak else load(data.corpus, part)
+            parts[part] = load(data.corpus, "llm" if part == "weak" else part)
         except MissingSplit as error:
             if part in required:
                 raise
@@ -119,12 +113,10 @@ def from_dataset(rows: datasets.Dataset, source: str) -> Corpus:
     tag_column = _find_column(rows.column_names, ("ner_tags", "tags", "labels", "ner"), source)
     feature = rows.features[tag_column]
     names = getattr(getattr(feature, "feature", feature), "names", None)
-    audit = TagAudit(source)
-    num_empty = 0
+    notes: list[str] = []
 
     def sentences() -> Iterator[Sentence]:
-        nonlocal num_empty
-        document = 0
+        num_empty = document = 0
         for row_number, row in enumerate(rows):
             location = f"{source}:{row_number}"
             words, labels = _read_row(row[word_column], row[tag_column], names, location)
@@ -133,12 +125,13 @@ def from_dataset(rows: datasets.Dataset, source: str) -> Corpus:
                 num_empty += 1
             elif words[0] != DOCSTART:
                 yield Sentence(words, labels, location, document)
+        if num_empty:
+            notes.append(f"{source}: {num_empty} rows hold no word")
 
-    corpus = Corpus.of(audit.to_iob2(sentences()))
+    corpus = Corpus.of(convert(sentences(), source, notes))
     if not len(corpus):
         raise InputError(f"{source}: no sentence in it")
-    empty = (f"{source}: {num_empty} rows hold no word",) if num_empty else ()
-    return Corpus(corpus.table, audit.notes() + empty)
+    return replace(corpus, notes=tuple(notes))
 
 
 def _read_row(
@@ -175,7 +168,10 @@ def _find_column(columns: Sequence[str], wanted: Sequence[str], source: str) -> 
 
 
 def load(corpus: str, split: str) -> Corpus:
-    """One split of --corpus (a key of FILES); MissingSplit if it has no such split."""
+    """One split of --corpus (a key of FILES); MissingSplit if it has no such split.
+
+    The tags of llm, which are read from all files of weak labels, stay as they were written.
+    """
     if corpus.partition(":")[0] == "sample":
         return _load_sample(corpus, split)
     if corpus != "conll2003":
@@ -193,22 +189,12 @@ def load(corpus: str, split: str) -> Corpus:
     return read_hub(CONLL2003_ON_THE_HUB if corpus == "conll2003" else corpus, split)
 
 
-def load_as_written(corpus: str) -> Corpus:
-    """The weak labels of --corpus, from all files, with tags as they were written."""
-    if corpus.partition(":")[0] == "sample":
-        return _load_sample(corpus, "llm", as_written=True)
-    folder = Path(corpus)
-    if corpus == "conll2003" or not folder.is_dir():
-        return load(corpus, "llm")
-    paths = [*sorted(folder.glob(FILES["llm"])), *sorted(folder.glob("llm.?*.txt"))]
-    if not paths:
-        return _load_folder(folder, "llm")
-    return Corpus.joined([read_conll(path, weak=True, as_written=True) for path in paths])
-
-
 def _load_folder(folder: Path, split: str) -> Corpus:
     path = folder / FILES[split]
-    if not path.exists():
+    paths = [path] if path.exists() else []
+    if split == "llm":
+        paths += sorted(folder.glob("llm.?*.txt"))
+    if not paths:
         there = sorted(file.name for file in folder.glob("*.txt"))
         names = " and no llm.NAME.txt, which hold" if split == "llm" else ", which holds"
         content = _ONLY_IN_FOLDERS.get(split, f"the {split} sentences")
@@ -218,10 +204,10 @@ def _load_folder(folder: Path, split: str) -> Corpus:
         )
     if split == "unlabelled":
         return read_words(path)
-    return read_conll(path, weak=split == "llm")
+    return Corpus.joined([read_conll(path, weak=split == "llm") for path in paths])
 
 
-def _load_sample(corpus: str, split: str, *, as_written: bool = False) -> Corpus:
+def _load_sample(corpus: str, split: str) -> Corpus:
     if split == "unlabelled":
         raise MissingSplit(f"--corpus {corpus}: has no unlabelled sentences of its own")
     match = re.fullmatch(r"sample(?::([0-9]{1,9}))?(:missing)?", corpus)
@@ -235,12 +221,7 @@ def _load_sample(corpus: str, split: str, *, as_written: bool = False) -> Corpus
     if split in ("validation", "test"):
         num = max(1, round(num * SAMPLE_HELD_OUT))
     generated = Corpus.of(
-        Sentence(
-            tuple(words),
-            tuple(labels if as_written else to_iob2(labels)),
-            f"sample/{split}:{i}",
-            document,
-        )
+        Sentence(tuple(words), tuple(labels), f"sample/{split}:{i}", document)
         for i, (words, labels, document) in enumerate(synthetic.generate(name, num))
     )
     if not len(generated):

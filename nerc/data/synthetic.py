@@ -6,7 +6,7 @@ The patterns are in synthetic_grammar.txt, the forms of names in synthetic_names
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import count, islice, product
 from pathlib import Path
@@ -14,7 +14,7 @@ from random import Random
 from typing import NamedTuple
 from zlib import crc32
 
-from nerc.data.tags import CONLL_TYPES
+from nerc.data.tags import CONLL_TYPES, entity_tags
 
 SPLITS = ("train", "validation", "test", "llm", "llm-missing")
 
@@ -107,7 +107,7 @@ NOISES = {
 }
 LLM_SWALLOWS = 0.05  # share of names that include the word after them
 LLM_CUTS = {"PER": 0.05, "ORG": 0.7, "LOC": 0.1, "MISC": 0.6}  # share of long names cut in two
-LLM_READS = {  # the type given to a name that was found: PER, ORG, LOC, MISC in percent
+_READS = {  # the type given to a name that was found: PER, ORG, LOC, MISC in percent
     "person": (96, 1, 1, 2),
     "city country": (1, 4, 94, 1),
     "area venue": (0, 10, 88, 2),
@@ -117,12 +117,12 @@ LLM_READS = {  # the type given to a name that was found: PER, ORG, LOC, MISC in
     "firm": (10, 62, 23, 5),
     "body party league bank paper": (3, 75, 15, 7),
 }
+LLM_READS = {kind: percent for kinds, percent in _READS.items() for kind in kinds.split()}
 
 # --- Reading the tables --------------------------------------------------------------------------
 
-Percent = tuple[int, ...]
-Nodes = list[tuple[int, object]]  # a pattern: operations and their operands
-WORDS, NAME, CHOICE, CLAUSE = range(4)
+# A pattern: words, $kind for a name, <clause>, and lists of patterns of which one is picked.
+Pattern = list["str | list[Pattern]"]
 _TOKEN = re.compile(r"[\[\]{}|]|[^\s\[\]{}|]+")
 
 
@@ -142,37 +142,30 @@ def _entries(name: str) -> Iterator[tuple[str, str]]:
 
 
 @cache
-def _grammar() -> dict[str, list[Nodes]]:
+def _grammar() -> dict[str, list[Pattern]]:
     """The patterns of every rule."""
-    rules = {name: [[(WORDS, [str(number)])] for number in some] for name, some in NUMBERS.items()}
+    rules = {name: [[str(number)] for number in some] for name, some in NUMBERS.items()}
     rules |= {name: [] for name, _ in _entries("grammar")}
     for name, body in _entries("grammar"):
         rules[name] += _parse(iter(_TOKEN.findall(body)), rules)
     return rules
 
 
-def _parse(tokens: Iterator[str], rules: dict[str, list[Nodes]]) -> list[Nodes]:
+def _parse(tokens: Iterator[str], rules: dict[str, list[Pattern]]) -> list[Pattern]:
     """Read alternatives up to the closing bracket. Rules that they refer to may be filled later."""
-    patterns: list[Nodes] = [[]]
+    patterns: list[Pattern] = [[]]
     for token in tokens:
         if token in ("]", "}"):
             break
         if token == "|":
             patterns.append([])
-        elif token == "[":
-            patterns[-1].append((CHOICE, [[], *_parse(tokens, rules)]))
-        elif token == "{":
-            patterns[-1].append((CHOICE, _parse(tokens, rules)))
-        elif token == "<clause>":
-            patterns[-1].append((CLAUSE, None))
-        elif token[0] == "<":
-            patterns[-1].append((CHOICE, rules[token[1:-1]]))
-        elif token[0] == "$" and len(token) > 1:
-            patterns[-1].append((NAME, token[1:]))
-        elif patterns[-1] and patterns[-1][-1][0] == WORDS:
-            patterns[-1][-1][1].append(token)
+        elif token in ("[", "{"):
+            optional = [[]] if token == "[" else []
+            patterns[-1].append(optional + _parse(tokens, rules))
+        elif token[0] == "<" and token != "<clause>":
+            patterns[-1].append(rules[token[1:-1]])
         else:
-            patterns[-1].append((WORDS, [token]))
+            patterns[-1].append(token)
     return patterns
 
 
@@ -202,26 +195,16 @@ def owner(word: str) -> str:
 
 
 @cache
-def _stems(split: str) -> list[str]:
-    stems = ("".join(parts).capitalize() for parts in product(ONSETS, VOWELS, CODAS))
-    return [stem for stem in stems if owner(stem) == split and not _looks_ordinary(stem)]
-
-
-@cache
-def _acronyms(split: str) -> list[str]:
-    words = map("".join, product(CONSONANTS, repeat=3))
-    return [word for word in words if owner(word) == split and not _looks_ordinary(word)]
-
-
-def _looks_ordinary(word: str) -> bool:
-    return word[:4].lower() in _ordinary()
-
-
-@cache
-def _ordinary() -> frozenset[str]:
-    """The first four letters of every word that is not coined."""
+def _stems_and_acronyms(split: str) -> list[list[str]]:
+    """Those of a split, without the ones that begin like a word that is not coined."""
     words = set(re.findall(r"[A-Za-z]+", read_table("grammar") + read_table("names"))) - COINED
-    return frozenset(word[:4].lower() for word in words)
+    ordinary = {word[:4].lower() for word in words}
+    stems = ("".join(parts).capitalize() for parts in product(ONSETS, VOWELS, CODAS))
+    acronyms = map("".join, product(CONSONANTS, repeat=3))
+    return [
+        [word for word in some if owner(word) == split and word[:4].lower() not in ordinary]
+        for some in (stems, acronyms)
+    ]
 
 
 # --- Documents -----------------------------------------------------------------------------------
@@ -231,47 +214,36 @@ Sentence = tuple[list[str], list[Mention]]
 _SMALL = frozenset("a an and as at by for from in of on or over the to 's van der de bin".split())
 
 
-class _Name:
-    """A name in a document: in full at its first mention, mostly short later."""
-
-    def __init__(self, full: list[str], short: list[str]):
-        self.full = full
-        self.short = short
-        self.is_known = False
-
-
 class _Document:
     """Writes the sentences of one document."""
 
     def __init__(self, split: str, seed: int, number: int):
         self.random = Random(f"{seed} {split} {number}").random
         self.grammar = _grammar()
-        self.stems = _stems(split)
-        self.acronyms = _acronyms(split)
+        self.stems, self.acronyms = _stems_and_acronyms(split)
         self.topic = self.pick(TOPICS)
         self.is_table = self.random() < TABLE_DOCUMENTS
         self.nations = [self.pick(self.stems) for _ in range(8)]
         factor = TABLE_CAST if self.is_table else 1
+        # The names of each kind, full and short; None: not coined yet.
         self.cast = {kind: [None] * factor * cast for kind, (_, cast, _) in _kinds().items()}
+        self.known: set[tuple[str, int]] = set()  # kind and place of names that were told in full
         self.to_share: dict[str, list[str]] = {"SURNAME": [], "PLACE": []}
         self.turn = 0  # the place in the cast that the next name comes from
 
-    def pick(self, choices):
-        return choices[int(len(choices) * self.random())]
-
-    def pick_common(self, choices):
-        """Pick one of choices; the first ones are the most common."""
-        return choices[int(len(choices) * self.random() ** PATTERN_SKEW)]
+    def pick(self, choices, skew: float = 1.0):
+        """Pick one of choices; with a skew above 1, the first ones are the most common."""
+        return choices[int(len(choices) * self.random() ** skew)]
 
     def sentences(self) -> Iterator[Sentence]:
         """Write the document from headline to end."""
         rules = self.grammar
         words, mentions = self.line(self.pick(rules[f"{self.topic}-headline"]), in_short=True)
-        in_capitals = self.random() < CAPITAL_HEADLINES
-        yield _in_capitals(words) if in_capitals else _in_title_case(words), mentions
+        case = str.upper if self.random() < CAPITAL_HEADLINES else _in_title_case
+        yield [case(word) for word in words], mentions
         if self.random() < DATELINES:
             words, mentions = self.line(rules["dateline"][0])
-            yield _in_capitals(words), mentions
+            yield [word.upper() for word in words], mentions
         if self.random() < BYLINES:
             yield self.line(self.pick(rules["byline"]))
         rows = [self.pick(rules[f"{self.topic}-line"]) for _ in range(2)]
@@ -283,9 +255,9 @@ class _Document:
             elif self.random() < AMBIGUOUS:
                 yield self.line(self.pick(rules["ambiguous"]))
             else:
-                yield self.line(self.pick_common(rules["frame"]))
+                yield self.line(self.pick(rules["frame"], PATTERN_SKEW))
 
-    def line(self, pattern: Nodes, *, in_short: bool = False) -> Sentence:
+    def line(self, pattern: Pattern, *, in_short: bool = False) -> Sentence:
         """Write a sentence by the pattern; in_short: with all names in their short form."""
         self.words: list[str] = []
         self.mentions: list[Mention] = []
@@ -297,16 +269,16 @@ class _Document:
         self.words[first] = _capitalise(self.words[first])
         return self.words, self.mentions
 
-    def write(self, pattern: Nodes) -> None:
-        for operation, operand in pattern:
-            if operation == WORDS:
-                self.words += operand
-            elif operation == CHOICE:
-                self.write(operand[int(len(operand) * self.random())])
-            elif operation == NAME:
-                self.mention(operand)
+    def write(self, pattern: Pattern) -> None:
+        for node in pattern:
+            if isinstance(node, list):
+                self.write(self.pick(node))
+            elif node == "<clause>":
+                self.write(self.pick(self.grammar[self.topic], PATTERN_SKEW))
+            elif node[0] == "$" and len(node) > 1:
+                self.mention(node[1:])
             else:
-                self.write(self.pick_common(self.grammar[self.topic]))
+                self.words.append(node)
 
     def mention(self, kind: str) -> None:
         in_short = self.in_short or kind == "any"
@@ -315,22 +287,21 @@ class _Document:
         names = self.cast[kind]
         self.turn += 1  # prevents "Molen beat Molen"
         i = self.turn % len(names)
-        name = names[i] = names[i] or self.name(kind, i)
-        if in_short or (name.is_known and self.random() < SHORT_NAMES):
-            words = name.short
+        full, short = names[i] = names[i] or self.name(kind, i)
+        if in_short or ((kind, i) in self.known and self.random() < SHORT_NAMES):
+            words = short
         else:
-            words, name.is_known = name.full, True
+            words = full
+            self.known.add((kind, i))
         start = len(self.words)
         self.words += words
         self.mentions.append((start, len(self.words), kind))
 
-    def name(self, kind: str, i: int) -> _Name:
-        """Coin the i-th name of a kind."""
-        full, short = self.pick(_kinds()[kind].forms)
-        coined = {part: self.coin(part, kind, i) for part in full if part in COINED}
-        return _Name(
-            [coined.get(part, part) for part in full], [coined.get(part, part) for part in short]
-        )
+    def name(self, kind: str, i: int) -> list[list[str]]:
+        """Coin the i-th name of a kind, full and short."""
+        forms = self.pick(_kinds()[kind].forms)
+        coined = {part: self.coin(part, kind, i) for part in forms[0] if part in COINED}
+        return [[coined.get(part, part) for part in form] for form in forms]
 
     def coin(self, part: str, kind: str, i: int) -> str:
         """Coin the word for a part, such as SURNAME, of the i-th name of a kind."""
@@ -351,12 +322,8 @@ class _Document:
         return word
 
 
-def _in_capitals(words: list[str]) -> list[str]:
-    return [word.upper() for word in words]
-
-
-def _in_title_case(words: list[str]) -> list[str]:
-    return [word if word in _SMALL else _capitalise(word) for word in words]
+def _in_title_case(word: str) -> str:
+    return word if word in _SMALL else _capitalise(word)
 
 
 def _capitalise(word: str) -> str:
@@ -378,93 +345,64 @@ def generate(split: str, size: int, seed: int = 0) -> Iterator[tuple[list[str], 
         raise ValueError(f"the sample corpus has no split {split!r}, only {', '.join(SPLITS)}")
     if size < 1:
         raise ValueError(f"a sample corpus has at least 1 sentence, not {size}")
+    documents = "train" if split in NOISES else split
+    endless = (
+        (sentence, number)
+        for number in count()
+        for sentence in _Document(documents, seed, number).sentences()
+    )
+    sentences = islice(endless, size)
     if split in NOISES:
-        return _llm_labelled(size, seed, NOISES[split])
-    return _gold_labelled(split, size, seed)
+        return _llm_labelled(sentences, seed, NOISES[split])
+    return ((words, _gold_tags(len(words), mentions), n) for (words, mentions), n in sentences)
 
 
-def _gold_labelled(split: str, size: int, seed: int) -> Iterator[tuple[list[str], list[str], int]]:
-    kinds = _kinds()
-    for (words, mentions), document in _numbered_sentences(split, size, seed):
-        tags = ["O"] * len(words)
-        for start, end, kind in mentions:
-            tags[start:end] = _tags(kinds[kind].type, end - start)
-        yield words, tags, document
+def _gold_tags(num_words: int, mentions: list[Mention]) -> list[str]:
+    tags = ["O"] * num_words
+    for start, end, kind in mentions:
+        tags[start:end] = entity_tags(_kinds()[kind].type, end - start)
+    return tags
 
 
-def _llm_labelled(size: int, seed: int, noise: Noise) -> Iterator[tuple[list[str], list[str], int]]:
+def _llm_labelled(
+    sentences: Iterable[tuple[Sentence, int]], seed: int, noise: Noise
+) -> Iterator[tuple[list[str], list[str], int]]:
     current, random = None, None
-    for (words, mentions), document in _numbered_sentences("train", size, seed):
+    for (words, mentions), document in sentences:
         if document != current:
             current, random = document, Random(f"{seed} llm {document}")
         if random.random() < LLM_COVERAGE[min(len(words) // 3, len(LLM_COVERAGE) - 1)]:
             yield words, _llm_tags(len(words), mentions, noise, random), document
 
 
-def _numbered_sentences(split: str, size: int, seed: int) -> Iterator[tuple[Sentence, int]]:
-    endless = (
-        (sentence, number)
-        for number in count()
-        for sentence in _Document(split, seed, number).sentences()
-    )
-    return islice(endless, size)
-
-
 def _llm_tags(num_words: int, mentions: list[Mention], noise: Noise, random: Random) -> list[str]:
     """Label as the LLM did: it finds nearly every name, confuses types, and adds spurious ones."""
     tags = ["O"] * num_words
     is_lost = random.random() < noise.lost_at_start
+
+    def mark(start: int, end: int, percent: tuple[int, ...]) -> None:
+        (type_,) = random.choices(CONLL_TYPES, percent)
+        is_orphan = is_lost and random.random() < LLM_ORPHANS
+        tags[start:end] = entity_tags(type_, end - start)
+        if is_orphan:
+            tags[start] = f"I-{type_}"
+
     position = 0
     for start, end, kind in [*mentions, (num_words, num_words, "")]:
         while position < start:
             is_lost = is_lost or random.random() < noise.loses_count
-            position += _add_spurious(tags, position, start, random) if is_lost else 1
-        if kind:
-            misses = random.random() < noise.misses
-            position = end if misses else _label_name(tags, start, end, kind, is_lost, random)
+            first, position = position, position + 1
+            if is_lost and random.random() < LLM_SPURIOUS:
+                while position < start and random.random() < LLM_SPURIOUS_GROWS:
+                    position += 1
+                mark(first, position, LLM_SPURIOUS_TYPES)
+        position = end
+        if kind and random.random() >= noise.misses:
+            is_cut = random.random() < LLM_CUTS[_kinds()[kind].type]
+            cut = start + int((end - start) * random.random()) if is_cut else start
+            if end < num_words and random.random() < LLM_SWALLOWS:
+                position = end + 1
+            if cut > start:
+                mark(start, cut, LLM_READS[kind])
+            mark(cut, position, LLM_READS[kind])
     return tags
-
-
-def _add_spurious(tags: list[str], start: int, limit: int, random: Random) -> int:
-    """Perhaps write a spurious entity at start; return the number of words to move on."""
-    if random.random() >= LLM_SPURIOUS:
-        return 1
-    end = start + 1
-    while end < limit and random.random() < LLM_SPURIOUS_GROWS:
-        end += 1
-    _mark(tags, start, end, LLM_SPURIOUS_TYPES, True, random)
-    return end - start
-
-
-def _label_name(
-    tags: list[str], start: int, end: int, kind: str, is_lost: bool, random: Random
-) -> int:
-    """Write the label that the LLM gives a name; return the place of the next word."""
-    reads = _llm_reads()[kind]
-    cuts = LLM_CUTS[_kinds()[kind].type]
-    cut = start + int((end - start) * random.random()) if random.random() < cuts else start
-    if end < len(tags) and random.random() < LLM_SWALLOWS:
-        end += 1
-    if cut > start:
-        _mark(tags, start, cut, reads, is_lost, random)
-    _mark(tags, cut, end, reads, is_lost, random)
-    return end
-
-
-def _mark(
-    tags: list[str], start: int, end: int, percent: Percent, is_lost: bool, random: Random
-) -> None:
-    (type_,) = random.choices(CONLL_TYPES, percent)
-    is_orphan = is_lost and random.random() < LLM_ORPHANS
-    tags[start:end] = _tags(type_, end - start)
-    if is_orphan:
-        tags[start] = f"I-{type_}"
-
-
-def _tags(type_: str, num_words: int) -> list[str]:
-    return [f"B-{type_}", *[f"I-{type_}"] * (num_words - 1)]
-
-
-@cache
-def _llm_reads() -> dict[str, Percent]:
-    return {kind: percent for kinds, percent in LLM_READS.items() for kind in kinds.split()}

@@ -89,6 +89,11 @@ def entities(tags: Sequence[str]) -> list[Entity]:
     return result
 
 
+def entity_tags(type_: str, num_words: int) -> list[str]:
+    """The IOB2 tags of one entity."""
+    return [f"B-{type_}", *[f"I-{type_}"] * (num_words - 1)]
+
+
 def may_follow(previous: str | None, tag: str) -> bool:
     """Whether IOB2 allows tag after previous (None: at the start of a sentence)."""
     return not tag.startswith("I-") or (previous is not None and previous[1:] == tag[1:])

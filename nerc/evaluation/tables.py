@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from nerc.data.corpus import Corpus
-from nerc.data.tags import entities
 from nerc.evaluation.bootstrap import ALL, NUM_DRAWS, Interval
 from nerc.evaluation.error_analysis import (
     confusion_table,
-    entity_text,
     slice_families,
     slices,
 )
@@ -38,18 +35,6 @@ def report_rows(reports: Mapping[str, Report], split: str) -> Rows:
         by_type = (f"{r.types[t].f1:.5f}" if t in r.types else "-" for t in types)
         rows.append([name, *(f"{score:.5f}" for score in scores), *by_type])
     return rows
-
-
-def samples(corpus: Corpus, predicted: Sequence[Sequence[str]], num: int = 20) -> str:
-    """Evenly spaced sentences with their gold and predicted entities, as a Markdown table."""
-    rows = [["sentence", "gold", "predicted"]]
-    for i in sorted({round(k * (len(corpus) - 1) / max(1, num - 1)) for k in range(num)}):
-        words, gold = corpus[i].words, corpus[i].tags
-        cells = [" ".join(words)]
-        for labels in (gold, predicted[i]):
-            cells.append(", ".join(entity_text(words, e) for e in entities(labels)) or "-")
-        rows.append([cell.replace("|", "\\|") for cell in cells])
-    return markdown(rows)
 
 
 def count_line(report: Report, split: str) -> str:

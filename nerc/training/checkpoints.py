@@ -23,11 +23,6 @@ from nerc.files import system_errors, unfinished
 KEPT = 2
 
 
-# TensorBoard's group of the final scores. It comes last in the alphabet, so that the tab of curves
-# opens on curves, not on single points.
-_FINAL_GROUP = "with_kept_weights"
-
-
 class Checkpoints:
     """The checkpoints in a folder, and TensorBoard's event files, which must agree with them.
 
@@ -58,15 +53,12 @@ class Checkpoints:
         """Add a point to a curve."""
         self.writer.add_scalar(name, value, update)
 
-    def log_text(self, name: str, text: str, update: int) -> None:
-        """Add a text, in Markdown."""
-        self.writer.add_text(name, text, update)
-
     def log_settings(self, settings: dict[str, Any], scores: dict[str, float], update: int) -> None:
         """Add a run's settings and final scores, which TensorBoard's tab HPARAMS compares."""
         shown = (bool, int, float, str)
         settings = {k: v if isinstance(v, shown) else str(v) for k, v in settings.items()}
-        scores = {f"{_FINAL_GROUP}/{name}": value for name, value in scores.items()}
+        # The group is the last in the alphabet, so that TensorBoard opens on curves, not on points.
+        scores = {f"with_kept_weights/{name}": value for name, value in scores.items()}
         for summary in hparams(settings, scores):
             self.writer.file_writer.add_summary(summary)
         for name, value in scores.items():
@@ -96,8 +88,7 @@ class Checkpoints:
         tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         text = json.dumps(progress | {"logs": sizes})
         metadata = {"progress": text, "sha256": _digest(tensors, text)}
-        name = f"update_{progress['update']:07d}.safetensors"
-        path = self.folder / name
+        path = self.folder / f"update_{progress['update']:07d}.safetensors"
         with unfinished(path) as temporary, system_errors(path):
             save_file(tensors, temporary, metadata)
         for old in self.paths()[KEPT:]:

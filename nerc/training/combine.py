@@ -39,20 +39,13 @@ class TrainingSet:
     num_labels: int
 
     @property
-    def labelled(self) -> np.ndarray:
-        return np.concatenate([self.expert, self.weak])
-
-    @property
     def without_expert(self) -> np.ndarray:
         """What teachers label for their student."""
         return np.concatenate([self.weak, self.unlabelled])
 
 
-class FinalStage(NamedTuple):
-    """What the training of the final model reads, and its first weights (None: the run's)."""
-
-    encoded: Encoded
-    weights: Tensors | None = None
+# What the training of the final model reads, and its first weights (None: the run's).
+FinalStage = tuple[Encoded, Tensors | None]
 
 
 class CombinationMethod(NamedTuple):
@@ -64,18 +57,6 @@ class CombinationMethod(NamedTuple):
 
 
 # ------------------------------------------------------------ the methods
-
-
-def _concat(
-    training_set: TrainingSet, runner: StageRunner, settings: CombinationSettings
-) -> FinalStage:
-    return FinalStage(training_set.encoded)
-
-
-def _pretrain(
-    training_set: TrainingSet, runner: StageRunner, settings: CombinationSettings
-) -> FinalStage:
-    return FinalStage(training_set.encoded, _train_on_weak(training_set, runner, settings))
 
 
 def _train_on_weak(
@@ -126,7 +107,7 @@ def _self_train(
     soft = runner.cached("teachers' labels", label)["soft"].cpu().numpy()
     targets = hard_targets(training_set)
     targets[encoded.words_of(others)] = soft
-    return FinalStage(replace(encoded, targets=targets), base)
+    return replace(encoded, targets=targets), base
 
 
 def one_sense_per_word(
@@ -163,9 +144,15 @@ def hard_targets(training_set: TrainingSet) -> np.ndarray:
     return targets
 
 
-SINGLE_SOURCE = CombinationMethod(lambda training_set, _: training_set.labelled, _concat)
+SINGLE_SOURCE = CombinationMethod(
+    lambda training_set, _: np.concatenate([training_set.expert, training_set.weak]),
+    lambda training_set, *_: (training_set.encoded, None),
+)
 METHODS = {
     "concat": SINGLE_SOURCE,
-    "pretrain": CombinationMethod(lambda training_set, _: training_set.expert, _pretrain),
+    "pretrain": CombinationMethod(
+        lambda training_set, _: training_set.expert,
+        lambda training_set, *more: (training_set.encoded, _train_on_weak(training_set, *more)),
+    ),
     "selftrain": CombinationMethod(_student_sentences, _self_train, epochs=1),
 }

@@ -40,7 +40,7 @@ class LossLog:
     ) -> None:
         self.accelerator, self.labelled = accelerator, labelled
         self.location, self.log = location, log
-        self.pending: list[Update] = []
+        self.pending: list[Update] = []  # whose losses are not read yet
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
@@ -60,9 +60,6 @@ class LossLog:
     def restore(self, state: dict[str, float]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
-
-    def add(self, update: Update) -> None:
-        self.pending.append(update)
 
     def end(self) -> tuple[float, float, float]:
         """Mean loss per word, labelled words per second, and seconds of the whole epoch."""

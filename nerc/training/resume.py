@@ -7,14 +7,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from nerc.config import COMBINATIONS, StoreConfig
+from nerc.cli import Effect, flags_with
+from nerc.config import COMBINATIONS, DataConfig, ModelConfig, StoreConfig, TrainConfig
 from nerc.errors import InputError, Interrupted
 from nerc.store import records
 from nerc.store.revisions import Store
 from nerc.training.checkpoints import Checkpoints
 
-# Flags that change no result; a corpus is known by its contents, not by where it is.
-_CHANGE_NOTHING = ("num_threads", "micro_batch_words", "corpus")
+_CONFIGS = (DataConfig, ModelConfig, TrainConfig)
+# A corpus is known by its content, which is compared by itself.
+_IGNORED = flags_with({Effect.NONE}, *_CONFIGS) | {"corpus"}
+_PLACES = flags_with({Effect.PLACE}, *_CONFIGS)
+_DECIDED_BY_MACHINE = flags_with({Effect.MACHINE}, *_CONFIGS)
 
 
 class ResumeAction(Enum):
@@ -88,13 +92,13 @@ def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The differences between the descriptions of two runs that can change results, in words."""
     old, new = known["config"], json.loads(json.dumps(now["config"]))
     changes = []
-    for name in new:  # flags of old that nerc no longer has do not count
+    # Flags of old that nerc no longer has do not count.
+    for name in (name for name in new if name not in _IGNORED):
         before, after = old.get(name), new[name]
-        if name == "encoder" and before and after:  # machines keep it in different places
+        if name in _PLACES and before and after:
             before, after = Path(before).name, Path(after).name
-        if name == "precision" and known.get("precision") == now["precision"]:
-            continue  # auto chose the same
-        if name not in _CHANGE_NOTHING and before != after:
+        is_decided_alike = name in _DECIDED_BY_MACHINE and known.get(name) == now[name]
+        if before != after and not is_decided_alike:
             changes.append(f"--{name.replace('_', '-')} was {before}, is {after}")
     for split in dict.fromkeys([*known["data"], *now["data"]]):
         before, after = known["data"].get(split), now["data"].get(split)

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from nerc import hardware
@@ -157,6 +156,9 @@ class _Run:
         def location(sentence: int) -> str:
             return start.corpora["train"][sentence].location
 
+        def report() -> Report:
+            return self._evaluate("validation").report
+
         training = runner.start_training(
             FINAL_STAGE,
             TrainingData(encoded, sentences, location=location),
@@ -165,17 +167,16 @@ class _Run:
             log=self.checkpoints.log if self.checkpoints else None,
         )
         session.status.write("running", update=training.update)
-        evaluate_epoch, evaluate_every = None, 1
-        if "validation" in start.corpora:
-            evaluate_epoch = partial(self._evaluate_epoch, training)
+        evaluate_every = 1
+        if has_validation := "validation" in start.corpora:
             num_words = encoded.num_words(sentences).sum()
-            evaluate_every = epochs_between_reports(
-                num_words, start.corpora["validation"].num_words
-            )
-        for epoch in training.run(evaluate_epoch, runner.schedule, evaluate_every):
+            num_validation_words = start.corpora["validation"].num_words
+            evaluate_every = epochs_between_reports(num_words, num_validation_words)
+        epochs = training.run(report if has_validation else None, runner.schedule, evaluate_every)
+        for epoch in epochs:
             if epoch.validation or epoch.kept:
                 logger.info(epoch_line(epoch))
-        with session.stop.interruptible(lambda: training.save(runner.schedule)):
+        with session.stop.interruptible(training.save):
             final = {split: self._evaluate(split) for split in start.corpora if split != "train"}
         calibration = final["validation"].fit() if "validation" in final else None
         start.model.config.calibration = calibration
@@ -185,14 +186,6 @@ class _Run:
         corpus, encoded = self.start.corpora[split], self.start.encoded[split]
         accelerator = self.session.accelerator
         return evaluator.evaluate(self.start.model, corpus, encoded, accelerator=accelerator)
-
-    def _evaluate_epoch(self, training: Trainer) -> Report:
-        """The report on validation; TensorBoard also gets samples of the predictions."""
-        evaluation = self._evaluate("validation")
-        if self.checkpoints:
-            text = tables.samples(self.start.corpora["validation"], evaluation.predicted)
-            self.checkpoints.log_text("validation/predictions", text, training.update)
-        return evaluation.report
 
     def publish(
         self,
@@ -209,7 +202,12 @@ class _Run:
         record |= {"resumed_at": training.resumed_at, "seconds": round(runner.seconds, 1)}
         record |= hardware.describe(self.session.accelerator)
         settings = records.settings(record) | {"seed": start.config.seed}
-        checkpoints.log_settings(settings, _final_scores(reports), training.update)
+        scores = {  # by which TensorBoard compares runs
+            f"{split}_{figure}": getattr(report, figure)
+            for split, report in reports.items()
+            for figure in ("f1", "accuracy", "loss")
+        }
+        checkpoints.log_settings(settings, scores, training.update)
         with self.store.publish(folder, self.name, overwrite=self.keep.overwrite) as new:
             checkpoints.flush()
             if checkpoints.logs.exists():  # a disk may have lost them
@@ -220,12 +218,3 @@ class _Run:
             metrics = {split: report.to_json() for split, report in reports.items()}
             model_files.save(new, self.name, start.model, start.tokenizer, metrics, record)
         checkpoints.clear()
-
-
-def _final_scores(reports: dict[str, Report]) -> dict[str, float]:
-    """What TensorBoard compares runs by."""
-    return {
-        f"{split}_{figure}": getattr(report, figure)
-        for split, report in reports.items()
-        for figure in ("f1", "accuracy", "loss")
-    }

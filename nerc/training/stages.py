@@ -105,49 +105,41 @@ class StageRunner:
             seed = seed_of(config.seed, Stream.STAGE_SEED, crc32(name.encode()))
             config = replace(config, keep="last", seed=seed)
             data = TrainingData(encoded, sentences, _displayed(name))
-            self._run_to_end(self.start_training(name, data, config, start=start))
+            training = self.start_training(name, data, config, start=start)
+            started = time.perf_counter()
+            self.session.status.write("running", update=training.update)
+            for _ in training.run(schedule=self.schedule):
+                pass
+            self.session.accelerator.free_memory()
+            self.num_updates += training.update
+            record = {
+                "name": name,
+                "sentences": len(sentences),
+                "epochs": config.epochs,
+                "batch_size": config.batch_size,
+                "updates": training.update,
+                "loss": training.epochs[-1].loss,
+                "seconds": round(time.perf_counter() - started, 1),
+                "resumed_at": training.resumed_at,
+            }
+            self.stages.append(record)
+            logger.info(
+                f"{data.name}: {len(sentences):,} sentences, {training.update:,} updates, loss "
+                f"{record['loss']:.4f}, {record['seconds']:.0f} s"
+            )
+            if self.setup.on_stage is not None:
+                self.setup.on_stage(record, self)
             return copy_weights(self.model)
 
         return self.cached(name, train_stage)
-
-    def _run_to_end(self, training: Trainer) -> None:
-        """Do a stage and record it."""
-        started = time.perf_counter()
-        self.session.status.write("running", update=training.update)
-        for _ in training.run(schedule=self.schedule):
-            pass
-        self.session.accelerator.free_memory()
-        self.num_updates += training.update
-        record = {
-            "name": self.stage,
-            "sentences": len(training.sentences),
-            "epochs": training.config.epochs,
-            "batch_size": training.config.batch_size,
-            "updates": training.update,
-            "loss": training.epochs[-1].loss,
-            "seconds": round(time.perf_counter() - started, 1),
-            "resumed_at": training.resumed_at,
-        }
-        self.stages.append(record)
-        logger.info(
-            f"{_displayed(self.stage)}: {record['sentences']:,} sentences, {training.update:,} "
-            f"updates, loss {record['loss']:.4f}, {record['seconds']:.0f} s"
-        )
-        if self.setup.on_stage is not None:
-            self.setup.on_stage(record, self)
 
     def predict(self, weights: Tensors, encoded: Encoded, sentences: np.ndarray) -> np.ndarray:
         """Probabilities (words, labels) of the words of sentences, one sentence after another."""
         self.model.load_state_dict(weights)
         self.model.to(self.session.accelerator.device)
-        with self.session.stop.interruptible(self._write_between_stages):
-            rows = predict(
-                self.model,
-                encoded,
-                sentences,
-                bf16=self.bf16,
-                accelerator=self.session.accelerator,
-            )
+        accelerator = self.session.accelerator
+        with self.session.stop.interruptible(lambda: self.checkpoints and self._write({}, {})):
+            rows = predict(self.model, encoded, sentences, bf16=self.bf16, accelerator=accelerator)
         inventory = self.model.config.inventory
         columns = [inventory.index(tag) for tag in self.model.config.word_tags]
         probabilities = np.zeros((sum(map(len, rows)), len(inventory)), dtype=np.float32)
@@ -182,25 +174,22 @@ class StageRunner:
         return training
 
     def _write(self, tensors: Tensors, progress: dict[str, Any]) -> None:
-        """Keep a checkpoint of a training, with the outputs of the stages before it."""
-        stage = {"name": self.stage, "update": progress["update"], "done": self.stages}
-        self._write_checkpoint(tensors, progress | {"stage": stage}, progress["update"])
-
-    def _write_between_stages(self) -> None:
-        if self.checkpoints:
-            self._write_checkpoint({}, {"stage": {"name": None, "done": self.stages}}, 0)
-
-    def _write_checkpoint(
-        self, tensors: Tensors, progress: dict[str, Any], num_updates: int
-    ) -> None:
+        """Keep a checkpoint with the outputs of finished stages; between stages, progress is {}."""
+        name, update = (self.stage, progress["update"]) if progress else (None, 0)
+        stage = {"name": name, "update": update, "done": self.stages}
         outputs = {
             f"made.{stage}.{name}": tensor
             for stage, stage_tensors in self.stage_outputs.items()
             for name, tensor in stage_tensors.items()
         }
-        progress |= {"update": self.num_updates + num_updates, "before": self.num_updates}
-        progress |= {"processes": self.session.accelerator.num_processes, "seconds": self.seconds}
-        self.checkpoints.write(tensors | outputs, progress)
+        about_run = {
+            "stage": stage,
+            "update": self.num_updates + update,
+            "before": self.num_updates,
+            "processes": self.session.accelerator.num_processes,
+            "seconds": self.seconds,
+        }
+        self.checkpoints.write(tensors | outputs, progress | about_run)
 
     def resume(self, tensors: Tensors, progress: dict[str, Any]) -> None:
         """Continue from a checkpoint, of which only the main process has the tensors."""

@@ -134,6 +134,7 @@ class Trainer:
         self.epochs: list[Epoch] = []  # finished and, if it was their turn, evaluated
         self.best: dict[str, torch.Tensor] = {}  # weights of the last kept epoch, on the CPU
         self.curve = LossLog(self.accelerator, self.labelled, data.location, self.log)
+        self.schedule = CheckpointSchedule()
         self._saved_at = time.monotonic()
 
     def run(
@@ -148,7 +149,7 @@ class Trainer:
         (evaluate_every) and the last, and --keep best chooses among these. A stop signal raises
         Interrupted after a checkpoint. In the end, the model has the weights of the kept epoch.
         """
-        schedule = schedule or CheckpointSchedule()
+        self.schedule = schedule or self.schedule
         wrapped = self.accelerator.prepare(self.model)  # not the optimiser, which stays ours
         is_shown = self.accelerator.is_local_main_process
         with (
@@ -158,8 +159,8 @@ class Trainer:
             self._saved_at = time.monotonic()
             self.curve.start()
             while len(self.epochs) < self.config.epochs:
-                self._train_epoch(wrapped, schedule, progress)
-                self._end_epoch(evaluate, schedule, evaluate_every)
+                self._train_epoch(wrapped, progress)
+                self._end_epoch(evaluate, evaluate_every)
                 yield self.epochs[-1]
         if self.best:
             self.model.load_state_dict(self.best)
@@ -183,9 +184,7 @@ class Trainer:
             self.optimizer.zero_grad()
             self.model.train(was_training)
 
-    def _train_epoch(
-        self, wrapped: nn.Module, schedule: CheckpointSchedule, progress: Progress
-    ) -> None:
+    def _train_epoch(self, wrapped: nn.Module, progress: Progress) -> None:
         """Do the updates that are left of the current epoch."""
         stop, status = self.session.stop, self.session.status
         stop.defer()
@@ -194,16 +193,16 @@ class Trainer:
             self.step(wrapped, sentences)
             progress.advance(words=self.labelled[sentences].sum())
             signal = stop.any_rank_signalled()
-            is_due = self.update % schedule.num_updates == 0
+            is_due = self.update % self.schedule.num_updates == 0
             ends_epoch = self.update * self.config.epochs % self.num_updates == 0
             log_speed = ends_epoch or self.update % LOG_EVERY == 0
             if not (signal or is_due or log_speed):
                 continue
             self.curve.read(log_speed=log_speed)
             status.running(self.update)
-            is_late = time.monotonic() > self._saved_at + schedule.seconds
+            is_late = time.monotonic() > self._saved_at + self.schedule.seconds
             if signal or is_due or is_late:
-                self.save(schedule)
+                self.save()
             if signal:
                 stop.wait_for_all()
                 raise Interrupted(signal)
@@ -234,8 +233,8 @@ class Trainer:
         self._forget_gradients(sentences)
         self.update += 1
         share_losses = torch.cat(losses)[: len(share)]
-        learning_rate = factor * config.lr
-        self.curve.add(Update(self.update, learning_rate, sentences, share, share_losses))
+        update = Update(self.update, factor * config.lr, sentences, share, share_losses)
+        self.curve.pending.append(update)
 
     def _backward(
         self, wrapped: nn.Module, sentences: np.ndarray, share: np.ndarray, scale: float
@@ -260,17 +259,12 @@ class Trainer:
             table_gradient[torch.from_numpy(self.train.distinct_pieces(sentences))] = 0
             self.table.weight.grad = table_gradient
 
-    def _end_epoch(
-        self,
-        evaluate: Callable[[], Report] | None,
-        schedule: CheckpointSchedule,
-        evaluate_every: int,
-    ) -> None:
+    def _end_epoch(self, evaluate: Callable[[], Report] | None, evaluate_every: int) -> None:
         """Evaluate the epoch if it is its turn, keep it if it is the best, and record it."""
         number = len(self.epochs) + 1
         is_last = number == self.config.epochs
         started, validation = time.perf_counter(), None
-        with self.session.stop.interruptible(lambda: self.save(schedule)):
+        with self.session.stop.interruptible(self.save):
             if evaluate and (is_last or number % evaluate_every == 0):
                 report = evaluate()
                 validation = {"loss": report.loss, "accuracy": report.accuracy, "f1": report.f1}
@@ -279,7 +273,8 @@ class Trainer:
             self.log(f"validation/{name}", value, self.update)
         kept = is_last
         if self.config.keep == "best":
-            kept = validation is not None and validation["f1"] >= self._best_f1()
+            best = max((epoch.validation["f1"] for epoch in self.epochs if epoch.kept), default=0.0)
+            kept = validation is not None and validation["f1"] >= best
             if kept:
                 state = self.model.state_dict()
                 self.best = {name: t.detach().cpu().clone() for name, t in state.items()}
@@ -288,12 +283,9 @@ class Trainer:
         self.epochs.append(Epoch(number, loss, words_per_second, seconds, validation, kept))
         self.session.status.write("running", update=self.update)
 
-    def _best_f1(self) -> float:
-        return max((epoch.validation["f1"] for epoch in self.epochs if epoch.kept), default=0.0)
-
-    def save(self, schedule: CheckpointSchedule) -> None:
+    def save(self) -> None:
         """Write a checkpoint, between two updates."""
-        if schedule.write is None:
+        if self.schedule.write is None:
             return
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         tensors |= {f"best.{name}": t for name, t in self.best.items()}
@@ -307,7 +299,7 @@ class Trainer:
             "curve": self.curve.state(),
             "resumed_at": self.resumed_at,
         }
-        schedule.write(tensors, progress)
+        self.schedule.write(tensors, progress)
         self._saved_at = time.monotonic()
 
     def restore(self, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from nerc.store.revisions import REVISION_NAME, Store
 
 PROGRAM = "python -m nerc revisions"
 _HUB = "repository USER/NAME on the Hub, where a revision is a branch. Default: that of --repo"
+_RECORDS = ["config.json", "run.json", "metrics.json"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def show(config: ListConfig) -> None:
         folders = {name: folder / name for name in Store(config.repo).names()}
     else:
         repository = _repository(config.hub or config.repo)
-        branches = {name: repository.fetch_records(name) for name in repository.names()}
+        branches = {name: repository.fetch(name, _RECORDS) for name in repository.names()}
         folders = {n: f for n, f in branches.items() if (f / "config.json").exists()}
     if not folders:
         raise InputError(f"{config.hub or f'--repo {config.repo}'}: holds no revision")

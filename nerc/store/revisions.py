@@ -202,7 +202,7 @@ class Store:
         new.mkdir()
         try:
             yield new
-            make_readable(new)
+            make_readable(new, *new.rglob("*"))
             try:
                 self.check_free(name, overwrite=overwrite)
             except InputError as error:

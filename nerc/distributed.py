@@ -37,10 +37,10 @@ def start(*, uses_every_gpu: bool = True) -> Accelerator:
     all GPUs, so warn where some are idle.
     """
     num_asked = _num_processes_asked(os.environ)
-    no_gpu = not torch.accelerator.is_available()
+    on_cpu = num_asked > 1 and not torch.accelerator.is_available()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else Accelerate warns; set_threads decides
     # Only --precision decides the precision, whatever the user's configuration of Accelerate says.
-    accelerator = Accelerator(cpu=num_asked > 1 and no_gpu, mixed_precision="no")
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
     num_processes = accelerator.num_processes
     if num_processes != num_asked:
         raise InputError(
@@ -50,8 +50,7 @@ def start(*, uses_every_gpu: bool = True) -> Accelerator:
     if uses_every_gpu and accelerator.is_main_process:
         num_here = int(os.environ.get("LOCAL_WORLD_SIZE", num_processes))
         num_used = num_here if accelerator.device.type == "cuda" else 0
-        num_machines = num_processes // num_here
-        if note := idle_gpus(torch.cuda.device_count(), num_used, num_machines):
+        if note := idle_gpus(torch.cuda.device_count(), num_used, num_processes // num_here):
             logger.warning(note)
     return accelerator
 
@@ -209,21 +208,15 @@ PROGRESS_EVERY = 30.0  # seconds between two lines of progress, where there is n
 class Progress:
     """Shows how far a long loop is: as a bar in a terminal, else as a line in the log now and then.
 
-    A context. total and done count in units, such as updates; shown is false in processes that
-    leave this to another one.
+    A context. total and done count updates; shown is false in processes that leave this to another.
     """
 
-    def __init__(
-        self, name: str, total: int, done: int = 0, *, unit: str = "update", shown: bool = True
-    ) -> None:
-        self.name, self.total, self.done, self.unit = name, total, done, unit
+    def __init__(self, name: str, total: int, done: int = 0, *, shown: bool = True) -> None:
         in_terminal = sys.stderr.isatty()
-        self.logs = shown and not in_terminal
-        hidden = not (shown and in_terminal)
-        self.bar = tqdm(
-            total=total, initial=done, desc=name, unit=unit, leave=False, disable=hidden
-        )
-        self.done_at_start, self.words = done, 0.0
+        self.name, self.total, self.done, self.done_at_start = name, total, done, done
+        self.logs, self.words = shown and not in_terminal, 0.0
+        about = {"unit": "update", "leave": False, "disable": not (shown and in_terminal)}
+        self.bar = tqdm(total=total, initial=done, desc=name, **about)
         self.started_at = self.logged_at = time.monotonic()
 
     def __enter__(self) -> "Progress":
@@ -232,18 +225,18 @@ class Progress:
     def __exit__(self, *_) -> None:
         self.bar.close()
 
-    def advance(self, units: int = 1, *, words: float = 0.0) -> None:
-        """Count finished units and the words in them."""
-        self.bar.update(units)
-        self.done += units
+    def advance(self, words: float) -> None:
+        """Count a finished update and the words in it."""
+        self.bar.update()
+        self.done += 1
         self.words += words
         now = time.monotonic()
         if self.logs and self.done < self.total and now >= self.logged_at + PROGRESS_EVERY:
-            speed = f"{self.words / max(now - self.logged_at, 1e-9):,.0f} words/s, "
+            speed = self.words / max(now - self.logged_at, 1e-9)
             rest = (self.total - self.done) / (self.done - self.done_at_start)
             logger.info(
-                f"{self.name}: {self.unit} {self.done:,} of {self.total:,} "
-                f"({100 * self.done / self.total:.0f} %), {speed if self.words else ''}"
+                f"{self.name}: update {self.done:,} of {self.total:,} "
+                f"({100 * self.done / self.total:.0f} %), {speed:,.0f} words/s, "
                 f"{_duration(rest * (now - self.started_at))} left"
             )
             self.logged_at, self.words = now, 0.0

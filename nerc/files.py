@@ -40,13 +40,12 @@ def check_file(path: Path, flag: str) -> None:
 
 def check_folder(path: Path, flag: str) -> None:
     """Raise InputError unless path is a writable folder, or one that can be made."""
-    if path.is_dir():
-        if not os.access(path, os.W_OK):
-            raise InputError(f"{flag} {path}: is not writable")
-        return
-    check_file(path, flag)
-    if path.exists():
-        raise InputError(f"{flag} {path}: is a file, wanted a folder")
+    if not path.is_dir():
+        check_file(path, flag)
+        if path.exists():
+            raise InputError(f"{flag} {path}: is a file, wanted a folder")
+    elif not os.access(path, os.W_OK):
+        raise InputError(f"{flag} {path}: is not writable")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -82,10 +81,8 @@ def copy_files(source: Path, target: Path) -> None:
     """Copy a folder's contents; unlike shutil.copytree, it raises the system's own errors."""
     target.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
-        if path.is_dir():
-            copy_files(path, target / path.name)
-        else:
-            shutil.copyfile(path, target / path.name)
+        copy = copy_files if path.is_dir() else shutil.copyfile
+        copy(path, target / path.name)
 
 
 @contextmanager

@@ -44,25 +44,20 @@ class PredictConfig:
     )
     format: str = option(
         "text",
-        "form of the input. text: one text on each line; json: one object with text or words on "
-        "each line; conll: one word on each line, in the first column, and an empty line between "
-        "texts",
+        "what each line of the input holds. text: a text; json: an object with text or words; "
+        "conll: a word, in the first column; an empty line separates texts",
         ("text", "json", "conll"),
     )
     output: str | None = option(None, "file to write. Default: standard output")
     to: str = option(
         "json",
-        "form of the output. json: one object on each line, with type, text, characters, words "
-        "and confidence of its entities; conll: one word and its tag on each line",
+        "what each line of the output holds. json: an object with type, text, characters, words "
+        "and confidence of a text's entities; conll: a word and its tag",
         ("json", "conll"),
     )
     tokenizer: str | None = option(None, TOKENIZER_HELP)
     strict: bool = option(False, "stop at the first line that cannot be read")
-    precision: str = option(
-        "float32",
-        PRECISION_HELP,
-        ("float32", "bf16", "auto"),
-    )
+    precision: str = option("float32", PRECISION_HELP, ("float32", "bf16", "auto"))
     num_threads: int = option(0, THREADS_HELP)
 
     def __post_init__(self) -> None:
@@ -106,9 +101,8 @@ def run(config: PredictConfig) -> None:
     model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
     model.to(accelerator.device)
     if model.config.calibration is None and config.to == "json":
-        logger.warning(
-            f"{config.revision}: its confidences are not calibrated, and probably too high"
-        )
+        note = "its confidences are not calibrated, and probably too high"
+        logger.warning(f"{config.revision}: {note}")
     write = write_json if config.to == "json" else write_conll
     encoding_stats: Counter[str] = Counter()
     num_bad = 0
@@ -295,10 +289,7 @@ def read_ahead(source: Iterator[Item], size: int) -> Iterator[Iterator[list[Item
 def output(path: str | None) -> Iterator[TextIO]:
     """A file, which appears when it is complete; or standard output, whose reader may go away."""
     if path is not None:
-        with (
-            files.unfinished(Path(path)) as temporary,
-            temporary.open("w", encoding="utf-8") as file,
-        ):
+        with files.unfinished(Path(path)) as new, new.open("w", encoding="utf-8") as file:
             yield file
         return
     sys.stdout.reconfigure(encoding="utf-8")

@@ -25,6 +25,8 @@ from nerc.store.revisions import REVISION_NAME, Store
 
 PROGRAM = "python -m nerc revisions"
 _HUB = "repository USER/NAME on the Hub, where a revision is a branch. Default: that of --repo"
+_COLUMNS = ["Revision", "Labels", "Corpus", "Started from", "Recipe", "Seed"]
+_COLUMNS += ["Validation F1", "Validation Loss", "Test F1", "Test Loss"]
 _RECORDS = ["config.json", "run.json", "metrics.json"]
 
 
@@ -79,14 +81,12 @@ def show(config: ListConfig) -> None:
         folders = {n: f for n, f in branches.items() if (f / "config.json").exists()}
     if not folders:
         raise InputError(f"{config.hub or f'--repo {config.repo}'}: holds no revision")
-    rows = [["Revision", "Labels", "Corpus", "Started from", "Recipe", "Seed"]]
-    rows[0] += ["Validation F1", "Validation Loss", "Test F1", "Test Loss"]
-    damaged = []
+    rows, damaged = [_COLUMNS], []
     for name, place in folders.items():
         try:
             rows.append([name, *_cells(*records.read(place))])
         except InputError as error:
-            rows.append([name, *["?"] * (len(rows[0]) - 1)])
+            rows.append([name, *["?"] * (len(_COLUMNS) - 1)])
             damaged.append(f"{name}: {error}")
     print(tables.markdown(rows), flush=True)
     if damaged:
@@ -113,12 +113,8 @@ def push(config: PushConfig) -> None:
         raise InputError(f"--repo {config.repo}: holds no revision to send")
     folders = {name: store.local(name) for name in names}
 
-    def send(name: str) -> str:
-        return repository.push(
-            folders[name], name, overwrite=config.overwrite, public=config.public
-        )
-
-    _each(names, send)
+    how = {"overwrite": config.overwrite, "public": config.public}
+    _each(names, lambda name: repository.push(folders[name], name, **how))
 
 
 def pull(config: PullConfig) -> None:

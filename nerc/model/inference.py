@@ -7,13 +7,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -26,17 +25,6 @@ from nerc.model.encoding import MULTIPLE, Encoded, collate, encode_for
 BATCH_PIECES = {"cpu": 4096, "cuda": 32768}
 STREAM_CHUNK = 4096  # sentences of a stream: enough to find many of similar length
 _VITERBI_CHUNK = 512  # sentences decoded together
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switch a model to evaluation, and back to its mode on the way out, also after an error."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 @torch.inference_mode()
@@ -65,7 +53,9 @@ def predict(
     batches = _batches(share, encoded.num_pieces()[share], batch_size, device.type)
     quiet = rank > 0 or not sys.stderr.isatty()
     results: list[tuple[int, np.ndarray]] = []
-    with evaluation_mode(model), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with ExitStack() as at_end, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        at_end.callback(model.train, model.training)
+        model.eval()
         for sentences in tqdm(batches, desc="tagging", leave=False, disable=quiet):
             batch = collate(encoded, sentences, MULTIPLE)
             logits = model(**batch.inputs(device)).logits[..., columns]  # (words, tags)

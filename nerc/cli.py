@@ -106,9 +106,7 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
 class LogConfig:
     """What is printed."""
 
-    quiet: bool = option(
-        False, "print results, warnings and errors, and nothing else", effect=Effect.NONE
-    )
+    quiet: bool = option(False, "print only results, warnings and errors", effect=Effect.NONE)
 
 
 class _Console(logging.Handler):
@@ -119,17 +117,15 @@ class _Console(logging.Handler):
 
     def __init__(self, prefix: str) -> None:
         super().__init__()
-        self.prefix = prefix
+        self.prefix = prefix and f"{prefix}: "
 
     def emit(self, record: logging.LogRecord) -> None:
         if rank():
             return
         try:
-            if self.prefix:
-                sys.stderr.write(f"{self.prefix}: {record.getMessage()}\n")
-            else:
-                sys.stdout.write(f"{record.getMessage()}\n")
-                sys.stdout.flush()
+            stream = sys.stderr if self.prefix else sys.stdout
+            stream.write(f"{self.prefix}{record.getMessage()}\n")
+            stream.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from nerc.cli import Effect, check_flag, check_given, help_of, option
@@ -191,6 +192,9 @@ class ModelConfig:
             check_given(self, wanted, "encoder", "lstm_hidden_size")
 
 
+_by_recipe = partial(option, None, by_recipe=True)
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train; the recipe decides what is not given."""
@@ -201,36 +205,23 @@ class TrainConfig:
         "recipe, which is too short for a new BiLSTM",
         tuple(RECIPES),
     )
-    optimizer: str | None = option(None, "sgd or adamw", ("sgd", "adamw"), by_recipe=True)
-    lr: float | None = option(
-        None,
-        "peak learning rate of the encoder; strong raises its own for those smaller than bert-base",
-        by_recipe=True,
+    optimizer: str | None = _by_recipe("sgd or adamw", ("sgd", "adamw"))
+    lr: float | None = _by_recipe(
+        "peak learning rate of the encoder; strong raises its own for those smaller than bert-base"
     )
-    head_lr: float | None = option(
-        None, "peak learning rate of the BiLSTM and the linear tagger", by_recipe=True
+    head_lr: float | None = _by_recipe("peak learning rate of the BiLSTM and the linear tagger")
+    momentum: float | None = _by_recipe("momentum of sgd, 0 to 1")
+    weight_decay: float | None = _by_recipe("weight decay of all but biases and norms")
+    warmup: float | None = _by_recipe(
+        "share of the updates in which the learning rate rises, 0 to 1"
     )
-    momentum: float | None = option(None, "momentum of sgd, 0 to 1", by_recipe=True)
-    weight_decay: float | None = option(
-        None, "weight decay of all but biases and norms", by_recipe=True
+    schedule: str | None = _by_recipe(
+        "learning rate after warm-up: constant, or linear to 0", ("constant", "linear")
     )
-    warmup: float | None = option(
-        None, "share of the updates in which the learning rate rises, 0 to 1", by_recipe=True
-    )
-    schedule: str | None = option(
-        None,
-        "learning rate after warm-up: constant, or linear to 0",
-        ("constant", "linear"),
-        by_recipe=True,
-    )
-    clip: float | None = option(
-        None, "largest allowed norm of the gradient; 0: no clipping", by_recipe=True
-    )
-    batch_size: int | None = option(
-        None, "sentences per update, summed over all processes", by_recipe=True
-    )
-    epochs: int | None = option(
-        None, "passes over the training sentences, in every stage of --combine", by_recipe=True
+    clip: float | None = _by_recipe("largest allowed norm of the gradient; 0: no clipping")
+    batch_size: int | None = _by_recipe("sentences per update, summed over all processes")
+    epochs: int | None = _by_recipe(
+        "passes over the training sentences, in every stage of --combine"
     )
     keep: str = option(
         "best",
@@ -304,56 +295,51 @@ class TrainConfig:
         given = {name: value for name, value in vars(self).items() if value is not None}
         config = replace(self, **(values | given))
         if config.optimizer == "adamw":
-            wanted, given = "left out with --optimizer adamw", self.momentum
-            check_flag(not given, "momentum", wanted, given)
+            check_given(self, "left out with --optimizer adamw", "momentum", test=lambda v: v == 0)
             config = replace(config, momentum=0.0)
         return config
+
+
+_without_effect = partial(option, effect=Effect.NONE)  # on what is learnt
 
 
 @dataclass(frozen=True)
 class StoreConfig:
     """Where a run saves its revision."""
 
-    repo: str = option(
+    repo: str = _without_effect(
         "models",
         "folder that holds the revisions. Where there is no such folder, USER/NAME is read from "
         "the Hub, where a revision is a branch",
-        effect=Effect.NONE,
     )
-    revision: str | None = option(
+    revision: str | None = _without_effect(
         None,
         "name of the revision. Default: model_primary for gold, main for llm, model_mixed_12 or "
         "model_mixed_240_sentences for mixed",
-        effect=Effect.NONE,
     )
-    overwrite: bool = option(
+    overwrite: bool = _without_effect(
         False,
         "replace a revision of this name, finished or interrupted, when the new one is complete",
-        effect=Effect.NONE,
     )
-    resume: bool = option(
+    resume: bool = _without_effect(
         False,
         "continue the interrupted run of this revision from its last checkpoint; where there is "
         "none, start; where the revision is finished, do nothing",
-        effect=Effect.NONE,
     )
-    push: bool = option(
+    push: bool = _without_effect(
         False,
         "send the revision to the branch of its name in the Hub repository that --repo names; "
         "only --overwrite replaces a branch that holds something else",
-        effect=Effect.NONE,
     )
-    checkpoint_every: str = option(
+    checkpoint_every: str = _without_effect(
         "15m",
         "how often to write a checkpoint: a time (30s, 15m, 2h), a number of updates (500) or "
         "never (signals still write one)",
-        effect=Effect.NONE,
     )
-    status: str | None = option(
+    status: str | None = _without_effect(
         None,
         "file for the run's state (running, interrupted, finished or failed) and its update "
         "number, for job scripts. Default: status.json beside the run's checkpoints",
-        effect=Effect.NONE,
     )
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from nerc.errors import InputError, fail, one_line_errors, rank
+from nerc.errors import InputError, fail, rank
 from nerc.recipes import RECIPES
 
 
@@ -172,21 +172,6 @@ def log_to(path: Path) -> Iterator[None]:
         file.close()
         for handler in memory:
             logger.addHandler(handler)
-
-
-def run_action(
-    argv: Sequence[str], program: str, description: str, actions: dict[str, tuple[Callable, type]]
-) -> None:
-    """Do what argv begins with, one of actions by name, with the config that its flags make."""
-    if not argv or argv[0] not in actions:
-        parse([a for a in argv if a in ("-h", "--help")], program, description)
-        fail(program, f"wanted {', '.join(actions)}, and its flags; see {program} --help")
-    act, config_class = actions[argv[0]]
-    program = f"{program} {argv[0]}"
-    (config,) = parse(argv[1:], program, act.__doc__, config_class)
-    start_logging()
-    with one_line_errors(program):
-        act(config)
 
 
 # Flags of transformers' example scripts, and ours for the same thing.

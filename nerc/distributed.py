@@ -59,12 +59,11 @@ def idle_gpus(num_gpus: int, num_used: int, num_machines: int) -> str | None:
     """A warning where the run uses fewer GPUs of this machine than there are."""
     if num_used >= num_gpus:
         return None
-    command = f"accelerate launch --multi_gpu --num_processes {num_gpus * num_machines}"
-    if num_machines > 1:
-        command += f" --num_machines {num_machines}"
+    machines = f" --num_machines {num_machines}" if num_machines > 1 else ""
     return (
         f"{num_gpus - num_used} of this machine's {num_gpus} GPUs are idle; to use all of them, "
-        f"launch the script with: {command}"
+        f"launch the script with: accelerate launch --multi_gpu --num_processes "
+        f"{num_gpus * num_machines}{machines}"
     )
 
 
@@ -73,11 +72,11 @@ def _num_processes_asked(environment: Mapping[str, str]) -> int:
 
     def number(name: str, default: int) -> int:
         text = environment.get(name, str(default))
-        if not text.isdecimal():
-            raise InputError(
-                f"the environment variable {name} is {text!r}, wanted a number; {_LAUNCH_ADVICE}"
-            )
-        return int(text)
+        if text.isdecimal():
+            return int(text)
+        raise InputError(
+            f"the environment variable {name} is {text!r}, wanted a number; {_LAUNCH_ADVICE}"
+        )
 
     num_tasks = number("SLURM_STEP_NUM_TASKS", 1)
     num_groups = number("GROUP_WORLD_SIZE", num_tasks)  # launchers that know of each other
@@ -94,16 +93,15 @@ def _num_processes_asked(environment: Mapping[str, str]) -> int:
             "with: torchrun --nproc_per_node N train.py (for one process: --num_processes 1, and "
             "unset MASTER_ADDR if you have set it)"
         )
-    for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"):
-        if name in environment:
-            num_asked = number(name, 1)
-            if num_asked > 1 and "MASTER_ADDR" not in environment:
-                raise InputError(
-                    f"{name} is {num_asked}, and no MASTER_ADDR says where the processes meet; "
-                    f"{_LAUNCH_ADVICE}"
-                )
-            return num_asked
-    return 1
+    names = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+    name = next((name for name in names if name in environment), "WORLD_SIZE")
+    num_asked = number(name, 1)
+    if num_asked > 1 and "MASTER_ADDR" not in environment:
+        raise InputError(
+            f"{name} is {num_asked}, and no MASTER_ADDR says where the processes meet; "
+            f"{_LAUNCH_ADVICE}"
+        )
+    return num_asked
 
 
 class StopSignals:
@@ -115,10 +113,8 @@ class StopSignals:
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
-        self.signal = 0
-        self.between_updates = True
-        self._since = 0.0
-        self._raises = True
+        self.signal, self._since = 0, 0.0  # the first signal, and when it came
+        self.between_updates = self._raises = True
         self._is_main = accelerator.is_main_process
         # A group for the CPUs: asking through a GPU would make each process wait for its GPU.
         several = accelerator.num_processes > 1
@@ -319,13 +315,12 @@ def tensors_from_main(
     accelerator: Accelerator, tensors: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """The main process's tensors, on every process, on its device."""
-    shapes = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
     received = {}
+    shapes = {name: (t.shape, t.dtype) for name, t in tensors.items()}
     for name, (shape, dtype) in from_main(accelerator, shapes).items():
-        tensor = torch.empty(shape, dtype=dtype, device=accelerator.device)
+        received[name] = torch.empty(shape, dtype=dtype, device=accelerator.device)
         if accelerator.is_main_process:
-            tensor.copy_(tensors[name])
+            received[name].copy_(tensors[name])
         if accelerator.num_processes > 1:
-            distributed.broadcast(tensor, 0)
-        received[name] = tensor
+            distributed.broadcast(received[name], 0)
     return received

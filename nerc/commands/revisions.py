@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from nerc import hub, tables
-from nerc.cli import option, run_action
+from nerc.cli import option, parse, start_logging
 from nerc.config import REPO_HELP
-from nerc.errors import InputError
+from nerc.errors import InputError, fail, one_line_errors
 from nerc.files import copy_files
 from nerc.store import records
 from nerc.store.revisions import REVISION_NAME, Store
@@ -41,33 +41,37 @@ class ListConfig:
 
 
 @dataclass(frozen=True)
-class PushConfig:
-    """What is sent, and where."""
-
-    repo: str = option("models", "folder that holds the revisions")
-    hub: str | None = option(None, _HUB)
-    revision: tuple[str, ...] = option((), "revisions to send. Default: all of them")
-    overwrite: bool = option(False, "replace branches that hold something else")
-    public: bool = option(
-        False, "if there is no such repository yet, create one that everybody may read"
-    )
-
-
-@dataclass(frozen=True)
 class PullConfig:
     """What is fetched, and where to."""
 
-    repo: str = option("models", "folder to put the revisions in")
+    repo: str = option("models", "folder of the revisions")
     hub: str | None = option(None, _HUB)
-    revision: tuple[str, ...] = option((), "revisions to fetch. Default: all of them")
+    revision: tuple[str, ...] = option((), "names of revisions. Default: all of them")
     overwrite: bool = option(False, "replace revisions of the same name that hold something else")
+
+
+@dataclass(frozen=True)
+class PushConfig(PullConfig):
+    """What is sent, and where."""
+
+    public: bool = option(
+        False, "if there is no such repository yet, create one that everybody may read"
+    )
 
 
 # ------------------------------------------------------------ the command line
 
 
 def main(argv: list[str]) -> None:
-    run_action(argv, PROGRAM, __doc__, ACTIONS)
+    if not argv or argv[0] not in ACTIONS:
+        parse([a for a in argv if a in ("-h", "--help")], PROGRAM, __doc__)
+        fail(PROGRAM, f"wanted {', '.join(ACTIONS)}, and its flags; see {PROGRAM} --help")
+    act, config_class = ACTIONS[argv[0]]
+    program = f"{PROGRAM} {argv[0]}"
+    (config,) = parse(argv[1:], program, act.__doc__, config_class)
+    start_logging()
+    with one_line_errors(program):
+        act(config)
 
 
 def show(config: ListConfig) -> None:

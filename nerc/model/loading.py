@@ -50,8 +50,7 @@ def load(name: str) -> NERSmall:
     """The NERSmall in a folder, with its head; also reads a BertForTokenClassification."""
     _check_source(name, types=("bert", NERSmallConfig.model_type))
     model = _load(name, new_head=False)
-    labels = [label for label in model.config.inventory if label not in tags.SPECIAL_TAGS]
-    if unknown := [label for label in labels if not tags.is_tag(label)]:
+    if unknown := [label for label in model.config.word_tags if not tags.is_tag(label)]:
         raise InputError(
             f"{name}: its labels, such as {unknown[0]}, are not tags, wanted O, B-TYPE and I-TYPE; "
             f"put the tags into id2label of its config.json"
@@ -69,7 +68,7 @@ def _check_source(name: str, types: Sequence[str]) -> None:
     folder = Path(name)
     if folder.is_dir():
         for file in ("config.json", "model.safetensors"):
-            if not (folder / file).exists() and not (folder / f"{file}.index.json").exists():
+            if not any((folder / f"{file}{end}").exists() for end in ("", ".index.json")):
                 raise InputError(
                     f"{name}: holds no {file}, wanted config.json, model.safetensors and a "
                     f"tokenizer, as save_pretrained writes them (pickled weights are not read)"
@@ -83,13 +82,11 @@ def _check_source(name: str, types: Sequence[str]) -> None:
 
 
 def _load(name: str, *, new_head: bool, **kwargs) -> NERSmall:
+    kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
     with _loading(name):
-        model, loaded = NERSmall.from_pretrained(
-            name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
-        )
+        model, loaded = NERSmall.from_pretrained(name, **kwargs)
     missing = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
-    if new_head:
-        missing = {key for key in missing if key.startswith("bert.")}
+    missing = {key for key in missing if key.startswith("bert.") or not new_head}
     surplus = [k for k in loaded["unexpected_keys"] if "encoder.layer." in k or k[:5] == "lstm."]
     for keys, fault in (
         (missing, "lack {} tensors of the right shape, such as {}"),

@@ -130,7 +130,7 @@ def predict(size: int, _: int) -> dict[str, float]:
     num_words, started = 0, time.perf_counter()
     chunks = iter(lambda: list(islice(sentences, inference.STREAM_CHUNK)), [])
     for found in inference.predict_stream(tagger, tokenizer, chunks):
-        num_words += sum(len(tags) for tags, _ in found)
+        num_words += sum(len(tags) for _, tags, _ in found)
     return {"prediction": 1e6 * (time.perf_counter() - started) / num_words}
 
 

@@ -4,15 +4,16 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from nerc.errors import InputError, fail, one_line_errors, rank
+from nerc.errors import InputError, fail, rank
+from nerc.recipes import RECIPES
 
 
 class Effect(Enum):
@@ -32,10 +33,10 @@ def option(
     choices: Sequence[str] | None = None,
     *,
     effect: Effect = Effect.RESULT,
-    by_recipe: Mapping[str, Any] | None = None,
+    by_recipe: bool = False,
 ) -> Any:
-    """A dataclass field that is a command-line flag; by_recipe: the default of each recipe."""
-    about = {"help": help, "choices": choices, "effect": effect, "by_recipe": by_recipe or {}}
+    """A dataclass field that is a command-line flag; by_recipe: the recipe has its default."""
+    about = {"help": help, "choices": choices, "effect": effect, "by_recipe": by_recipe}
     return field(default=default, metadata=about)
 
 
@@ -56,6 +57,16 @@ def check_flag(ok: bool, flag: str, wanted: str, found: Any) -> None:
         raise InputError(f"--{flag.replace('_', '-')} must be {wanted}, not {found!r}")
 
 
+def check_given(
+    config: Any, wanted: str, *flags: str, test: Callable[[Any], bool] = lambda _: False
+) -> None:
+    """check_flag for those of flags that were given; without a test, none may be given."""
+    for flag in flags:
+        value = getattr(config, flag)
+        found = " ".join(value) if isinstance(value, tuple) else value
+        check_flag(value in (None, ()) or test(value), flag, wanted, found)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if rank():  # every process has the same command line
@@ -72,12 +83,8 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
 
     Flags accept - and _; field names must be unique among the configs.
     """
-    parser = _Parser(
-        prog=program,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = _Parser(program, description=description, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     for config in configs:
         group = parser.add_argument_group(config.__doc__.splitlines()[0].rstrip("."))
         for f in fields(config):
@@ -85,12 +92,12 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
     known, unknown = parser.parse_known_args([_with_hyphens(argument) for argument in argv])
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{_our_flag(unknown, parser)}")
-    values = vars(known)
+    values = {n: tuple(v) if isinstance(v, list) else v for n, v in vars(known).items()}
     for name, value in values.items():
-        if "" in (value if isinstance(value, (list, tuple)) else [value]):
+        if "" in (value if isinstance(value, tuple) else [value]):
             parser.error(f"--{name.replace('_', '-')} is empty")
     try:
-        return tuple(c(**{f.name: _value(f, values) for f in fields(c)}) for c in configs)
+        return tuple(c(**{f.name: values[f.name] for f in fields(c)}) for c in configs)
     except InputError as error:
         parser.error(str(error))
 
@@ -99,9 +106,7 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
 class LogConfig:
     """What is printed."""
 
-    quiet: bool = option(
-        False, "print results, warnings and errors, and nothing else", effect=Effect.NONE
-    )
+    quiet: bool = option(False, "print only results, warnings and errors", effect=Effect.NONE)
 
 
 class _Console(logging.Handler):
@@ -112,17 +117,15 @@ class _Console(logging.Handler):
 
     def __init__(self, prefix: str) -> None:
         super().__init__()
-        self.prefix = prefix
+        self.prefix = prefix and f"{prefix}: "
 
     def emit(self, record: logging.LogRecord) -> None:
         if rank():
             return
         try:
-            if self.prefix:
-                sys.stderr.write(f"{self.prefix}: {record.getMessage()}\n")
-            else:
-                sys.stdout.write(f"{record.getMessage()}\n")
-                sys.stdout.flush()
+            stream = sys.stderr if self.prefix else sys.stdout
+            stream.write(f"{self.prefix}{record.getMessage()}\n")
+            stream.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -171,21 +174,6 @@ def log_to(path: Path) -> Iterator[None]:
             logger.addHandler(handler)
 
 
-def run_action(
-    argv: Sequence[str], program: str, description: str, actions: dict[str, tuple[Callable, type]]
-) -> None:
-    """Do what argv begins with, one of actions by name, with the config that its flags make."""
-    if not argv or argv[0] not in actions:
-        parse([a for a in argv if a in ("-h", "--help")], program, description)
-        fail(program, f"wanted {', '.join(actions)}, and its flags; see {program} --help")
-    act, config_class = actions[argv[0]]
-    program = f"{program} {argv[0]}"
-    (config,) = parse(argv[1:], program, act.__doc__, config_class)
-    start_logging()
-    with one_line_errors(program):
-        act(config)
-
-
 # Flags of transformers' example scripts, and ours for the same thing.
 _OUR_FLAGS = {
     "--learning-rate": "--lr",
@@ -229,36 +217,20 @@ def _with_hyphens(argument: str) -> str:
     return flag.replace("_", "-") + equals + value if argument.startswith("--") else argument
 
 
-def _value(f: Any, values: dict[str, Any]) -> Any:
-    value = values[f.name]
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _add_flag(group: argparse._ArgumentGroup, f: Any) -> None:
-    flag = "--" + f.name.replace("_", "-")
-    default = None if f.default is MISSING else f.default
-    help_text = f.metadata["help"]
-    recipe_values = [f"{name} {value}" for name, value in f.metadata["by_recipe"].items()]
-    if recipe_values:
-        help_text += f" ({', '.join(recipe_values)})"
-    elif not (default is None or default is False or default == ()):
-        help_text += f" (default: {default})"
+    help_text, choices = f.metadata["help"], f.metadata["choices"]
+    if f.metadata["by_recipe"]:
+        help_text += f" ({', '.join(f'{recipe} {v[f.name]}' for recipe, v in RECIPES.items())})"
+    elif f.default not in (None, ()) and f.type is not bool:
+        help_text += f" (default: {f.default})"
+    about = {"dest": f.name, "help": help_text}
     if f.type is bool:
-        group.add_argument(flag, dest=f.name, action="store_true", help=help_text)
-        return
-    choices = f.metadata["choices"]
-    if f.type == tuple[str, ...]:
-        how = {"nargs": "+", "action": "extend", "default": [], "choices": choices}
-        group.add_argument(flag, dest=f.name, metavar=f.name.upper(), help=help_text, **how)
-        return
-    kind = f.type if isinstance(f.type, type) else get_args(f.type)[0]
-    metavar = None if choices else f.name.upper()
-    group.add_argument(
-        flag,
-        dest=f.name,
-        type=kind,
-        default=default,
-        choices=choices,
-        metavar=metavar,
-        help=help_text,
-    )
+        about |= {"action": "store_true"}
+    elif f.type == tuple[str, ...]:
+        about |= {"nargs": "+", "action": "extend", "default": [], "choices": choices}
+        about |= {"metavar": f.name.upper()}
+    else:
+        kind = f.type if isinstance(f.type, type) else get_args(f.type)[0]
+        about |= {"type": kind, "default": f.default, "choices": choices}
+        about |= {"metavar": None if choices else f.name.upper()}
+    group.add_argument("--" + f.name.replace("_", "-"), **about)

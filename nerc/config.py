@@ -7,12 +7,13 @@ recipe, the corpus or the machine; run.json of the revision records the decision
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import Any
 
-from nerc.cli import Effect, check_flag, help_of, option
+from nerc.cli import Effect, check_flag, check_given, help_of, option
 from nerc.recipes import FEW, FEW_LR, RECIPES, SMALL, SMALL_BATCH_SIZE, SMALL_UPDATES
 
 # How expert and weak labels are combined: nerc.training.combine.METHODS.
@@ -28,77 +29,68 @@ class DataConfig:
 
     data: str = option(
         "gold",
-        "whose labels to learn from: the experts' (gold), a large language model's (llm) or both "
-        "(mixed; --combine says how)",
+        "whose labels to learn from: experts' (gold), a language model's (llm), or both (mixed)",
         ("gold", "llm", "mixed"),
     )
     expert: str | None = option(
         None,
-        "how many expert sentences to use, drawn at random by --seed: a share of the training "
-        "split (12%%) or a number (240). 12%% of CoNLL-2003 is 1,685 sentences; the notebooks' "
-        "'12 %%' was 244. Default: all for gold, 12%% for mixed",
+        "how many expert sentences to use, drawn by --seed: a share of the training split (12%%; "
+        "1,685 sentences of CoNLL-2003) or a number (240; about the notebooks' '12 %%'). Default: "
+        "all for gold, 12%% for mixed",
     )
     corpus: str = option(
         "conll2003",
         "which text: a folder with train.txt, valid.txt, test.txt and, for weak labels, llm.txt "
-        "(further sources: llm.NAME.txt) in CoNLL columns; conll2003 (from the Hub) or USER/NAME, "
-        "another data set on the Hub; or sample, the built-in corpus, which needs no network and "
-        "is for trying nerc out (sample:1000 has 1,000 training sentences; the weak labels of "
-        "sample:1000:missing miss entities instead of inventing them)",
+        "(further sources: llm.NAME.txt) in CoNLL columns; conll2003 or USER/NAME, data sets on "
+        "the Hub; sample, built in, for trying nerc out without a network (sample:1000: 1,000 "
+        "training sentences; sample:1000:missing: weak labels that miss entities)",
         effect=Effect.PLACE,
     )
     combine: str | None = option(
         None,
-        "how mixed combines expert and weak labels. selftrain: two models learn first from the "
-        "weak labels, then from the experts'; what they tag together teaches a third model, which "
-        "also learns from the experts. pretrain: one model, first the weak labels, then the "
-        "experts'. concat: all labels alike, and both of a sentence that has two; on CoNLL-2003 "
-        "worse than the experts alone. Default: selftrain for --recipe strong, concat for paper",
+        "how mixed combines labels. selftrain: two models learn from weak, then expert labels; "
+        "what they tag together teaches a third, which also learns from the experts. pretrain: "
+        "one model, first weak, then expert labels. concat: all labels alike; on CoNLL-2003 worse "
+        "than expert labels alone",
         COMBINATIONS,
+        by_recipe=True,
     )
     repair: tuple[str, ...] = option(
         (),
-        "how to repair weak labels before training, one or several of: well-formed (drop "
-        "sentences whose tags no scheme allows), form (remove entities none of whose words has a "
-        "shape, such as capitals or digits, that is common in entities), inventory (remove the "
-        "labels of types that no expert label has; --data mixed only), none. Default: well-formed "
-        "and form for --data llm with --recipe strong, else none",
+        "how to repair weak labels, one or several of: well-formed (drop sentences whose tags no "
+        "scheme allows), form (remove entities without a word whose shape, such as capitals or "
+        "digits, is common in entities), inventory (remove types that no expert label has; --data "
+        "mixed only), none. Default: well-formed form for --data llm --recipe strong, else none",
         REPAIRS,
     )
     unlabelled: int | None = option(
         None,
         "how many sentences without labels selftrain reads at most, drawn by --seed from "
-        "unlabelled.txt and from the training sentences whose labels are not used. Default: 8000",
+        "unlabelled.txt and the training sentences whose labels are not used. Default: 8000",
     )
 
     def __post_init__(self) -> None:
+        if self.data == "llm":
+            check_given(self, "left out with --data llm", "expert")
+            wanted = "without inventory, which compares with expert labels, with --data llm"
+            check_given(self, wanted, "repair", test=lambda repairs: "inventory" not in repairs)
         if self.expert is not None:
-            check_flag(self.data != "llm", "expert", "left out with --data llm", self.expert)
             Amount.parse(self.expert, "expert")
         if self.data != "mixed":
-            for flag in ("combine", "unlabelled"):
-                value = getattr(self, flag)
-                check_flag(value is None, flag, "left out without --data mixed", value)
-        repairs = " ".join(self.repair)
-        gold = self.data == "gold" and self.repair
-        check_flag(
-            not gold, "repair", "left out with --data gold, which has no weak labels", repairs
-        )
-        alone = self.data == "llm" and "inventory" in self.repair
-        wanted = "without inventory, which compares with expert labels, with --data llm"
-        check_flag(not alone, "repair", wanted, repairs)
+            check_given(self, "left out without --data mixed", "combine", "unlabelled")
+        if self.data == "gold":
+            check_given(self, "left out with --data gold, which has no weak labels", "repair")
         check_repairs(self.repair)
-        number = self.unlabelled
-        check_flag(number is None or number >= 0, "unlabelled", "0 or more", number)
+        check_given(self, "0 or more", "unlabelled", test=lambda number: number >= 0)
 
     def resolved(self, recipe: str) -> "DataConfig":
         """This configuration, with the recipe's values where a flag was not given."""
         decided: dict[str, Any] = {"expert": self.expert_amount}
         if self.data == "mixed":
             combine = self.combine or RECIPES[recipe]["combine"]
-            asked, wanted = self.unlabelled, "left out without --combine selftrain"
-            check_flag(combine == "selftrain" or asked is None, "unlabelled", wanted, asked)
-            number = MAX_UNLABELLED if asked is None else asked
+            if combine != "selftrain":
+                check_given(self, "left out without --combine selftrain", "unlabelled")
+            number = MAX_UNLABELLED if self.unlabelled is None else self.unlabelled
             decided |= {"combine": combine, "unlabelled": number if combine == "selftrain" else 0}
         if self.data == "llm":
             decided["repair"] = self.repair or RECIPES[recipe]["repair"]
@@ -162,16 +154,15 @@ class ModelConfig:
 
     encoder: str | None = option(
         None,
-        "pretrained BERT encoder: a folder, a name on the Hub, or tiny (2 layers with random "
-        "weights and a vocabulary learnt from the training text). Default: bert-base-cased, and "
-        "tiny for --corpus sample",
+        "pretrained BERT encoder: a folder, a name on the Hub, or tiny (2 layers, random weights). "
+        "Default: bert-base-cased, and tiny for --corpus sample",
         effect=Effect.PLACE,
     )
     start: str | None = option(
         None,
         "train on from the weights of this revision in --repo instead of an encoder's. In "
-        "active_learn.py this revision chooses the first sentences, its expert labels are known, "
-        "and every round starts from its encoder. none: no revision",
+        "active_learn.py it chooses the first sentences, its expert labels are known, and every "
+        "round starts from its encoder. none: no revision",
     )
     tokenizer: str | None = option(
         None,
@@ -191,26 +182,17 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.start == "none":
             object.__setattr__(self, "start", None)
-        size, dropout = self.lstm_hidden_size, self.dropout
-        check_flag(size is None or 0 <= size <= 2**16, "lstm_hidden_size", "0 to 65536", size)
-        check_flag(
-            dropout is None or 0 <= dropout < 1, "dropout", "at least 0 and below 1", dropout
-        )
-        if self.start is not None:
-            for flag in ("encoder", "lstm_hidden_size"):
-                value = getattr(self, flag)
-                check_flag(
-                    value is None, flag, "left out with --start, whose revision decides it", value
-                )
-        else:
+        check_given(self, "0 to 65536", "lstm_hidden_size", test=lambda v: 0 <= v <= 2**16)
+        check_given(self, "at least 0 and below 1", "dropout", test=lambda v: 0 <= v < 1)
+        if self.start is None:
             wanted = "left out without --start: an encoder brings its own"
-            check_flag(self.tokenizer is None, "tokenizer", wanted, self.tokenizer)
+            check_given(self, wanted, "tokenizer")
+        else:
+            wanted = "left out with --start, whose revision decides it"
+            check_given(self, wanted, "encoder", "lstm_hidden_size")
 
 
-def _recipe_option(name: str, help: str, choices: Sequence[str] | None = None) -> Any:
-    """A flag whose default is the recipe's value of this name."""
-    by_recipe = {recipe: values[name] for recipe, values in RECIPES.items()}
-    return option(None, help, choices, by_recipe=by_recipe)
+_by_recipe = partial(option, None, by_recipe=True)
 
 
 @dataclass(frozen=True)
@@ -223,39 +205,28 @@ class TrainConfig:
         "recipe, which is too short for a new BiLSTM",
         tuple(RECIPES),
     )
-    optimizer: str | None = _recipe_option("optimizer", "sgd or adamw", ("sgd", "adamw"))
-    lr: float | None = _recipe_option(
-        "lr",
-        "peak learning rate of the encoder; strong raises its own for encoders smaller than "
-        "bert-base",
+    optimizer: str | None = _by_recipe("sgd or adamw", ("sgd", "adamw"))
+    lr: float | None = _by_recipe(
+        "peak learning rate of the encoder; strong raises its own for those smaller than bert-base"
     )
-    head_lr: float | None = _recipe_option(
-        "head_lr", "peak learning rate of the BiLSTM and the linear tagger"
+    head_lr: float | None = _by_recipe("peak learning rate of the BiLSTM and the linear tagger")
+    momentum: float | None = _by_recipe("momentum of sgd, 0 to 1")
+    weight_decay: float | None = _by_recipe("weight decay of all but biases and norms")
+    warmup: float | None = _by_recipe(
+        "share of the updates in which the learning rate rises, 0 to 1"
     )
-    momentum: float | None = _recipe_option("momentum", "momentum of sgd, 0 to 1")
-    weight_decay: float | None = _recipe_option(
-        "weight_decay", "weight decay of all but biases and norms"
+    schedule: str | None = _by_recipe(
+        "learning rate after warm-up: constant, or linear to 0", ("constant", "linear")
     )
-    warmup: float | None = _recipe_option(
-        "warmup", "share of the updates in which the learning rate rises, 0 to 1"
-    )
-    schedule: str | None = _recipe_option(
-        "schedule", "learning rate after warm-up: constant, or linear to 0", ("constant", "linear")
-    )
-    clip: float | None = _recipe_option(
-        "clip", "largest allowed norm of the gradient; 0: no clipping"
-    )
-    batch_size: int | None = _recipe_option(
-        "batch_size", "sentences per update, summed over all processes"
-    )
-    epochs: int | None = _recipe_option(
-        "epochs", "passes over the training sentences, in every stage of --combine"
+    clip: float | None = _by_recipe("largest allowed norm of the gradient; 0: no clipping")
+    batch_size: int | None = _by_recipe("sentences per update, summed over all processes")
+    epochs: int | None = _by_recipe(
+        "passes over the training sentences, in every stage of --combine"
     )
     keep: str = option(
         "best",
         "which epoch to keep. best: the one with the highest validation F1 (with few training "
-        "sentences, only some epochs are evaluated, to save time); last: the last one, which needs "
-        "no validation split",
+        "sentences, only some are evaluated); last: the last one, without a validation split",
         ("best", "last"),
     )
     micro_batch_words: int = option(
@@ -283,21 +254,16 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        def check(flag: str, test: Callable[[Any], bool], wanted: str) -> None:
-            value = getattr(self, flag)
-            check_flag(value is None or test(value), flag, wanted, value)
-
-        for flag in ("lr", "head_lr"):
-            check(flag, lambda v: 0 < v < float("inf"), "above 0")
-        for flag in ("weight_decay", "clip"):
-            check(flag, lambda v: 0 <= v < float("inf"), "0 or more")
-        check("momentum", lambda v: 0 <= v < 1, "at least 0 and below 1")
-        check("warmup", lambda v: 0 <= v <= 1, "between 0 and 1")
-        for flag in ("batch_size", "epochs"):
-            check(flag, lambda v: v >= 1, "1 or more")
-        check("micro_batch_words", lambda v: v >= 0, "0 or more")
-        check("seed", lambda v: 0 <= v < 2**32, "at least 0 and below 2^32")
-        check("num_threads", lambda v: 0 <= v <= MAX_THREADS, f"0 to {MAX_THREADS}")
+        for wanted, test, *flags in (
+            ("above 0", lambda v: 0 < v < math.inf, "lr", "head_lr"),
+            ("0 or more", lambda v: 0 <= v < math.inf, "weight_decay", "clip", "micro_batch_words"),
+            ("at least 0 and below 1", lambda v: 0 <= v < 1, "momentum"),
+            ("between 0 and 1", lambda v: 0 <= v <= 1, "warmup"),
+            ("1 or more", lambda v: v >= 1, "batch_size", "epochs"),
+            ("at least 0 and below 2^32", lambda v: 0 <= v < 2**32, "seed"),
+            (f"0 to {MAX_THREADS}", lambda v: 0 <= v <= MAX_THREADS, "num_threads"),
+        ):
+            check_given(self, wanted, *flags, test=test)
 
     def resolved(
         self,
@@ -313,8 +279,8 @@ class TrainConfig:
         (768 wide, 12 layers) up to at most that of the head. Few sentences get smaller batches and
         more epochs, so that there are enough updates. epochs overrides the recipe's.
         """
-        names = {f.name for f in fields(self)}
-        values = {name: v for name, v in RECIPES[self.recipe].items() if name in names}
+        recipe = RECIPES[self.recipe]
+        values = {name: value for name, value in recipe.items() if name in vars(self)}
         values["epochs"] = epochs or values["epochs"]
         if self.recipe == "strong":
             if epochs is None and num_sentences < SMALL:
@@ -326,62 +292,54 @@ class TrainConfig:
             if epochs is None and num_sentences < FEW:
                 scaled *= FEW_LR
             values["lr"] = min(scaled, self.head_lr or values["head_lr"])
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        given = {name: value for name, value in given.items() if value is not None}
+        given = {name: value for name, value in vars(self).items() if value is not None}
         config = replace(self, **(values | given))
         if config.optimizer == "adamw":
-            check_flag(
-                not self.momentum, "momentum", "left out with --optimizer adamw", self.momentum
-            )
+            check_given(self, "left out with --optimizer adamw", "momentum", test=lambda v: v == 0)
             config = replace(config, momentum=0.0)
         return config
+
+
+_without_effect = partial(option, effect=Effect.NONE)  # on what is learnt
 
 
 @dataclass(frozen=True)
 class StoreConfig:
     """Where a run saves its revision."""
 
-    repo: str = option(
+    repo: str = _without_effect(
         "models",
         "folder that holds the revisions. Where there is no such folder, USER/NAME is read from "
         "the Hub, where a revision is a branch",
-        effect=Effect.NONE,
     )
-    revision: str | None = option(
+    revision: str | None = _without_effect(
         None,
         "name of the revision. Default: model_primary for gold, main for llm, model_mixed_12 or "
         "model_mixed_240_sentences for mixed",
-        effect=Effect.NONE,
     )
-    overwrite: bool = option(
+    overwrite: bool = _without_effect(
         False,
-        "replace a revision of this name, finished or interrupted; a finished one stays until the "
-        "new one is complete",
-        effect=Effect.NONE,
+        "replace a revision of this name, finished or interrupted, when the new one is complete",
     )
-    resume: bool = option(
+    resume: bool = _without_effect(
         False,
         "continue the interrupted run of this revision from its last checkpoint; where there is "
         "none, start; where the revision is finished, do nothing",
-        effect=Effect.NONE,
     )
-    push: bool = option(
+    push: bool = _without_effect(
         False,
         "send the revision to the branch of its name in the Hub repository that --repo names; "
         "only --overwrite replaces a branch that holds something else",
-        effect=Effect.NONE,
     )
-    checkpoint_every: str = option(
+    checkpoint_every: str = _without_effect(
         "15m",
         "how often to write a checkpoint: a time (30s, 15m, 2h), a number of updates (500) or "
         "never (signals still write one)",
-        effect=Effect.NONE,
     )
-    status: str | None = option(
+    status: str | None = _without_effect(
         None,
-        "write the run's state (running, interrupted, finished or failed) and its update number "
-        "to this file, for job scripts. Default: status.json beside the run's checkpoints",
-        effect=Effect.NONE,
+        "file for the run's state (running, interrupted, finished or failed) and its update "
+        "number, for job scripts. Default: status.json beside the run's checkpoints",
     )
 
     def __post_init__(self) -> None:

@@ -37,10 +37,10 @@ def start(*, uses_every_gpu: bool = True) -> Accelerator:
     all GPUs, so warn where some are idle.
     """
     num_asked = _num_processes_asked(os.environ)
-    no_gpu = not torch.accelerator.is_available()
+    on_cpu = num_asked > 1 and not torch.accelerator.is_available()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else Accelerate warns; set_threads decides
     # Only --precision decides the precision, whatever the user's configuration of Accelerate says.
-    accelerator = Accelerator(cpu=num_asked > 1 and no_gpu, mixed_precision="no")
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
     num_processes = accelerator.num_processes
     if num_processes != num_asked:
         raise InputError(
@@ -50,8 +50,7 @@ def start(*, uses_every_gpu: bool = True) -> Accelerator:
     if uses_every_gpu and accelerator.is_main_process:
         num_here = int(os.environ.get("LOCAL_WORLD_SIZE", num_processes))
         num_used = num_here if accelerator.device.type == "cuda" else 0
-        num_machines = num_processes // num_here
-        if note := idle_gpus(torch.cuda.device_count(), num_used, num_machines):
+        if note := idle_gpus(torch.cuda.device_count(), num_used, num_processes // num_here):
             logger.warning(note)
     return accelerator
 
@@ -60,12 +59,11 @@ def idle_gpus(num_gpus: int, num_used: int, num_machines: int) -> str | None:
     """A warning where the run uses fewer GPUs of this machine than there are."""
     if num_used >= num_gpus:
         return None
-    command = f"accelerate launch --multi_gpu --num_processes {num_gpus * num_machines}"
-    if num_machines > 1:
-        command += f" --num_machines {num_machines}"
+    machines = f" --num_machines {num_machines}" if num_machines > 1 else ""
     return (
         f"{num_gpus - num_used} of this machine's {num_gpus} GPUs are idle; to use all of them, "
-        f"launch the script with: {command}"
+        f"launch the script with: accelerate launch --multi_gpu --num_processes "
+        f"{num_gpus * num_machines}{machines}"
     )
 
 
@@ -74,11 +72,11 @@ def _num_processes_asked(environment: Mapping[str, str]) -> int:
 
     def number(name: str, default: int) -> int:
         text = environment.get(name, str(default))
-        if not text.isdecimal():
-            raise InputError(
-                f"the environment variable {name} is {text!r}, wanted a number; {_LAUNCH_ADVICE}"
-            )
-        return int(text)
+        if text.isdecimal():
+            return int(text)
+        raise InputError(
+            f"the environment variable {name} is {text!r}, wanted a number; {_LAUNCH_ADVICE}"
+        )
 
     num_tasks = number("SLURM_STEP_NUM_TASKS", 1)
     num_groups = number("GROUP_WORLD_SIZE", num_tasks)  # launchers that know of each other
@@ -95,16 +93,15 @@ def _num_processes_asked(environment: Mapping[str, str]) -> int:
             "with: torchrun --nproc_per_node N train.py (for one process: --num_processes 1, and "
             "unset MASTER_ADDR if you have set it)"
         )
-    for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"):
-        if name in environment:
-            num_asked = number(name, 1)
-            if num_asked > 1 and "MASTER_ADDR" not in environment:
-                raise InputError(
-                    f"{name} is {num_asked}, and no MASTER_ADDR says where the processes meet; "
-                    f"{_LAUNCH_ADVICE}"
-                )
-            return num_asked
-    return 1
+    names = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+    name = next((name for name in names if name in environment), "WORLD_SIZE")
+    num_asked = number(name, 1)
+    if num_asked > 1 and "MASTER_ADDR" not in environment:
+        raise InputError(
+            f"{name} is {num_asked}, and no MASTER_ADDR says where the processes meet; "
+            f"{_LAUNCH_ADVICE}"
+        )
+    return num_asked
 
 
 class StopSignals:
@@ -116,10 +113,8 @@ class StopSignals:
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
-        self.signal = 0
-        self.between_updates = True
-        self._since = 0.0
-        self._raises = True
+        self.signal, self._since = 0, 0.0  # the first signal, and when it came
+        self.between_updates = self._raises = True
         self._is_main = accelerator.is_main_process
         # A group for the CPUs: asking through a GPU would make each process wait for its GPU.
         several = accelerator.num_processes > 1
@@ -209,21 +204,15 @@ PROGRESS_EVERY = 30.0  # seconds between two lines of progress, where there is n
 class Progress:
     """Shows how far a long loop is: as a bar in a terminal, else as a line in the log now and then.
 
-    A context. total and done count in units, such as updates; shown is false in processes that
-    leave this to another one.
+    A context. total and done count updates; shown is false in processes that leave this to another.
     """
 
-    def __init__(
-        self, name: str, total: int, done: int = 0, *, unit: str = "update", shown: bool = True
-    ) -> None:
-        self.name, self.total, self.done, self.unit = name, total, done, unit
+    def __init__(self, name: str, total: int, done: int = 0, *, shown: bool = True) -> None:
         in_terminal = sys.stderr.isatty()
-        self.logs = shown and not in_terminal
-        hidden = not (shown and in_terminal)
-        self.bar = tqdm(
-            total=total, initial=done, desc=name, unit=unit, leave=False, disable=hidden
-        )
-        self.done_at_start, self.words = done, 0.0
+        self.name, self.total, self.done, self.done_at_start = name, total, done, done
+        self.logs, self.words = shown and not in_terminal, 0.0
+        about = {"unit": "update", "leave": False, "disable": not (shown and in_terminal)}
+        self.bar = tqdm(total=total, initial=done, desc=name, **about)
         self.started_at = self.logged_at = time.monotonic()
 
     def __enter__(self) -> "Progress":
@@ -232,18 +221,18 @@ class Progress:
     def __exit__(self, *_) -> None:
         self.bar.close()
 
-    def advance(self, units: int = 1, *, words: float = 0.0) -> None:
-        """Count finished units and the words in them."""
-        self.bar.update(units)
-        self.done += units
+    def advance(self, words: float) -> None:
+        """Count a finished update and the words in it."""
+        self.bar.update()
+        self.done += 1
         self.words += words
         now = time.monotonic()
         if self.logs and self.done < self.total and now >= self.logged_at + PROGRESS_EVERY:
-            speed = f"{self.words / max(now - self.logged_at, 1e-9):,.0f} words/s, "
+            speed = self.words / max(now - self.logged_at, 1e-9)
             rest = (self.total - self.done) / (self.done - self.done_at_start)
             logger.info(
-                f"{self.name}: {self.unit} {self.done:,} of {self.total:,} "
-                f"({100 * self.done / self.total:.0f} %), {speed if self.words else ''}"
+                f"{self.name}: update {self.done:,} of {self.total:,} "
+                f"({100 * self.done / self.total:.0f} %), {speed:,.0f} words/s, "
                 f"{_duration(rest * (now - self.started_at))} left"
             )
             self.logged_at, self.words = now, 0.0
@@ -326,13 +315,12 @@ def tensors_from_main(
     accelerator: Accelerator, tensors: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """The main process's tensors, on every process, on its device."""
-    shapes = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
     received = {}
+    shapes = {name: (t.shape, t.dtype) for name, t in tensors.items()}
     for name, (shape, dtype) in from_main(accelerator, shapes).items():
-        tensor = torch.empty(shape, dtype=dtype, device=accelerator.device)
+        received[name] = torch.empty(shape, dtype=dtype, device=accelerator.device)
         if accelerator.is_main_process:
-            tensor.copy_(tensors[name])
+            received[name].copy_(tensors[name])
         if accelerator.num_processes > 1:
-            distributed.broadcast(tensor, 0)
-        received[name] = tensor
+            distributed.broadcast(received[name], 0)
     return received

@@ -60,18 +60,14 @@ def one_line_errors(program: str):
             raise
         where = f" while writing {error.filename}" if error.filename else ""
         fail(program, f"no room on the disk{where}: {error.strerror}; make room and run again")
-    except KeyboardInterrupt:
-        _end_interrupted(program, Interrupted(signal.SIGINT))
-    except Interrupted as interrupted:
-        _end_interrupted(program, interrupted)
+    except (KeyboardInterrupt, Interrupted) as signalled:
+        stop = signalled if isinstance(signalled, Interrupted) else Interrupted(signal.SIGINT)
+        if rank() == 0:
+            sys.stderr.write(f"{program}: interrupted by {stop.name}: {stop.advice}\n")
+        raise SystemExit(stop.exit_code) from None
 
 
-def _end_interrupted(program: str, interrupted: Interrupted) -> NoReturn:
-    if rank() == 0:
-        sys.stderr.write(f"{program}: interrupted by {interrupted.name}: {interrupted.advice}\n")
-    raise SystemExit(interrupted.exit_code)
-
-
-def is_disk_full(error: OSError) -> bool:
+def is_disk_full(error: Exception) -> bool:
     """Whether the disk, the quota or the allowed file size is exhausted."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    full = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+    return isinstance(error, OSError) and error.errno in full

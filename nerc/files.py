@@ -15,16 +15,12 @@ from safetensors import SafetensorError
 from nerc.errors import InputError
 
 
-def make_readable(folder: Path) -> None:
-    """Give a folder and its files the permissions of new files; some libraries give fewer."""
-    for path in (folder, *folder.rglob("*")):
-        path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
-
-
-def _umask() -> int:
+def make_readable(*paths: Path) -> None:
+    """Give files and folders the permissions of new ones; some libraries give fewer."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    for path in paths:
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def check_file(path: Path, flag: str) -> None:
@@ -33,23 +29,23 @@ def check_file(path: Path, flag: str) -> None:
         raise InputError(f"{flag} {path}: is a device, wanted a file in a folder")
     if path.exists() and not path.is_file():
         raise InputError(f"{flag} {path}: is not a file, wanted the name of one")
-    if not path.resolve().parent.is_dir():
+    folder = path.resolve().parent
+    if not folder.is_dir():
         raise InputError(f"{flag} {path}: no such folder; make it first")
     if len(path.name) > 200:
         raise InputError(f"{flag} {path}: the name is too long, wanted up to 200 characters")
-    if not os.access(path.resolve().parent, os.W_OK):
+    if not os.access(folder, os.W_OK):
         raise InputError(f"{flag} {path}: its folder is not writable")
 
 
 def check_folder(path: Path, flag: str) -> None:
     """Raise InputError unless path is a writable folder, or one that can be made."""
-    if path.is_dir():
-        if not os.access(path, os.W_OK):
-            raise InputError(f"{flag} {path}: is not writable")
-        return
-    check_file(path, flag)
-    if path.exists():
-        raise InputError(f"{flag} {path}: is a file, wanted a folder")
+    if not path.is_dir():
+        check_file(path, flag)
+        if path.exists():
+            raise InputError(f"{flag} {path}: is a file, wanted a folder")
+    elif not os.access(path, os.W_OK):
+        raise InputError(f"{flag} {path}: is not writable")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -74,7 +70,7 @@ def unfinished(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # it must be on the disk before it gets its name
-        temporary.chmod(0o666 & ~_umask())
+        make_readable(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink()
@@ -85,10 +81,8 @@ def copy_files(source: Path, target: Path) -> None:
     """Copy a folder's contents; unlike shutil.copytree, it raises the system's own errors."""
     target.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
-        if path.is_dir():
-            copy_files(path, target / path.name)
-        else:
-            shutil.copyfile(path, target / path.name)
+        copy = copy_files if path.is_dir() else shutil.copyfile
+        copy(path, target / path.name)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import hashlib
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -22,7 +22,7 @@ from nerc.errors import InputError, is_disk_full
 # Files that could run code when they are loaded: neither fetched nor sent.
 _PROGRAMS = ["*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.h5", "*.joblib", "*.py"]
 _HUB_FILE = ".gitattributes"  # every repository has it; it is not part of a revision
-_TRIES = 3
+_LEFT_OUT = [*_PROGRAMS, _HUB_FILE]
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 _ADVICE = {
     401: f"your token is missing or wrong, or you may not read it; {_LOG_IN}",
@@ -58,21 +58,15 @@ class Repository:
         with self._asking():
             return sorted(self._heads())
 
-    def fetch(self, revision: str) -> Path:
-        """The folder in the cache with the newest state of a revision; offline, the cached one."""
-        return self._snapshot(revision, ignore_patterns=[*_PROGRAMS, _HUB_FILE])
+    def fetch(self, revision: str, only: Sequence[str] | None = None) -> Path:
+        """The folder in the cache with the newest state of a revision; offline, the cached one.
 
-    def fetch_records(self, revision: str) -> Path:
-        """A folder in the cache with config.json, run.json and metrics.json of a revision."""
-        return self._snapshot(revision, allow_patterns=["config.json", "run.json", "metrics.json"])
-
-    def _snapshot(self, revision: str, **patterns: list[str]) -> Path:
+        only: the files to fetch, if not all.
+        """
+        about = {"revision": revision, "cache_dir": self._cache, "allow_patterns": only}
         with self._asking(revision):
-            return Path(
-                self._api.snapshot_download(
-                    self.name, revision=revision, cache_dir=self._cache, **patterns
-                )
-            )
+            folder = self._api.snapshot_download(self.name, ignore_patterns=_LEFT_OUT, **about)
+            return Path(folder)
 
     def describe_source(self, revision: str, folder: Path) -> str:
         """Which commit a folder from fetch() holds, and whether it is the newest."""
@@ -87,15 +81,10 @@ class Repository:
         """Raise InputError where a push of new files would be refused."""
         with self._asking():
             self._api.whoami()
-            try:
+            if self._exists() and not overwrite:
                 heads = self._heads()
-            except errors.RepositoryNotFoundError as error:
-                if error.response.status_code != 404:
-                    raise
-                return
-            if revision in heads and not overwrite:
-                head = heads[revision]
-                self._check_free(revision, head, self._first(), self._files(head))
+                if revision in heads:
+                    self._check_free(revision, heads[revision], self._files(heads[revision]))
 
     def push(
         self, folder: Path, revision: str, *, overwrite: bool = False, public: bool = False
@@ -106,53 +95,52 @@ class Repository:
         connection breaks. The branch never holds a mixture of old and new files.
         """
         files = _files_of(folder)
-        for attempt in range(_TRIES):
+        for wait in (1, 2, None):  # seconds before the next try
             with self._asking(revision):
                 try:
                     return self._push(files, revision, overwrite=overwrite, public=public)
                 except (httpx2.TransportError, errors.HfHubHTTPError) as error:
                     response = getattr(error, "response", None)
                     is_refused = response is not None and response.status_code < 500
-                    if attempt == _TRIES - 1 or is_refused:
+                    if wait is None or is_refused:
                         raise
-            time.sleep(2**attempt)
+            time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
     def _push(self, files: dict[str, Path], revision: str, *, overwrite: bool, public: bool) -> str:
-        created = self._create_if_missing(public=public)
-        heads, first = self._heads(), self._first()
+        created = ""
+        if not self._exists():
+            self._api.create_repo(self.name, private=not public, exist_ok=True)
+            created = f"created the {'public' if public else 'private'} repository {self.name}; "
+        heads = self._heads()
         if revision not in heads:
+            first = self._first()
             self._api.create_branch(self.name, branch=revision, revision=first, exist_ok=True)
             heads = self._heads()
-        remote_files = self._files(heads[revision])
-        branch = f"branch {revision} of {self.name}"
+        head, branch = heads[revision], f"branch {revision} of {self.name}"
+        remote_files = self._files(head)
         if _same(remote_files, files):
             return f"{created}{branch} holds it already"
         if not overwrite:
-            self._check_free(revision, heads[revision], first, remote_files)
+            self._check_free(revision, head, remote_files)
         changes = [CommitOperationAdd(path, file) for path, file in files.items()]
         surplus = set(remote_files) - set(files) - {_HUB_FILE}
         changes += [CommitOperationDelete(path, is_folder=False) for path in sorted(surplus)]
-        self._api.create_commit(
-            self.name,
-            changes,
-            commit_message=f"{revision}, by nerc",
-            revision=revision,
-            parent_commit=heads[revision],
-        )
+        about = {"commit_message": f"{revision}, by nerc", "revision": revision}
+        self._api.create_commit(self.name, changes, parent_commit=head, **about)
         if not _same(self._files(revision), files):
             raise InputError(f"{branch} does not hold what was sent; run the same command again")
         return f"{created}{branch} holds it: {constants.ENDPOINT}/{self.name}/tree/{revision}"
 
-    def _create_if_missing(self, *, public: bool) -> str:
+    def _exists(self) -> bool:
+        """Whether the repository exists; raises where it may not be seen."""
         try:
             self._api.repo_info(self.name)
         except errors.RepositoryNotFoundError as error:
             if error.response.status_code != 404:
                 raise
-            self._api.create_repo(self.name, private=not public, exist_ok=True)
-            return f"created the {'public' if public else 'private'} repository {self.name}; "
-        return ""
+            return False
+        return True
 
     def _heads(self) -> dict[str, str]:
         """The newest commit of each branch."""
@@ -173,10 +161,10 @@ class Repository:
         return self._api.list_repo_commits(self.name, revision="main")[-1].commit_id
 
     def _check_free(
-        self, revision: str, head: str, first: str, files: dict[str, tuple[str, str | None]]
+        self, revision: str, head: str, files: dict[str, tuple[str, str | None]]
     ) -> None:
         """Raise InputError where a branch holds files that were committed to it."""
-        is_new = revision != "main" and head == first
+        is_new = revision != "main" and head == self._first()
         if not is_new and set(files) - {_HUB_FILE}:
             raise InputError(
                 f"branch {revision} of {self.name} holds something else already; give --overwrite "
@@ -198,10 +186,8 @@ class Repository:
             raise InputError(
                 f"no revision {revision} in {self.name} on the Hub (there: {names})"
             ) from None
-        except PermissionError:
-            raise
         except (httpx2.HTTPError, OSError) as error:
-            if isinstance(error, OSError) and is_disk_full(error):
+            if isinstance(error, PermissionError) or is_disk_full(error):
                 raise
             raise InputError(f"{self.name} on the Hub: {_failure(error, revision)}") from None
 
@@ -229,8 +215,8 @@ def is_whole(folder: Path) -> bool:
 def _failure(error: Exception, revision: str | None) -> str:
     """What went wrong with a request, and what to do."""
     causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
     if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
         if revision is None:
             return "HF_HUB_OFFLINE is set, and this needs the Hub; unset it, or give --revision"
@@ -255,19 +241,15 @@ def _failure(error: Exception, revision: str | None) -> str:
 
 def _same(remote: dict[str, tuple[str, str | None]], files: dict[str, Path]) -> bool:
     """Whether a branch holds the files on the disk, and no others."""
-    if set(remote) - {_HUB_FILE} != set(files):
-        return False
-    return all(
-        (_sha256(path) == sha256) if sha256 else (_git_hash(path) == blob)
-        for (blob, sha256), path in ((remote[name], path) for name, path in files.items())
+    return set(remote) - {_HUB_FILE} == set(files) and all(
+        _hash(path, is_large=bool(remote[name][1])) in remote[name] for name, path in files.items()
     )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _git_hash(path: Path) -> str:
+def _hash(path: Path, *, is_large: bool) -> str:
+    """The SHA-256 of a large file, the git hash of another one."""
+    if is_large:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -47,7 +47,9 @@ def test_a_stream_gives_what_predict_gives_in_order(model, tokenizer, corpus):
     assert len(read) <= 2  # this one, and the next
     results += list(found)
     assert [len(result) for result in results] == [len(chunk) for chunk in chunks]
-    for (labels, row), wanted in zip([r for result in results for r in result], whole, strict=True):
+    flat = [answer for result in results for answer in result]
+    assert [sentence for sentence, _, _ in flat] == sentences
+    for (_, labels, row), wanted in zip(flat, whole, strict=True):
         assert [labels] == inference.decode([wanted], WORD_TAGS)
         np.testing.assert_allclose(row, wanted, atol=1e-5)
     assert list(inference.predict_stream(model, tokenizer, [])) == []

@@ -136,13 +136,15 @@ def test_attention_on_a_gpu_has_dropout_in_training_alone():
 def test_a_window_of_padding_alone_has_finite_attention_and_gradients_on_a_gpu():
     """The mask that a GPU gets: on torch's meta device, which is no CPU; then computed here."""
     mask = torch.tensor([[True, True, False], [False, False, False]])
-    (grid,) = modeling._grids(mask.to("meta"), torch.arange(2, device="meta"), [(0, 2, 3)])
-    assert grid.mask.device.type == "meta" and grid.mask.shape == mask.shape
+    ((_, _, grid_mask),) = modeling._grids(
+        mask.to("meta"), torch.arange(2, device="meta"), [(0, 2, 3)]
+    )
+    assert grid_mask.device.type == "meta" and grid_mask.shape == mask.shape
     visible = modeling.visible_pieces(mask)
     assert visible.tolist() == [[True, True, False], [True, True, True]]
     layer = BertLayer(BertConfig(hidden_size=8, num_attention_heads=2, intermediate_size=8)).eval()
     hidden = torch.randn(3, 8, requires_grad=True)
-    grids = [modeling._Grid(slice(None), torch.tensor([0, 1, 3]), visible)]
+    grids = [(slice(None), torch.tensor([0, 1, 3]), visible)]
     context = modeling.attend_on_gpu(layer, hidden, grids)
     context.sum().backward()
     assert context.isfinite().all() and hidden.grad.isfinite().all()

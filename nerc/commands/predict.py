@@ -13,13 +13,13 @@ import json
 import logging
 import os
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, TextIO
 
 from nerc import files
@@ -44,25 +44,20 @@ class PredictConfig:
     )
     format: str = option(
         "text",
-        "form of the input. text: one text on each line; json: one object with text or words on "
-        "each line; conll: one word on each line, in the first column, and an empty line between "
-        "texts",
+        "what each line of the input holds. text: a text; json: an object with text or words; "
+        "conll: a word, in the first column; an empty line separates texts",
         ("text", "json", "conll"),
     )
     output: str | None = option(None, "file to write. Default: standard output")
     to: str = option(
         "json",
-        "form of the output. json: one object on each line, with type, text, characters, words "
-        "and confidence of its entities; conll: one word and its tag on each line",
+        "what each line of the output holds. json: an object with type, text, characters, words "
+        "and confidence of a text's entities; conll: a word and its tag",
         ("json", "conll"),
     )
     tokenizer: str | None = option(None, TOKENIZER_HELP)
     strict: bool = option(False, "stop at the first line that cannot be read")
-    precision: str = option(
-        "float32",
-        PRECISION_HELP,
-        ("float32", "bf16", "auto"),
-    )
+    precision: str = option("float32", PRECISION_HELP, ("float32", "bf16", "auto"))
     num_threads: int = option(0, THREADS_HELP)
 
     def __post_init__(self) -> None:
@@ -70,17 +65,15 @@ class PredictConfig:
         check_flag(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
 
 
-END = object()  # stands in a queue of items for the end of the input
 NOT_UTF8 = "is not UTF-8"
 Rows = Iterable[tuple[str, str | None]]  # the location of each line, and the line; see lines()
 
 
 @dataclass(frozen=True)
-class Item:
+class Item(Text):
     """A text from the input, or what is wrong with its line."""
 
-    location: str
-    text: Text = Text()
+    location: str = ""
     error: str | None = None
     other_fields: dict[str, Any] = field(default_factory=dict)  # of a JSON object
 
@@ -108,28 +101,19 @@ def run(config: PredictConfig) -> None:
     model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
     model.to(accelerator.device)
     if model.config.calibration is None and config.to == "json":
-        logger.warning(
-            f"{config.revision}: its confidences are not calibrated, and probably too high"
-        )
+        note = "its confidences are not calibrated, and probably too high"
+        logger.warning(f"{config.revision}: {note}")
     write = write_json if config.to == "json" else write_conll
-    pending: deque[list[Item]] = deque()  # chunks that are being tagged
     encoding_stats: Counter[str] = Counter()
     num_bad = 0
     with (
         distributed.StopSignals(accelerator),
         output(config.output) as file,
-        Chunks(items(config), pipeline.STREAM_CHUNK) as chunks,
+        read_ahead(items(config), pipeline.STREAM_CHUNK) as chunks,
     ):
-
-        def texts() -> Iterator[list[Text]]:
-            for chunk in chunks:
-                pending.append(chunk)
-                yield [item.text for item in chunk]
-
-        for answers in pipeline.tag_texts(
-            model, tokenizer, texts(), bf16=bf16, encoding_stats=encoding_stats
-        ):
-            for item, (text_tags, entities) in zip(pending.popleft(), answers, strict=True):
+        about = {"bf16": bf16, "encoding_stats": encoding_stats}
+        for answers in pipeline.tag_texts(model, tokenizer, chunks, **about):
+            for item, text_tags, entities in answers:
                 if item.error is not None:
                     if config.strict:
                         raise InputError(f"{item.location}: {item.error}")
@@ -154,7 +138,7 @@ def check_paths(config: PredictConfig) -> None:
 
 def write_json(file: TextIO, item: Item, _, entities: list[dict[str, Any]]) -> None:
     """Write one JSON object on a line."""
-    answer = item.other_fields | {"text": item.text.text, "entities": entities}
+    answer = item.other_fields | {"text": item.text, "entities": entities}
     if item.error is not None:
         answer = {"error": f"{item.location}: {item.error}"}
     file.write(json.dumps(answer, ensure_ascii=False) + "\n")
@@ -162,7 +146,7 @@ def write_json(file: TextIO, item: Item, _, entities: list[dict[str, Any]]) -> N
 
 def write_conll(file: TextIO, item: Item, text_tags: list[str], _) -> None:
     """Write a word and its tag on each line, and an empty line after the text."""
-    for word, tag in zip(item.text.words, text_tags, strict=True):
+    for word, tag in zip(item.words, text_tags, strict=True):
         blank = "\t" if " " in word else " "  # words with blanks came from columns with tabs
         file.write(f"{word}{blank}{tag}\n")
     file.write("\n")
@@ -175,13 +159,10 @@ def items(config: PredictConfig) -> Iterator[Item]:
     """The texts of the input files, or of standard input, one after the other."""
     read = {"text": of_text, "json": of_json, "conll": of_conll}[config.format]
     for path in config.input or ("-",):
-        if path == "-":
-            # Not sys.stdin: the interpreter cannot end while a thread waits for it.
-            with open(0, "rb", closefd=False) as file:
-                yield from read(lines(file, "standard input"))
-            continue
-        with open(path, "rb") as file:
-            yield from read(lines(file, path))
+        # Not sys.stdin: the interpreter cannot end while a thread waits for it.
+        place, name = (0, "standard input") if path == "-" else (path, path)
+        with open(place, "rb", closefd=path != "-") as file:
+            yield from read(lines(file, name))
 
 
 def lines(file, name: str) -> Iterator[tuple[str, str | None]]:
@@ -197,38 +178,37 @@ def lines(file, name: str) -> Iterator[tuple[str, str | None]]:
 def of_text(rows: Rows) -> Iterator[Item]:
     """Each line is a text."""
     for location, line in rows:
-        if line is None:
-            yield Item(location, error=NOT_UTF8)
-        else:
-            yield Item(location, Text.of(line))
+        yield (
+            Item(location=location, error=NOT_UTF8)
+            if line is None
+            else Item.of(line, location=location)
+        )
 
 
 def of_json(rows: Rows) -> Iterator[Item]:
     """Each line is an object with text or words."""
     for location, line in rows:
-        if line is None:
-            yield Item(location, error=NOT_UTF8)
-            continue
-        try:
-            value = json.loads(line)
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            yield Item(location, error="has half a surrogate pair, which is not a character")
-            continue
-        except (ValueError, RecursionError) as error:
-            yield Item(location, error=f"is not JSON: {error}")
-            continue
-        others = value if isinstance(value, dict) else {}
-        text, words = others.pop("text", None), others.get("words")
-        if isinstance(text, str) and words is None:
-            yield Item(location, Text.of(text), other_fields=others)
-        elif text is None and is_words(words):
-            yield Item(location, Text.of_words(words), other_fields=others)
-        else:
-            yield Item(
-                location,
-                error='wanted {"text": "..."} or {"words": ["...", ...]}, words without blanks',
-            )
+        yield Item(location=location, error=NOT_UTF8) if line is None else of_object(location, line)
+
+
+def of_object(location: str, line: str) -> Item:
+    """The text of a line of JSON."""
+    try:
+        value = json.loads(line)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        error = "has half a surrogate pair, which is not a character"
+        return Item(location=location, error=error)
+    except (ValueError, RecursionError) as error:
+        return Item(location=location, error=f"is not JSON: {error}")
+    others = value if isinstance(value, dict) else {}
+    text, words = others.pop("text", None), others.get("words")
+    if isinstance(text, str) and words is None:
+        return Item.of(text, location=location, other_fields=others)
+    if text is None and is_words(words):
+        return Item.of_words(words, location=location, other_fields=others)
+    error = 'wanted {"text": "..."} or {"words": ["...", ...]}, words without blanks'
+    return Item(location=location, error=error)
 
 
 def is_words(value: Any) -> bool:
@@ -243,9 +223,10 @@ def of_conll(rows: Rows) -> Iterator[Item]:
 
     def text() -> Iterator[Item]:
         if bad:  # without one of its words, a sentence is another sentence
-            yield Item(bad, error=f"{NOT_UTF8}, so its sentence, from {first} on, is not read")
+            error = f"{NOT_UTF8}, so its sentence, from {first} on, is not read"
+            yield Item(location=bad, error=error)
         elif words:
-            yield Item(first, Text.of_words(words))
+            yield Item.of_words(words, location=first)
 
     for location, line in rows:
         word = split_columns(line)[:1] if line is not None else ["?"]
@@ -259,63 +240,56 @@ def of_conll(rows: Rows) -> Iterator[Item]:
     yield from text()
 
 
-class Chunks:
-    """Collects items, which another thread reads, in lists of up to size.
+@contextmanager
+def read_ahead(source: Iterator[Item], size: int) -> Iterator[Iterator[list[Item]]]:
+    """Items, which another thread reads, in lists of up to size; leaving ends the reading.
 
     A list holds the items that have been read by now, so that slow input is answered as it comes.
-    A context; leaving it ends the reading.
     """
+    queue: Queue[Item | BaseException | None] = Queue(2 * size)  # None: the end
+    closed = Event()
 
-    def __init__(self, source: Iterator[Item], size: int) -> None:
-        self.source, self.size = source, size
-        self.queue: Queue = Queue(2 * size)
-        self.closed = False
-        Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
+    def read() -> None:
         try:
-            for item in self.source:
-                self.queue.put(item)
-                if self.closed:
+            for item in source:
+                queue.put(item)
+                if closed.is_set():
                     return
-            self.queue.put(END)
-        except BaseException as error:  # __iter__ raises it
-            self.queue.put(error)
+            queue.put(None)
+        except BaseException as error:  # collect() raises it
+            queue.put(error)
 
-    def __iter__(self) -> Iterator[list[Item]]:
-        item = None
-        while item is not END and not isinstance(item, BaseException):
-            chunk, item = [], self.queue.get()
+    def collect() -> Iterator[list[Item]]:
+        while True:
+            chunk, item = [], queue.get()
             while isinstance(item, Item):
                 chunk.append(item)
-                if len(chunk) == self.size or self.queue.empty():
+                if len(chunk) == size or queue.empty():
                     break
-                item = self.queue.get()
+                item = queue.get()
             if chunk:
                 yield chunk
-        if isinstance(item, BaseException):
-            raise item
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                return
 
-    def __enter__(self) -> "Chunks":
-        return self
-
-    def __exit__(self, *_) -> None:
-        """Stop the thread, which may wait for room, and __iter__, which may wait for items."""
-        self.closed = True
-        with suppress(Empty):  # __iter__ may take items, too
+    Thread(target=read, daemon=True).start()
+    try:
+        yield collect()
+    finally:  # the thread may wait for room, and collect() for items
+        closed.set()
+        with suppress(Empty):  # collect() may take items, too
             while True:
-                self.queue.get_nowait()
-        self.queue.put(END)
+                queue.get_nowait()
+        queue.put(None)
 
 
 @contextmanager
 def output(path: str | None) -> Iterator[TextIO]:
     """A file, which appears when it is complete; or standard output, whose reader may go away."""
     if path is not None:
-        with (
-            files.unfinished(Path(path)) as temporary,
-            temporary.open("w", encoding="utf-8") as file,
-        ):
+        with files.unfinished(Path(path)) as new, new.open("w", encoding="utf-8") as file:
             yield file
         return
     sys.stdout.reconfigure(encoding="utf-8")

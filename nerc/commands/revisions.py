@@ -16,15 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from nerc import hub, tables
-from nerc.cli import option, run_action
+from nerc.cli import option, parse, start_logging
 from nerc.config import REPO_HELP
-from nerc.errors import InputError
+from nerc.errors import InputError, fail, one_line_errors
 from nerc.files import copy_files
 from nerc.store import records
 from nerc.store.revisions import REVISION_NAME, Store
 
 PROGRAM = "python -m nerc revisions"
 _HUB = "repository USER/NAME on the Hub, where a revision is a branch. Default: that of --repo"
+_COLUMNS = ["Revision", "Labels", "Corpus", "Started from", "Recipe", "Seed"]
+_COLUMNS += ["Validation F1", "Validation Loss", "Test F1", "Test Loss"]
+_RECORDS = ["config.json", "run.json", "metrics.json"]
 
 
 @dataclass(frozen=True)
@@ -38,33 +41,37 @@ class ListConfig:
 
 
 @dataclass(frozen=True)
-class PushConfig:
-    """What is sent, and where."""
-
-    repo: str = option("models", "folder that holds the revisions")
-    hub: str | None = option(None, _HUB)
-    revision: tuple[str, ...] = option((), "revisions to send. Default: all of them")
-    overwrite: bool = option(False, "replace branches that hold something else")
-    public: bool = option(
-        False, "if there is no such repository yet, create one that everybody may read"
-    )
-
-
-@dataclass(frozen=True)
 class PullConfig:
     """What is fetched, and where to."""
 
-    repo: str = option("models", "folder to put the revisions in")
+    repo: str = option("models", "folder of the revisions")
     hub: str | None = option(None, _HUB)
-    revision: tuple[str, ...] = option((), "revisions to fetch. Default: all of them")
+    revision: tuple[str, ...] = option((), "names of revisions. Default: all of them")
     overwrite: bool = option(False, "replace revisions of the same name that hold something else")
+
+
+@dataclass(frozen=True)
+class PushConfig(PullConfig):
+    """What is sent, and where."""
+
+    public: bool = option(
+        False, "if there is no such repository yet, create one that everybody may read"
+    )
 
 
 # ------------------------------------------------------------ the command line
 
 
 def main(argv: list[str]) -> None:
-    run_action(argv, PROGRAM, __doc__, ACTIONS)
+    if not argv or argv[0] not in ACTIONS:
+        parse([a for a in argv if a in ("-h", "--help")], PROGRAM, __doc__)
+        fail(PROGRAM, f"wanted {', '.join(ACTIONS)}, and its flags; see {PROGRAM} --help")
+    act, config_class = ACTIONS[argv[0]]
+    program = f"{PROGRAM} {argv[0]}"
+    (config,) = parse(argv[1:], program, act.__doc__, config_class)
+    start_logging()
+    with one_line_errors(program):
+        act(config)
 
 
 def show(config: ListConfig) -> None:
@@ -74,18 +81,16 @@ def show(config: ListConfig) -> None:
         folders = {name: folder / name for name in Store(config.repo).names()}
     else:
         repository = _repository(config.hub or config.repo)
-        branches = {name: repository.fetch_records(name) for name in repository.names()}
+        branches = {name: repository.fetch(name, _RECORDS) for name in repository.names()}
         folders = {n: f for n, f in branches.items() if (f / "config.json").exists()}
     if not folders:
         raise InputError(f"{config.hub or f'--repo {config.repo}'}: holds no revision")
-    rows = [["Revision", "Labels", "Corpus", "Started from", "Recipe", "Seed"]]
-    rows[0] += ["Validation F1", "Validation Loss", "Test F1", "Test Loss"]
-    damaged = []
+    rows, damaged = [_COLUMNS], []
     for name, place in folders.items():
         try:
             rows.append([name, *_cells(*records.read(place))])
         except InputError as error:
-            rows.append([name, *["?"] * (len(rows[0]) - 1)])
+            rows.append([name, *["?"] * (len(_COLUMNS) - 1)])
             damaged.append(f"{name}: {error}")
     print(tables.markdown(rows), flush=True)
     if damaged:
@@ -112,12 +117,8 @@ def push(config: PushConfig) -> None:
         raise InputError(f"--repo {config.repo}: holds no revision to send")
     folders = {name: store.local(name) for name in names}
 
-    def send(name: str) -> str:
-        return repository.push(
-            folders[name], name, overwrite=config.overwrite, public=config.public
-        )
-
-    _each(names, send)
+    how = {"overwrite": config.overwrite, "public": config.public}
+    _each(names, lambda name: repository.push(folders[name], name, **how))
 
 
 def pull(config: PullConfig) -> None:

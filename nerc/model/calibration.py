@@ -24,14 +24,14 @@ def confidences(
     the word after the entity, as if words were independent of each other.
     """
     column = {tag: i for i, tag in enumerate(word_tags)}
-    result = []
-    for entity in predicted:
+    result = np.empty(len(predicted))
+    for i, entity in enumerate(predicted):
         begin, inside = column[f"B-{entity.type}"], column[f"I-{entity.type}"]
         log = float(row[entity.start, begin] + row[entity.start + 1 : entity.end, inside].sum())
         if entity.end < len(row):
             log += float(np.log1p(-min(np.exp(row[entity.end, inside]), _MOST)))
-        result.append(np.exp(log))
-    return np.array(result)
+        result[i] = np.exp(log)
+    return result
 
 
 def calibrated(raw: np.ndarray, calibration: Sequence[float] | None) -> np.ndarray:
@@ -48,8 +48,8 @@ def calibrated(raw: np.ndarray, calibration: Sequence[float] | None) -> np.ndarr
 def fit(raw: np.ndarray, right: np.ndarray) -> list[float] | None:
     """The most likely calibration [slope, offset]; right: which entities are right.
 
-    Uses Newton's method with Platt's targets, which keep the result finite where all entities are
-    right, or none is. Returns None where there is no entity.
+    Newton's method with Platt's targets, which keep the result finite where all entities are right,
+    or none is. None where there is no entity.
     """
     if not len(raw):
         return None
@@ -84,7 +84,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
     """
     if not len(confidence):
         return float("nan")
-    gaps = [len(c) * abs(c.mean() - r.mean()) for c, r in reliability(confidence, right, bins)]
+    gaps = (len(c) * abs(c.mean() - r.mean()) for c, r in reliability(confidence, right, bins))
     return float(sum(gaps) / len(confidence))
 
 
@@ -92,10 +92,8 @@ def reliability(
     confidence: np.ndarray, right: np.ndarray, bins: int = 15
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Bins of similar confidence and equal mass: the confidences, and which entities are right."""
-    if not len(confidence):
-        return []
     order = np.argsort(confidence, kind="stable")
-    parts = np.array_split(order, min(bins, len(order)))
+    parts = np.array_split(order, min(bins, len(order))) if len(order) else []
     return [(confidence[part], right[part].astype(float)) for part in parts]
 
 
@@ -108,9 +106,9 @@ def judged(
     """For all predicted entities: the model's probability, and whether gold has the same entity."""
     raw, right = [], []
     for gold_tags, predicted_tags, row in zip(gold, predicted, log_probabilities, strict=True):
-        gold_entities, predicted_entities = set(entities(gold_tags)), entities(predicted_tags)
-        raw.append(confidences(predicted_entities, row, word_tags))
-        right += [entity in gold_entities for entity in predicted_entities]
+        gold_entities, found = set(entities(gold_tags)), entities(predicted_tags)
+        raw.append(confidences(found, row, word_tags))
+        right += [entity in gold_entities for entity in found]
     return np.concatenate([*raw, np.empty(0)]), np.array(right, dtype=bool)
 
 

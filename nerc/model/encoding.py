@@ -1,7 +1,7 @@
 """Turns sentences into word pieces, windows that lose no word, and batches."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
@@ -75,9 +75,8 @@ class Encoded:
 
     def words_of(self, sentences: np.ndarray) -> np.ndarray:
         """The indices of the words of sentences, one sentence after the other."""
-        start, lengths = self.sentence_offsets[sentences], self.num_words(sentences)
-        which, nth = _ranges(lengths)
-        return start[which] + nth
+        which, nth = _ranges(self.num_words(sentences))
+        return self.sentence_offsets[sentences][which] + nth
 
     def distinct_pieces(self, sentences: np.ndarray) -> np.ndarray:
         """The ids of all word pieces in sentences, and of the special ones, each once."""
@@ -103,17 +102,14 @@ def encode(
     """
     room = limit - 2
     parts, num_words, encoding_stats = [], [], Counter()
-    for words, tags in _chunks(corpus):
-        encodings = tokenizer(
-            words,
-            is_split_into_words=True,
-            add_special_tokens=False,
-            split_special_tokens=True,  # "[SEP]" in the text is a word like any other
-            verbose=False,
-        ).encodings
+    how = {"is_split_into_words": True, "add_special_tokens": False, "verbose": False}
+    how["split_special_tokens"] = True  # "[SEP]" in the text is a word like any other
+    for batch in corpus.table.to_batches(max_chunksize=_CHUNK):
+        words = batch["words"].to_pylist()
         lengths = [len(sentence) for sentence in words]
+        encodings = tokenizer(words, **how).encodings
         pieces, counts, stats = _align(encodings, lengths, tokenizer.unk_token_id, room // 4)
-        parts.append((pieces, counts, _labels(tags, lengths, inventory)))
+        parts.append((pieces, counts, _labels(batch["tags"].to_pylist(), lengths, inventory)))
         num_words += lengths
         encoding_stats.update(stats)
     pieces, counts, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -137,11 +133,6 @@ def encode_for(
     return encode(corpus, tokenizer, config.inventory, config.max_position_embeddings)
 
 
-def _chunks(corpus: Corpus) -> Iterator[tuple[list[list[str]], list[list[str] | None]]]:
-    for batch in corpus.table.to_batches(max_chunksize=_CHUNK):
-        yield batch["words"].to_pylist(), batch["tags"].to_pylist()
-
-
 def _offsets(counts: Iterable[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
@@ -149,11 +140,9 @@ def _offsets(counts: Iterable[int]) -> np.ndarray:
 def _labels(tags: list[list[str] | None], lengths: list[int], inventory: Sequence[str]):
     """The label ids of all words of some sentences, int64."""
     ids = {tag: i for i, tag in enumerate(inventory)} | dict.fromkeys(SPECIAL_TAGS, NO_LABEL)
-    of_sentences = (
-        [NO_LABEL] * length if sentence_tags is None else [ids[tag] for tag in sentence_tags]
-        for sentence_tags, length in zip(tags, lengths, strict=True)
-    )
-    return np.fromiter(chain.from_iterable(of_sentences), dtype=np.int64, count=sum(lengths))
+    ids[None] = NO_LABEL
+    filled = (of or [None] * length for of, length in zip(tags, lengths, strict=True))
+    return np.array([ids[tag] for tag in chain.from_iterable(filled)], dtype=np.int64)
 
 
 def _align(
@@ -164,14 +153,9 @@ def _align(
     words = np.concatenate([np.array(e.word_ids, dtype=np.int64) for e in encodings])
     words += np.repeat(_offsets(lengths)[:-1], [len(e.ids) for e in encodings])  # not decreasing
     counts = np.bincount(words, minlength=sum(lengths))
-    stats = {
-        f"have more than {max_count} pieces, of which the first {max_count} are read": int(
-            (counts > max_count).sum()
-        ),
-        "have no piece that the tokenizer knows, and are read as the unknown piece": int(
-            (counts == 0).sum()
-        ),
-    }
+    cut = f"have more than {max_count} pieces, of which the first {max_count} are read"
+    unread = "have no piece that the tokenizer knows, and are read as the unknown piece"
+    stats = {cut: int((counts > max_count).sum()), unread: int((counts == 0).sum())}
     if counts.max() > max_count:
         first = np.cumsum(counts) - counts
         keep = np.arange(len(pieces)) - first[words] < max_count
@@ -223,9 +207,8 @@ class Batch(NamedTuple):
     @property
     def moved(self) -> list[str]:
         """The names of the fields that a GPU reads."""
-        names = ["input_ids", "attention_mask", "real_pieces", "word_pieces", "labels"]
-        more = ("word_cells", "targets")
-        return names + [name for name in more if getattr(self, name) is not None]
+        on_the_cpu = ("num_words", "groups")
+        return [n for n, v in self._asdict().items() if v is not None and n not in on_the_cpu]
 
     def to(self, device: torch.device) -> "Batch":
         """The batch for a model on device."""
@@ -277,16 +260,17 @@ def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Ba
         word_pieces = np.pad(word_pieces, (0, filler))
         labels = np.pad(labels, (0, filler), constant_values=NO_LABEL)
         targets = None if targets is None else np.pad(targets, ((0, filler), (0, 0)))
-    return Batch(
-        input_ids=torch.from_numpy(input_ids),
-        attention_mask=torch.from_numpy(mask),
-        real_pieces=torch.from_numpy(np.flatnonzero(mask)),
-        word_pieces=torch.from_numpy(word_pieces),
-        num_words=torch.from_numpy(num_words),
-        labels=torch.from_numpy(labels),
-        groups=_groups(lengths[order].tolist()),
-        targets=None if targets is None else torch.from_numpy(targets),
-    )
+    arrays = {
+        "input_ids": input_ids,
+        "attention_mask": mask,
+        "real_pieces": np.flatnonzero(mask),
+        "word_pieces": word_pieces,
+        "num_words": num_words,
+        "labels": labels,
+        "targets": targets,
+    }
+    tensors = {name: torch.from_numpy(a) for name, a in arrays.items() if a is not None}
+    return Batch(**tensors, groups=_groups(lengths[order].tolist()))
 
 
 def _windows_of(encoded: Encoded, sentences: np.ndarray) -> Window:

@@ -7,35 +7,24 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nerc.data import tags
 from nerc.data.corpus import Corpus, Sentence
+from nerc.data.words import Text
 from nerc.model.encoding import MULTIPLE, Encoded, collate, encode_for
 
 # Word pieces, padding included, that are computed together: enough to keep the device busy.
 BATCH_PIECES = {"cpu": 4096, "cuda": 32768}
 STREAM_CHUNK = 4096  # sentences of a stream: enough to find many of similar length
 _VITERBI_CHUNK = 512  # sentences decoded together
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switch a model to evaluation, and back to its mode on the way out, also after an error."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 @torch.inference_mode()
@@ -64,7 +53,9 @@ def predict(
     batches = _batches(share, encoded.num_pieces()[share], batch_size, device.type)
     quiet = rank > 0 or not sys.stderr.isatty()
     results: list[tuple[int, np.ndarray]] = []
-    with evaluation_mode(model), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with ExitStack() as at_end, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        at_end.callback(model.train, model.training)
+        model.eval()
         for sentences in tqdm(batches, desc="tagging", leave=False, disable=quiet):
             batch = collate(encoded, sentences, MULTIPLE)
             logits = model(**batch.inputs(device)).logits[..., columns]  # (words, tags)
@@ -80,35 +71,36 @@ def predict(
 def predict_stream(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    chunks: Iterable[Sequence[Sentence]],
+    chunks: Iterable[Sequence[Sentence | Text]],
     *,
-    batch_size: int | None = None,
     bf16: bool = False,
     encoding_stats: Counter | None = None,
-) -> Iterator[list[tuple[list[str], np.ndarray]]]:
-    """For each chunk of sentences, the tags and the log-probabilities (see predict) of each.
+) -> Iterator[list[tuple[Sentence | Text, list[str], np.ndarray | None]]]:
+    """For each chunk: its texts, each with its tags and log-probabilities (see predict).
 
-    Sentences of similar length within a chunk are computed together. Two chunks are in memory at a
-    time: another thread reads and encodes the next one. Encoded.encoding_stats are added to
-    encoding_stats.
+    Texts of similar length within a chunk are computed together. Two chunks are in memory at a
+    time: another thread reads and encodes the next one. Texts without words have no
+    log-probabilities. The stats of the encoding are added to encoding_stats.
     """
     chunks = iter(chunks)
 
-    def read_next() -> tuple[bool, Encoded | None]:
+    def read_next() -> tuple[Sequence[Sentence | Text] | None, Encoded | None]:
         chunk = next(chunks, None)
-        encoded = encode_for(model, tokenizer, Corpus.of(chunk)) if chunk else None
+        sentences = [Sentence(text.words, None, "", 0) for text in chunk or () if text.words]
+        encoded = encode_for(model, tokenizer, Corpus.of(sentences)) if sentences else None
         if encoded and encoding_stats is not None:
             encoding_stats.update(encoded.encoding_stats)
-        return chunk is None, encoded
+        return chunk, encoded
 
     reader = ThreadPoolExecutor(1)
     try:
-        at_end, encoded = read_next()
-        while not at_end:
+        chunk, encoded = read_next()
+        while chunk is not None:
             ahead = reader.submit(read_next)
-            rows = predict(model, encoded, batch_size=batch_size, bf16=bf16) if encoded else []
-            yield list(zip(decode(rows, model.config.word_tags), rows, strict=True))
-            at_end, encoded = ahead.result()
+            rows = predict(model, encoded, bf16=bf16) if encoded else []
+            answers = zip(decode(rows, model.config.word_tags), rows, strict=True)
+            yield [(text, *(next(answers) if text.words else ([], None))) for text in chunk]
+            chunk, encoded = ahead.result()
     finally:
         reader.shutdown(wait=False)  # it may be waiting for input that never comes
 
@@ -119,9 +111,9 @@ def _batches(
     """Cut sentences, the longest first, into batches of batch_size, or of BATCH_PIECES."""
     if batch_size is not None:
         return [sentences[i : i + batch_size] for i in range(0, len(sentences), batch_size)]
-    start, batches = 0, []
+    start, batches, room = 0, [], BATCH_PIECES.get(device, BATCH_PIECES["cpu"])
     while start < len(sentences):
-        size = max(1, BATCH_PIECES.get(device, BATCH_PIECES["cpu"]) // int(num_pieces[start] + 2))
+        size = max(1, room // int(num_pieces[start] + 2))
         batches.append(sentences[start : start + size])
         start += size
     return batches

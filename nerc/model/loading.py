@@ -15,15 +15,11 @@ from transformers.utils import logging
 from nerc import hub
 from nerc.data import tags
 from nerc.errors import InputError
-from nerc.model.modeling import NERSmall, NERSmallConfig
+from nerc.model.modeling import NERSmall, NERSmallConfig, labels_of
 
 # --encoder tiny: small enough to learn the built-in corpus from scratch in minutes on two cores.
-TINY = {
-    "hidden_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 512,
-}
+TINY = {"hidden_size": 128, "intermediate_size": 512}
+TINY |= {"num_hidden_layers": 2, "num_attention_heads": 4}
 TINY_VOCAB_SIZE = 4000
 TINY_LSTM_HIDDEN_SIZE = 128
 LSTM_HIDDEN_SIZE = 512
@@ -33,14 +29,9 @@ def tiny(
     vocab_size: int, inventory: Sequence[str], *, lstm_hidden_size: int, dropout: float
 ) -> NERSmall:
     """A small NERSmall with random weights, drawn from torch's global generator."""
+    shape = TINY | _dropouts(dropout) | labels_of(inventory)
     return NERSmall(
-        NERSmallConfig.with_inventory(
-            inventory,
-            vocab_size=vocab_size,
-            lstm_hidden_size=lstm_hidden_size,
-            **TINY,
-            **_dropouts(dropout),
-        )
+        NERSmallConfig(vocab_size=vocab_size, lstm_hidden_size=lstm_hidden_size, **shape)
     )
 
 
@@ -49,15 +40,9 @@ def from_encoder(
 ) -> NERSmall:
     """A NERSmall with a new head on a pretrained BERT, which is a folder or a Hub name."""
     _check_source(name, types=("bert",))
-    config = NERSmallConfig.with_inventory(inventory)
+    values = _dropouts(dropout) | labels_of(inventory)
     with _loading(name):
-        config = NERSmallConfig.from_pretrained(
-            name,
-            id2label=config.id2label,
-            label2id=config.label2id,
-            lstm_hidden_size=lstm_hidden_size,
-            **_dropouts(dropout),
-        )
+        config = NERSmallConfig.from_pretrained(name, lstm_hidden_size=lstm_hidden_size, **values)
     return _load(name, new_head=True, config=config)
 
 
@@ -65,8 +50,7 @@ def load(name: str) -> NERSmall:
     """The NERSmall in a folder, with its head; also reads a BertForTokenClassification."""
     _check_source(name, types=("bert", NERSmallConfig.model_type))
     model = _load(name, new_head=False)
-    labels = [label for label in model.config.inventory if label not in tags.SPECIAL_TAGS]
-    if unknown := [label for label in labels if not tags.is_tag(label)]:
+    if unknown := [label for label in model.config.word_tags if not tags.is_tag(label)]:
         raise InputError(
             f"{name}: its labels, such as {unknown[0]}, are not tags, wanted O, B-TYPE and I-TYPE; "
             f"put the tags into id2label of its config.json"
@@ -75,10 +59,8 @@ def load(name: str) -> NERSmall:
 
 
 # What transformers raises when the files of a model are damaged, missing or out of reach.
-_LOADING_ERRORS = (
-    *(OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError),
-    *(SafetensorError, StrictDataclassError, httpx2.HTTPError),
-)
+_LOADING_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)
+_LOADING_ERRORS += (SafetensorError, StrictDataclassError, httpx2.HTTPError)
 
 
 def _check_source(name: str, types: Sequence[str]) -> None:
@@ -86,7 +68,7 @@ def _check_source(name: str, types: Sequence[str]) -> None:
     folder = Path(name)
     if folder.is_dir():
         for file in ("config.json", "model.safetensors"):
-            if not (folder / file).exists() and not (folder / f"{file}.index.json").exists():
+            if not any((folder / f"{file}{end}").exists() for end in ("", ".index.json")):
                 raise InputError(
                     f"{name}: holds no {file}, wanted config.json, model.safetensors and a "
                     f"tokenizer, as save_pretrained writes them (pickled weights are not read)"
@@ -94,31 +76,27 @@ def _check_source(name: str, types: Sequence[str]) -> None:
     elif not hub.may_be_model(name):
         raise InputError(f"{name}: no such folder")
     with _loading(name):
-        config, _ = PreTrainedConfig.get_config_dict(name)
-        model_type = config.get("model_type")
+        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
     if model_type not in types:
         raise InputError(f"{name}: is a model of type {model_type!r}, wanted {' or '.join(types)}")
 
 
 def _load(name: str, *, new_head: bool, **kwargs) -> NERSmall:
+    kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
     with _loading(name):
-        model, loaded = NERSmall.from_pretrained(
-            name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
-        )
+        model, loaded = NERSmall.from_pretrained(name, **kwargs)
     missing = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
-    if new_head:
-        missing = {key for key in missing if key.startswith("bert.")}
-    if missing:
-        raise InputError(
-            f"{name}: its weights lack {len(missing)} tensors of the right shape, such as "
-            f"{min(missing)}; do config.json and model.safetensors belong together?"
-        )
+    missing = {key for key in missing if key.startswith("bert.") or not new_head}
     surplus = [k for k in loaded["unexpected_keys"] if "encoder.layer." in k or k[:5] == "lstm."]
-    if surplus:
-        raise InputError(
-            f"{name}: its weights have {len(surplus)} tensors, such as {min(surplus)}, that are "
-            f"not in config.json; do config.json and model.safetensors belong together?"
-        )
+    for keys, fault in (
+        (missing, "lack {} tensors of the right shape, such as {}"),
+        (surplus, "have {} tensors, such as {}, that are not in config.json"),
+    ):
+        if keys:
+            raise InputError(
+                f"{name}: its weights {fault.format(len(keys), min(keys))}; do config.json and "
+                f"model.safetensors belong together?"
+            )
     return model
 
 

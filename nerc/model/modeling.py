@@ -8,7 +8,6 @@ longer than a window.
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -30,6 +29,10 @@ from nerc.model import pipeline
 from nerc.model.layers import Dropout, bilstm, replace_dropout
 from nerc.model.tokenizer import tokenizer_beside
 
+# Windows whose attention is computed together, g rows and t pieces wide: their pieces among all
+# real pieces; the pieces' cells in the flat grid; the mask (g, t) of what can be attended to.
+_Grid = tuple[slice, torch.Tensor, torch.Tensor]
+
 
 class NERSmallConfig(BertConfig):
     """BertConfig with the size of the BiLSTM (units per direction; 0: no BiLSTM) and a calibration.
@@ -47,8 +50,7 @@ class NERSmallConfig(BertConfig):
         super().__post_init__(**kwargs)
         conll = tags.inventory(tags.CONLL_TYPES)
         if list(self.id2label.values()) == [f"LABEL_{i}" for i in range(len(conll))]:
-            self.id2label = dict(enumerate(conll))
-            self.label2id = {tag: i for i, tag in self.id2label.items()}
+            self.id2label, self.label2id = labels_of(conll).values()
 
     @property
     def inventory(self) -> tuple[str, ...]:
@@ -60,11 +62,11 @@ class NERSmallConfig(BertConfig):
         """The tags that a word can have, in the order of their ids."""
         return tuple(tag for tag in self.inventory if tag not in tags.SPECIAL_TAGS)
 
-    @classmethod
-    def with_inventory(cls, inventory: Sequence[str], **values) -> "NERSmallConfig":
-        """A configuration whose labels are the tags of inventory."""
-        id2label = dict(enumerate(inventory))
-        return cls(id2label=id2label, label2id={t: i for i, t in id2label.items()}, **values)
+
+def labels_of(inventory: Sequence[str]) -> dict[str, dict]:
+    """id2label and label2id of a configuration whose labels are the tags of inventory."""
+    id2label = dict(enumerate(inventory))
+    return {"id2label": id2label, "label2id": {tag: i for i, tag in id2label.items()}}
 
 
 class NERSmall(BertPreTrainedModel):
@@ -76,13 +78,11 @@ class NERSmall(BertPreTrainedModel):
     def __init__(self, config: NERSmallConfig) -> None:
         super().__init__(config)
         self.bert = BertModel(config, add_pooling_layer=False)
-        width = config.hidden_size
+        width, size = config.hidden_size, config.lstm_hidden_size
         self.lstm = None
-        if config.lstm_hidden_size:
-            self.lstm = nn.LSTM(
-                width, config.lstm_hidden_size, batch_first=True, bidirectional=True
-            )
-            width = 2 * config.lstm_hidden_size
+        if size:
+            self.lstm = nn.LSTM(width, size, batch_first=True, bidirectional=True)
+            width = 2 * size
         dropout = config.classifier_dropout
         self.dropout = Dropout(config.hidden_dropout_prob if dropout is None else dropout)
         self.classifier = nn.Linear(width, config.num_labels)
@@ -153,12 +153,11 @@ class NERSmall(BertPreTrainedModel):
                 f"{longest}; use model.predict or nerc.model.pipeline.NERPipeline, which read "
                 f"longer text in overlapping windows"
             )
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        mask = mask.bool()
+        mask = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).bool()
         if real_pieces is None:
             real_pieces = mask.flatten().nonzero().flatten()
         grids = _grids(mask, real_pieces, groups)
-        words = self._encode(input_ids, mask, real_pieces, token_type_ids, grids, word_pieces)
+        words = self._encode(input_ids, real_pieces, token_type_ids, grids, word_pieces)
         if self.lstm is not None:
             if word_pieces is None:
                 num_words = mask.sum(dim=1).cpu()
@@ -174,10 +173,9 @@ class NERSmall(BertPreTrainedModel):
     def _encode(
         self,
         input_ids: torch.Tensor,
-        mask: torch.Tensor,
         real_pieces: torch.Tensor,
         token_type_ids: torch.Tensor | None,
-        grids: list["_Grid"],
+        grids: list[_Grid],
         chosen: torch.Tensor | None,
     ) -> torch.Tensor:
         """BertModel's last hidden states of the chosen real pieces, or of all (None).
@@ -189,7 +187,7 @@ class NERSmall(BertPreTrainedModel):
         attend = attend_on_cpu if input_ids.device.type == "cpu" else attend_on_gpu
         embeddings = self.bert.embeddings
         ids = input_ids.flatten()[real_pieces]  # (N,)
-        positions = real_pieces % mask.shape[1]
+        positions = real_pieces % input_ids.shape[1]
         types = embeddings.token_type_embeddings.weight[0]
         if token_type_ids is not None:
             types = embeddings.token_type_embeddings(token_type_ids.flatten()[real_pieces])
@@ -208,27 +206,19 @@ class NERSmall(BertPreTrainedModel):
         return last.output(last.intermediate(attended), attended)
 
 
-class _Grid(NamedTuple):
-    """Windows whose attention is computed together: g rows, t pieces wide."""
-
-    pieces: slice  # its pieces among all real pieces
-    cells: torch.Tensor  # where they lie in the flat grid
-    mask: torch.Tensor  # (g, t) bool, the pieces that can be attended to
-
-
 def _grids(
     mask: torch.Tensor, real_pieces: torch.Tensor, groups: list[tuple[int, int, int]] | None
 ) -> list[_Grid]:
     """The windows (B, T) as one grid or, on a CPU, as one for each of groups."""
     if mask.device.type != "cpu":  # there, many small kernels cost more than padding
-        return [_Grid(slice(None), real_pieces, visible_pieces(mask))]
+        return [(slice(None), real_pieces, visible_pieces(mask))]
     if groups is None:
-        return [_Grid(slice(None), real_pieces, mask)]
+        return [(slice(None), real_pieces, mask)]
     grids, start = [], 0
     for first, last, width in groups:
         part = mask[first:last, :width]
         cells = part.flatten().nonzero().flatten()
-        grids.append(_Grid(slice(start, start + len(cells)), cells, part))
+        grids.append((slice(start, start + len(cells)), cells, part))
         start += len(cells)
     return grids
 
@@ -274,14 +264,9 @@ def attend_on_gpu(layer: BertLayer, hidden: torch.Tensor, grids: list[_Grid]) ->
             _pad(rows[pieces], cells, mask.shape).view(*mask.shape, *heads).transpose(1, 2)
             for rows in projected
         )  # (g, A, t, H / A) each
-        context = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask[:, None, None, :],
-            dropout_p=attention.dropout.p if attention.training else 0.0,
-            scale=attention.scaling,
-        )
+        how = {"attn_mask": mask[:, None, None, :], "scale": attention.scaling}
+        how["dropout_p"] = attention.dropout.p if attention.training else 0.0
+        context = F.scaled_dot_product_attention(query, key, value, **how)
         context = context.transpose(1, 2).reshape(mask.numel(), -1)
         contexts.append(context.index_select(0, cells))
     return torch.cat(contexts)

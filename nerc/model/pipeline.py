@@ -1,6 +1,6 @@
 """Finds the entities of raw text, for NERSmall.predict and as a pipeline of transformers."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
-from nerc.data.corpus import Sentence
 from nerc.data.tags import entities
 from nerc.data.words import Text
 from nerc.model import calibration
@@ -22,24 +21,11 @@ def tag_texts(
     *,
     bf16: bool = False,
     encoding_stats: Counter | None = None,
-) -> Iterator[list[tuple[list[str], list[dict[str, Any]]]]]:
-    """For each chunk of texts, the tags and the entities of each; see inference.predict_stream."""
-    pending: deque[Sequence[Text]] = deque()
-
-    def sentences() -> Iterator[list[Sentence]]:
-        for chunk in chunks:
-            pending.append(chunk)
-            yield [Sentence(text.words, None, "", 0) for text in chunk if text.spans]
-
-    for predictions in predict_stream(
-        model, tokenizer, sentences(), bf16=bf16, encoding_stats=encoding_stats
-    ):
-        of_texts = iter(predictions)
-        answers = []
-        for text in pending.popleft():
-            text_tags, row = next(of_texts) if text.spans else ([], None)
-            answers.append((text_tags, _entities(text, text_tags, row, model.config)))
-        yield answers
+) -> Iterator[list[tuple[Text, list[str], list[dict[str, Any]]]]]:
+    """For each chunk: its texts, each with its tags and entities; see inference.predict_stream."""
+    about = {"bf16": bf16, "encoding_stats": encoding_stats}
+    for chunk in predict_stream(model, tokenizer, chunks, **about):
+        yield [(text, tags, _entities(text, tags, row, model.config)) for text, tags, row in chunk]
 
 
 def _entities(
@@ -50,20 +36,14 @@ def _entities(
     if not predicted:
         return []
     raw = calibration.confidences(predicted, row, config.word_tags)
-    confidences = calibration.calibrated(raw, config.calibration)
     result = []
-    for entity, confidence in zip(predicted, confidences, strict=True):
+    for entity, confidence in zip(
+        predicted, calibration.calibrated(raw, config.calibration), strict=True
+    ):
         start, end = text.spans[entity.start][0], text.spans[entity.end - 1][1]
-        result.append(
-            {
-                "type": entity.type,
-                "text": text.text[start:end],
-                "start": start,
-                "end": end,
-                "words": [entity.start, entity.end],
-                "confidence": round(float(confidence), 4),
-            }
-        )
+        place = {"text": text.text[start:end], "start": start, "end": end}
+        place |= {"words": [entity.start, entity.end], "confidence": round(float(confidence), 4)}
+        result.append({"type": entity.type} | place)
     return result
 
 
@@ -71,10 +51,10 @@ def predict(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
 ) -> Iterator[list[dict[str, Any]]]:
     """The entities of each of any number of texts, computed in float32."""
-    texts = iter(texts)
-    chunks = iter(lambda: [_text(text) for text in islice(texts, STREAM_CHUNK)], [])
-    for answers in tag_texts(model, tokenizer, chunks):
-        yield from (predicted for _, predicted in answers)
+    texts = map(_text, texts)
+    chunks = iter(lambda: list(islice(texts, STREAM_CHUNK)), [])
+    for chunk in tag_texts(model, tokenizer, chunks):
+        yield from (predicted for _, _, predicted in chunk)
 
 
 def _text(text: str) -> Text:
@@ -123,16 +103,9 @@ class NERPipeline(Pipeline):
         return next(predict(self.model, self.tokenizer, texts))
 
     def postprocess(self, predicted: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [
-            {
-                "entity_group": entity["type"],
-                "score": entity["confidence"],
-                "word": entity["text"],
-                "start": entity["start"],
-                "end": entity["end"],
-            }
-            for entity in predicted
-        ]
+        names = {"entity_group": "type", "score": "confidence", "word": "text"}
+        names |= {"start": "start", "end": "end"}
+        return [{name: entity[ours] for name, ours in names.items()} for entity in predicted]
 
     def get_iterator(self, inputs, *_):
         return map(self.postprocess, predict(self.model, self.tokenizer, inputs))

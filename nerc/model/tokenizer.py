@@ -23,9 +23,8 @@ def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:
 
     The same words give the same vocabulary in every process.
     """
-    special = {
-        f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")
-    }
+    names = ("pad", "unk", "cls", "sep", "mask")
+    special = {f"{name}_token": f"[{name.upper()}]" for name in names}
     normalizer = normalizers.BertNormalizer(lowercase=False)
     words = sorted(pc.unique(pc.list_flatten(corpus.table["words"])).to_pylist())
     letters = sorted({c for word in words for c in normalizer.normalize_str(word)} - {" "})
@@ -34,10 +33,9 @@ def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:
     numbered = [*special.values(), *letters, *(f"##{letter}" for letter in letters)]
     learner = Tokenizer(models.WordPiece(unk_token=special["unk_token"]))
     learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=numbered, show_progress=False
-    )
-    learner.train_from_iterator((" ".join(s.words) for s in corpus), trainer=trainer)
+    how = {"vocab_size": vocab_size, "special_tokens": numbered, "show_progress": False}
+    sentences = (" ".join(s.words) for s in corpus)
+    learner.train_from_iterator(sentences, trainer=trainers.WordPieceTrainer(**how))
 
     # In the tokenizer itself, the letters are not special tokens.
     return BertTokenizer(vocab=learner.get_vocab(), do_lower_case=False, **special)
@@ -81,10 +79,8 @@ def tokenizer_beside(
     A published checkpoint may hold none. Then this is the tokenizer of the encoder that its
     config.json names, or of bert-base-cased, with a warning.
     """
-    if instead is not None:
-        return load_tokenizer(instead, vocab_size)
-    if any((folder / file).exists() for file in TOKENIZER_FILES):
-        return load_tokenizer(str(folder), vocab_size)
+    if instead is not None or any((folder / file).exists() for file in TOKENIZER_FILES):
+        return load_tokenizer(instead or str(folder), vocab_size)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     encoder = config.get("_name_or_path") or DEFAULT_ENCODER
     try:

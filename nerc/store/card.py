@@ -17,16 +17,9 @@ _NAMES = {
     "recall": "Entity recall",
     "f1": "Entity F1",
     "strict_f1": "Entity F1, strict IOB2",
-    "sentences": "Sentences",
-    "words": "Words",
-    "entities": "Entities",
+    **{kind: kind.capitalize() for kind in ("sentences", "words", "entities")},
     "support": "entities",
 }
-
-
-_INSTALL = (
-    "This model needs nerc. To install it, run `pip install .` in a clone of nerc's repository."
-)
 
 
 def model_card(
@@ -37,7 +30,8 @@ def model_card(
     calibrated: whether the model's confidences are calibrated on the validation split.
     """
     text = [
-        _INSTALL,
+        "This model needs nerc. To install it, run `pip install .` in a clone of nerc's "
+        "repository.",
         f"# {name}",
         "A tagger for named entities, trained with nerc; `run.json` holds all settings.",
         "\n".join(f"- {what}: {value}" for what, value in _facts(run).items()),
@@ -45,7 +39,8 @@ def model_card(
         _use(name),
         _CONFIDENCES[calibrated],
         _LIMITS,
-        _licence(run),
+        "## Licence",
+        _LICENCES[_is_ours(run)],
     ]
     return f"---\n{metadata(name, metrics, run).to_yaml()}\n---\n\n" + "\n\n".join(text) + "\n"
 
@@ -56,16 +51,11 @@ def metadata(
     """What the Hub reads: data set, base model and every figure of every split (model-index)."""
     corpus, encoder = run["config"]["corpus"], run["config"]["encoder"]
     dataset, title = _dataset(corpus)
+    about = {"task_type": "token-classification", "task_name": "Named-entity recognition"}
+    about |= {"dataset_type": dataset, "dataset_name": title}
     results = [
         EvalResult(
-            task_type="token-classification",
-            task_name="Named-entity recognition",
-            dataset_type=dataset,
-            dataset_name=title,
-            dataset_split=split,
-            metric_type=kind,
-            metric_name=metric,
-            metric_value=value,
+            dataset_split=split, metric_type=kind, metric_name=metric, metric_value=value, **about
         )
         for split, report in metrics.items()
         for kind, metric, value in _figures(report)
@@ -77,7 +67,7 @@ def metadata(
         pipeline_tag="token-classification",
         tags=["nerc", "named-entity-recognition"],
         language="en" if _is_builtin(corpus) or corpus == "conll2003" else None,
-        license="mit" if _is_builtin(corpus) and encoder == "tiny" else "other",
+        license="mit" if _is_ours(run) else "other",
         datasets=[dataset] if _is_on_hub(corpus) and not _is_builtin(corpus) else None,
         base_model=encoder if encoder and encoder != "tiny" and _is_on_hub(encoder) else None,
     )
@@ -85,9 +75,7 @@ def metadata(
 
 def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
     """Kind, name and value of every figure; the names of a type's figures begin with the type."""
-    for kind, value in report.items():
-        if kind != "types":
-            yield kind, _NAMES[kind], value
+    yield from ((kind, _NAMES[kind], value) for kind, value in report.items() if kind != "types")
     for type_, scores in report["types"].items():
         for kind, value in scores.items():
             yield kind, f"{type_} {_NAMES[kind].removeprefix('Entity ')}", value
@@ -96,18 +84,14 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
 def _facts(run: dict[str, Any]) -> dict[str, Any]:
     """What the card tells about the training, by name."""
     config, data = run["config"], run["data"]["train"]
-    units = config["lstm_hidden_size"]
     start = f"revision {config['start']}" if config["start"] else config["encoder"]
-    start = start if config["start"] or _is_on_hub(start) else Path(start).name
+    if not config["start"] and not _is_on_hub(start):
+        start = Path(start).name
     experts = config["expert"] or ("none" if config["data"] == "llm" else "all")
     if active := run.get("active"):
         experts = f"{active['sentences']:,}, {active['words']:,} words"
-    optional = {
-        "active learning": active and f"round {active['round']}, {active['strategy'] or 'random'}",
-        "combined by": config.get("combine"),
-        "weak labels repaired": ", ".join(config.get("repair") or ()),
-    }
-    return {
+    units = config["lstm_hidden_size"]
+    facts = {
         "trained on": f"{_LABELS[config['data']]} of {_dataset(config['corpus'])[1]}, "
         f"{data['sentences']:,} sentences",
         "expert sentences": experts,
@@ -115,7 +99,11 @@ def _facts(run: dict[str, Any]) -> dict[str, Any]:
         "BiLSTM": f"{units} units per direction" if units else "none",
         "recipe": f"{config['recipe']}: {config['optimizer']}, epochs: {config['epochs']}, "
         f"batches of {config['batch_size']}, seed {config['seed']}, {run['precision']}",
-    } | {what: value for what, value in optional.items() if value}
+        "active learning": active and f"round {active['round']}, {active['strategy'] or 'random'}",
+        "combined by": config.get("combine"),
+        "weak labels repaired": ", ".join(config.get("repair") or ()),
+    }
+    return {what: value for what, value in facts.items() if value}
 
 
 def _report(metrics: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -161,14 +149,16 @@ _CONFIDENCES = {
 }
 
 
-def _licence(run: dict[str, Any]) -> str:
-    corpus, encoder = run["config"]["corpus"], run["config"]["encoder"]
-    if _is_builtin(corpus) and encoder == "tiny":
-        return "## Licence\n\nMIT, as nerc and its built-in corpus."
-    return (
-        "## Licence\n\nnerc is under the MIT licence. The weights come from an encoder and a "
-        "corpus that have licences of their own; observe these when you pass the weights on."
-    )
+_LICENCES = {
+    True: "MIT, as nerc and its built-in corpus.",
+    False: "nerc is under the MIT licence. The weights come from an encoder and a corpus that have "
+    "licences of their own; observe these when you pass the weights on.",
+}
+
+
+def _is_ours(run: dict[str, Any]) -> bool:
+    """Whether nothing but nerc's own went into the weights."""
+    return _is_builtin(run["config"]["corpus"]) and run["config"]["encoder"] == "tiny"
 
 
 def _dataset(corpus: str) -> tuple[str, str]:
@@ -179,7 +169,8 @@ def _dataset(corpus: str) -> tuple[str, str]:
         return CONLL2003_ON_THE_HUB, "CoNLL-2003"
     if _is_on_hub(corpus):
         return corpus, corpus
-    return Path(corpus).resolve().name, f"the folder {Path(corpus).resolve().name}"
+    name = Path(corpus).resolve().name
+    return name, f"the folder {name}"
 
 
 def _is_builtin(corpus: str) -> bool:

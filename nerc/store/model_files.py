@@ -35,10 +35,9 @@ def save(
         tokenizer.save_pretrained(folder)
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "run.json", run)
-    (folder / "README.md").write_text(
-        model_card(name, metrics, run, calibrated=model.config.calibration is not None),
-        encoding="utf-8",
-    )
+    calibrated = model.config.calibration is not None
+    card = model_card(name, metrics, run, calibrated=calibrated)
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def load_revision(
@@ -46,5 +45,4 @@ def load_revision(
 ) -> tuple[NERSmall, PreTrainedTokenizerBase]:
     """A revision's model, in float32, and its tokenizer, or the tokenizer that is named here."""
     model = load(str(folder))
-    size = model.config.vocab_size
-    return model, tokenizer_beside(folder, size, instead=tokenizer)
+    return model, tokenizer_beside(folder, model.config.vocab_size, instead=tokenizer)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nerc.cli import Effect, flags_with
+from nerc.config import DataConfig, ModelConfig, TrainConfig
 from nerc.errors import InputError
 
 Record = tuple[dict[str, Any], dict[str, Any]]  # run.json and metrics.json
@@ -12,22 +14,21 @@ Record = tuple[dict[str, Any], dict[str, Any]]  # run.json and metrics.json
 
 def read_run(folder: Path) -> dict[str, Any]:
     """run.json of a revision; {} where it has none (published checkpoints)."""
+    return _read(folder / "run.json", _is_run)
 
-    def is_whole(run: dict[str, Any]) -> bool:
-        sources = [run["config"].get(key) for key in ("corpus", "encoder", "start")]
-        are_texts = all(source is None or isinstance(source, str) for source in sources)
-        return are_texts and isinstance(run["data"], dict)
 
-    return _read(folder / "run.json", is_whole)
+def _is_run(values: dict[str, Any]) -> bool:
+    sources = [values["config"].get(key) for key in ("corpus", "encoder", "start")]
+    return isinstance(values["data"], dict) and all(isinstance(s, str | None) for s in sources)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """metrics.json of a revision: the report of each split; {} where it has none."""
+    return _read(folder / "metrics.json", _is_metrics)
 
-    def is_whole(metrics: dict[str, Any]) -> bool:
-        return all(isinstance(r[key], float) for r in metrics.values() for key in ("f1", "loss"))
 
-    return _read(folder / "metrics.json", is_whole)
+def _is_metrics(values: dict[str, Any]) -> bool:
+    return all(isinstance(r[key], float) for r in values.values() for key in ("f1", "loss"))
 
 
 def _read(path: Path, is_whole: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -71,10 +72,11 @@ def _fingerprints(run: Mapping[str, Any]) -> dict[str, str | None]:
 
 def settings(run: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that results depend on, without the seed, and the precision that was used."""
-    left_out = ("seed", "num_threads", "micro_batch_words", "precision", "cuda_graphs", "tokenizer")
-    config = {k: v for k, v in sorted(run["config"].items()) if k not in left_out}
-    for key in ("corpus", "encoder"):  # machines keep them in different folders
-        config[key] = config[key] and Path(config[key]).name
+    configs = DataConfig, ModelConfig, TrainConfig
+    places = flags_with({Effect.PLACE}, *configs)  # in other folders on other machines
+    names = sorted(places | flags_with({Effect.RESULT}, *configs))
+    config = {name: run["config"].get(name) for name in names}
+    config |= {name: Path(config[name]).name for name in places if config[name]}
     if active := run.get("active"):
         config |= {"strategy": active["strategy"], "round": active["round"]}
         config |= {"add": active["plan"]["add"]}

@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nerc import hub
-from nerc.config import Amount, DataConfig, Unit
+from nerc.config import DataConfig
 from nerc.errors import InputError, Interrupted, is_disk_full
 from nerc.files import copy_files, make_readable
 from nerc.store import records
@@ -25,17 +25,17 @@ from nerc.store import records
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = ".checkpoints"
+_REPLACED = ".old"  # follows the name of a new revision's folder, for the one that it replaces
 REVISION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of a folder and of a branch
 
 
 def default_name(config: DataConfig) -> str:
     """The revision's name where --revision gives none."""
     base = {"llm": "main", "gold": "model_primary", "mixed": "model_mixed"}[config.data]
-    if config.expert_amount is None:
-        return base
     amount = config.expert_amount
-    is_share = Amount.parse(amount, "expert").unit is Unit.SHARE
-    return f"{base}_{amount[:-1]}" if is_share else f"{base}_{amount}_sentences"
+    if amount is None:
+        return base
+    return f"{base}_{amount[:-1]}" if amount.endswith("%") else f"{base}_{amount}_sentences"
 
 
 class Store:
@@ -56,13 +56,9 @@ class Store:
 
     def names(self) -> list[str]:
         """The revisions in the folder, in alphabetical order."""
-        if not self.folder.exists():
-            return []
-        return sorted(
-            entry.name
-            for entry in self.folder.iterdir()
-            if not entry.name.startswith(".") and (entry / "config.json").exists()
-        )
+        entries = self.folder.iterdir() if self.folder.exists() else ()
+        names = (entry.name for entry in entries if (entry / "config.json").exists())
+        return sorted(name for name in names if not name.startswith("."))
 
     def check_free(self, name: str, *, overwrite: bool) -> None:
         """Raise InputError where no revision of this name may be written."""
@@ -83,10 +79,8 @@ class Store:
 
     def check_room(self, num_bytes: int) -> None:
         """Raise InputError where the disk has less than num_bytes left."""
-        place = self.folder
-        while not place.exists():
-            place = place.parent
-        free = shutil.disk_usage(place).free
+        parents = self.folder.absolute(), *self.folder.absolute().parents
+        free = shutil.disk_usage(next(filter(Path.exists, parents))).free
         if free < num_bytes:
             raise InputError(
                 f"--repo {self.folder}: no room on the disk, {free / 2**20:.0f} MiB are free and "
@@ -105,8 +99,7 @@ class Store:
                 self._fetched[name] = self.repository.fetch(name)
             except InputError as error:
                 raise InputError(f"there is no folder {self.folder}, and {error}") from None
-            source = self.repository.describe_source(name, self._fetched[name])
-            logger.info(f"{name}: {source}")
+            logger.info(f"{name}: {self.repository.describe_source(name, self._fetched[name])}")
         return self._fetched[name]
 
     def local(self, name: str) -> Path:
@@ -140,10 +133,12 @@ class Store:
             flags |= {flag: config.get(flag) for flag in _TELLING_FLAGS} | {"revision": name}
             flags["encoder"] = None if config.get("start") else config.get("encoder")
         flags["repo"] = str(self.folder)
-        told = {f: v for f, v in flags.items() if v is not None and v != _DEFAULTS.get(f)}
-        script = "active_learn.py" if name.startswith("active_iter_") else "train.py"
-        words = [word for flag, value in told.items() for word in (f"--{flag}", str(value))]
-        return shlex.join(["accelerate", "launch", script, *words])
+        words = ["accelerate", "launch"]
+        words += ["active_learn.py" if name.startswith("active_iter_") else "train.py"]
+        for flag, value in flags.items():
+            if value is not None and value != _DEFAULTS.get(flag):
+                words += [f"--{flag}", str(value)]
+        return shlex.join(words)
 
     def _config(self, name: str) -> dict:
         """The flags of a revision or an unfinished run; {} where no record tells."""
@@ -178,15 +173,14 @@ class Store:
                 raise
             raise InputError(f"--repo {self.folder}: cannot be written: {error}") from None
         try:
-            _restore_replaced(folder / "revision", self.folder / name)
+            _clear_replaced(folder / f"revision{_REPLACED}", self.folder / name)
             yield folder
         finally:
             if not any(folder.glob("update_*")):
                 for entry in folder.iterdir():
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             lock.release()  # until then NFS keeps a file that is open, and its folder
-            parents = [folder.parent] if was_there else [folder.parent, self.folder]
-            for empty in [folder, *parents]:
+            for empty in [folder, folder.parent, *([] if was_there else [self.folder])]:
                 with suppress(OSError):  # another run may be using it
                     empty.rmdir()
 
@@ -202,7 +196,7 @@ class Store:
         new.mkdir()
         try:
             yield new
-            make_readable(new)
+            make_readable(new, *new.rglob("*"))
             try:
                 self.check_free(name, overwrite=overwrite)
             except InputError as error:
@@ -217,10 +211,7 @@ class Store:
     @contextmanager
     def new_revision(self, name: str, *, overwrite: bool) -> Iterator[Path]:
         """A new folder, locked, which becomes the revision if no error is raised."""
-        with (
-            self.lock(name) as folder,
-            self.publish(folder, name, overwrite=overwrite) as new,
-        ):
+        with self.lock(name) as folder, self.publish(folder, name, overwrite=overwrite) as new:
             yield new
 
     def keep_fetched(self, leave_out: str | None = None) -> None:
@@ -251,7 +242,6 @@ class Store:
 
         stretch: a context in which a signal may interrupt it.
         """
-        assert self.repository is not None, "checked by check_push"
         again = (
             f"the revision is in {self.folder / name}; send it with: python -m nerc revisions push "
             f"--repo {self.folder} --revision {name}{' --overwrite' if overwrite else ''}"
@@ -288,27 +278,19 @@ def check_name(name: str) -> None:
 
 
 def _put_in_place(new: Path, target: Path) -> None:
-    old = _replaced_folder(new)
+    """Rename new to target; the old revision stays beside new until then."""
+    old = new.with_suffix(_REPLACED)
     if target.exists():
         target.rename(old)
     try:
         new.rename(target)
-    except BaseException:
-        if old.exists():
-            old.rename(target)
-        raise
-    if old.exists():
-        shutil.rmtree(old)
+    finally:
+        _clear_replaced(old, target)
 
 
-def _restore_replaced(new: Path, target: Path) -> None:
-    """Put the old revision back where a kill interrupted _put_in_place."""
-    old = _replaced_folder(new)
+def _clear_replaced(old: Path, target: Path) -> None:
+    """Remove the old revision, or put it back where an error or a kill left no new one."""
     if old.exists() and target.exists():
         shutil.rmtree(old)
     elif old.exists():
         old.rename(target)
-
-
-def _replaced_folder(new: Path) -> Path:
-    return new.with_name(new.name + ".old")

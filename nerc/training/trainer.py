@@ -191,7 +191,7 @@ class Trainer:
         self.model.train()
         for sentences in self._rest_of_epoch():
             self.step(wrapped, sentences)
-            progress.advance(words=self.labelled[sentences].sum())
+            progress.advance(self.labelled[sentences].sum())
             signal = stop.any_rank_signalled()
             is_due = self.update % self.schedule.num_updates == 0
             ends_epoch = self.update * self.config.epochs % self.num_updates == 0

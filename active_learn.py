@@ -62,7 +62,7 @@ def run(
     check_store(plan, store)
 
     from nerc import distributed, hardware
-    from nerc.active_learning.curve_tables import summary
+    from nerc.active_learning.curves import summary
     from nerc.active_learning.learner import run_trials
     from nerc.annotation.people import WaitingForAnswers
 

@@ -21,13 +21,14 @@ from nerc.store.revisions import Store
 _FROM_START = ("encoder", "lstm_hidden_size", "dropout")  # flags that rounds take from --start
 # Flags of earlier versions, with the only value that is still possible.
 REMOVED_FLAGS = {"from_last": False}
-
-
-def _unchanging() -> set[str]:
-    """Flags that runs of the same plan may differ in."""
-    configs = (ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig)
-    names = flags_with({Effect.NONE, Effect.SEED, Effect.EXTENT}, *configs)
-    return names | {"corpus", "oracle"}  # places; the description has what they hold
+# Flags that runs of the same plan may differ in; of the two places, the content is described.
+_VARIABLE_FLAGS = {"corpus", "oracle"} | flags_with(
+    {Effect.NONE, Effect.SEED, Effect.EXTENT},
+    ActiveConfig,
+    ActiveDataConfig,
+    ModelConfig,
+    TrainConfig,
+)
 
 
 class Trial(NamedTuple):
@@ -52,19 +53,19 @@ class Plan:
     pool: Pool
     command: str
 
-    def trials(self) -> list[tuple[Trial, list[Trial]]]:
-        """For each seed, the trial of its round 0 and those of all strategies."""
+    def trials(self) -> list[list[Trial]]:
+        """For each seed, the trial of its round 0 and then those of all strategies."""
         strategies = self.active.strategy or ("default",)
         seeds = [int(seed) for seed in self.active.seeds] or [self.training.seed]
         groups = []
         for seed in seeds:
             of_seed = f"_seed{seed}" if len(seeds) > 1 else ""
-            trials = []
+            trials = [Trial(None, seed, of_seed)]
             for name in strategies:
                 suffix = f"_{name}{of_seed}" if len(strategies) > 1 else of_seed
                 words_of = strategies[0] if name == "random-words" != strategies[0] else None
                 trials.append(Trial(name, seed, suffix, words_of))
-            groups.append((Trial(None, seed, of_seed), trials))
+            groups.append(trials)
         return groups
 
     @cached_property
@@ -73,7 +74,7 @@ class Plan:
         configs = (self.data, self.network, self.training, self.active)
         flags = {name: value for config in configs for name, value in asdict(config).items()}
         flags |= {"start": self.start, "add": " ".join(self.active.add)}
-        flags = {name: value for name, value in flags.items() if name not in _unchanging()}
+        flags = {name: value for name, value in flags.items() if name not in _VARIABLE_FLAGS}
         flags["oracle"] = "people" if self.active.people else "gold"
         return json.loads(json.dumps(flags | {"pool": self.pool.text.fingerprint()}))
 
@@ -110,10 +111,6 @@ def make_plan(
     command: str,
 ) -> Plan:
     """Check the flags against one another and read the pool."""
-    if "label-error" in active.strategy and data.data != "mixed":
-        raise InputError("--strategy label-error needs weak labels: --data mixed")
-    if "bald" in active.strategy and network.dropout == 0:
-        raise InputError("--strategy bald needs a model with dropout, and --dropout is 0")
     if active.seeds and training.seed:
         raise InputError("--seed must be left out with --seeds")
     start = network.start

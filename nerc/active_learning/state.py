@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,10 +100,6 @@ class TrialState:
     def _path(self, number: int) -> Path:
         return self.folder / f"round_{number}.json"
 
-    def forget(self) -> None:
-        """Remove what rounds asked, once their revisions hold it."""
-        shutil.rmtree(self.folder)
-
     # ------------------------------------------------------------ revisions
 
     def completed(self) -> dict[int, CompletedRound]:
@@ -173,15 +169,10 @@ def skipped_rounds(completed: dict[int, CompletedRound]) -> set[int]:
 
 def check_store(plan: Plan, store: Store) -> None:
     """Raise InputError where rounds of the plan, or of another, are in the store already."""
-    states = [
-        TrialState(plan, trial, store)
-        for first, trials in plan.trials()
-        for trial in (first, *trials)
-    ]
+    states = [TrialState(plan, trial, store) for trial in chain(*plan.trials())]
     folders = {state.folder for state in states}
     for state in states:
-        completed = state.completed()
-        folder = state.folder
+        completed, folder = state.completed(), state.folder
         existing = [store.folder / completed[number].name for number in sorted(completed)]
         existing += [folder] if folder.exists() else []
         if existing and not plan.keep.resume:

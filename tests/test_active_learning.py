@@ -86,7 +86,9 @@ def test_every_round_is_a_revision_that_says_what_it_acquired(store, folder):
         assert all((q.score is None) == q.strategy.startswith("random") for q in own)
     assert not (store / ".checkpoints").exists()
     card = (store / "active_iter_2_added_28.57_mnlp/README.md").read_text()
-    assert "- expert sentences: 20, of " in card and "- active learning: round 2, mnlp\n" in card
+    num_words = rounds_of(store)["active_iter_2_added_28.57_mnlp"]["words"]
+    assert f"- expert sentences: 20, {num_words} words\n" in card
+    assert "- active learning: round 2, mnlp\n" in card
 
 
 def test_expert_labels_replace_weak_ones_in_training(store, folder, capsys):
@@ -340,7 +342,7 @@ def test_two_processes_ask_for_what_one_asks_for(store, folder, encoder, tmp_pat
 def test_a_start_asks_first_and_its_experts_are_known(folder, encoder, tmp_path, capsys):
     repo = tmp_path / "models"
     train.main([*small(folder, encoder), "--repo", str(repo), "--data", "mixed", "--expert", "9",
-                "--combine", "replace"])  # fmt: skip
+                "--combine", "pretrain"])  # fmt: skip
     line = [
         "--start",
         "model_mixed_9_sentences",

@@ -74,10 +74,10 @@ def read_curves(store: Store) -> list[Curve]:
             f"--repo {store.folder}: holds no round of active learning (there: {held}); make some "
             f"with: python active_learn.py --repo {store.folder}"
         )
-    plans = {}  # by name of the revision; fields that its version did not write are filled in
-    for name, about in rounds.items():
-        precision = runs[name]["config"].get("precision")
-        plans[name] = REMOVED_FLAGS | {"precision": precision} | about["plan"]
+    plans = {  # fields that the revision's version did not write are filled in
+        name: REMOVED_FLAGS | {"precision": runs[name]["config"].get("precision")} | about["plan"]
+        for name, about in rounds.items()
+    }
     keys = sorted({key for plan in plans.values() for key in plan})
     differing = [k for k in keys if len({str(plan.get(k)) for plan in plans.values()}) > 1]
     groups: dict[tuple, list[str]] = {}
@@ -91,19 +91,15 @@ def read_curves(store: Store) -> list[Curve]:
         points = [_point(store, name, rounds[name]) for name in names]
         start = rounds[names[0]]["start"]
         if start in runs:
-            about = rounds.get(start) or _start_record(store.folder / names[0])
+            about = rounds.get(start)
+            if about is None:  # a revision of --start
+                queries = read_queries(store.folder / names[0] / QUERIES_FILE)
+                known = count_acquired(query for query in queries if query.strategy == "start")
+                about = {"round": 0} | known
             points.insert(0, _point(store, start, about))
         title = f"{strategy}, {what}" if what else strategy
         curves.append(Curve(title, seed, points, store.folder / names[-1]))
-    return sorted(
-        curves, key=lambda curve: (curve.strategy != "default", curve.strategy, curve.seed)
-    )
-
-
-def _start_record(first_round: Path) -> dict[str, Any]:
-    """What a round's run.json would say about a revision of --start."""
-    queries = read_queries(first_round / QUERIES_FILE)
-    return {"round": 0} | count_acquired(query for query in queries if query.strategy == "start")
+    return sorted(curves, key=lambda c: (c.strategy != "default", c.strategy, c.seed))
 
 
 def _point(store: Store, name: str, about: Mapping[str, Any]) -> Point:
@@ -184,11 +180,9 @@ def area(curve: Curve, span: tuple[float, float], unit: str, split: str) -> floa
 def amount_needed(curves: Sequence[Curve], level: float, unit: str, split: str) -> float | None:
     """The amount of labels at which the mean curve reaches a level; None where it does not."""
     low, high = common_span(curves, unit)
-    for step in range(_STEPS + 1):
-        amount = low + (high - low) * step / _STEPS
-        if statistics.mean(curve.at(amount, unit, split) for curve in curves) >= level:
-            return amount
-    return None
+    amounts = (low + (high - low) * step / _STEPS for step in range(_STEPS + 1))
+    means = ((x, statistics.mean(curve.at(x, unit, split) for curve in curves)) for x in amounts)
+    return next((amount for amount, mean in means if mean >= level), None)
 
 
 # ------------------------------------------------------------ tables

@@ -13,15 +13,16 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from nerc.active_learning.plan import Plan, Trial
-from nerc.active_learning.query import PoolPredictor, Request
-from nerc.active_learning.state import (
+from nerc.active_learning.plan import (
     CompletedRound,
+    Plan,
     RoundQuery,
+    Trial,
     TrialState,
     read_round,
     skipped_rounds,
 )
+from nerc.active_learning.query import PoolPredictor, Request
 from nerc.annotation.people import WaitingForAnswers, ask
 from nerc.config import Amount, Unit
 from nerc.data.labels import num_drawn
@@ -35,7 +36,6 @@ from nerc.training import setup
 from nerc.training.run import train
 
 logger = logging.getLogger(__name__)
-
 
 MIN_GAIN = 0.002  # of validation F1, which PATIENCE rounds together must bring
 PATIENCE = 3
@@ -51,7 +51,7 @@ def run_trials(plan: Plan, store: Store, session: Session, precision: str) -> No
     known = CompletedRound(plan.start, _known_queries(plan, store), None)
     logger.info(
         f"{len(plan.pool.sentences):,} different sentences can be asked for, of "
-        f"{plan.pool.total:,}; {len(known.queries):,} are known"
+        f"{len(plan.pool.text):,}; {len(known.queries):,} are known"
     )
     try:
         for round_0, *trials in plan.trials():
@@ -127,25 +127,20 @@ class ActiveLearner:
             for number in numbers:
                 if number in self.completed:
                     self.last, self._model = self.completed[number], None
-                elif number not in self.skipped and not self._run_round(number):
+                if number in self.completed or number in self.skipped:
+                    continue
+                if self._stops_before(number):
                     break
+                query = self.query(number)
+                if number and not query.queries:
+                    logger.info(f"round {number}: nothing is left to ask for")
+                    break
+                self.update(query, self.label(query))
             # Of skipped rounds after the last revision, the state alone knows.
-            if max(self.skipped, default=-1) < max(self.completed, default=0):
-                if self.session.is_main:
-                    shutil.rmtree(self.state.folder)
+            is_known = max(self.skipped, default=-1) < max(self.completed, default=0)
+            if is_known and self.session.is_main:
+                shutil.rmtree(self.state.folder)
         return self.last
-
-    def _run_round(self, number: int) -> bool:
-        """Query, label, update; False where the trial ends before this round."""
-        if self._stops_before(number):
-            return False
-        query = self.query(number)
-        if number and not query.queries:
-            logger.info(f"round {number}: nothing is left to ask for")
-            return False
-        answers = self.label(query)
-        self.update(query, answers)
-        return True
 
     # ------------------------------------------------------------ the steps of a round
 
@@ -253,7 +248,7 @@ class ActiveLearner:
             if self._model is None:
                 self._model = model_files.load_revision(self.store.path(self.last.name))
             bf16 = self.precision == "bf16"
-            predictor = PoolPredictor(*self._model, self.plan.pool, self.session, bf16=bf16)
+            predictor = PoolPredictor(self._model, self.plan.pool, self.session, bf16=bf16)
             queries = request.queries(predictor)
         return RoundQuery(number, queries, time.perf_counter() - started, predictor.seconds)
 
@@ -261,7 +256,7 @@ class ActiveLearner:
         """How many sentences or words a round asks for."""
         plan, pool, trial = self.plan, self.plan.pool, self.trial
         if number == 0 and plan.data.expert is not None:
-            return Amount(num_drawn(pool.total, plan.data.expert, "sentences"), Unit.SENTENCES)
+            return Amount(num_drawn(len(pool.text), plan.data.expert, "sentences"), Unit.SENTENCES)
         if number == 0 and self.last.queries:
             return Amount(0, Unit.SENTENCES)
         if trial.words_of:
@@ -272,7 +267,7 @@ class ActiveLearner:
         amount = plan.active.amount(number)
         if amount.unit is Unit.WORDS:
             return amount
-        num_sentences = amount.num_sentences(pool.total)
+        num_sentences = amount.num_sentences(len(pool.text))
         if trial.strategy != "random-words":
             return Amount(num_sentences, Unit.SENTENCES)
         num_words = sum(len(sentence.words) for sentence in pool.sentences)

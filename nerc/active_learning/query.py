@@ -20,19 +20,14 @@ from nerc.model.encoding import encode_for
 from nerc.model.inference import decode, predict
 from nerc.model.modeling import NERSmall
 
+Tagger = tuple[NERSmall, PreTrainedTokenizerBase]
+
 
 class PoolPredictor:
     """Predicts the tags of the pool's sentences with the model of the last round."""
 
-    def __init__(
-        self,
-        model: NERSmall,
-        tokenizer: PreTrainedTokenizerBase,
-        pool: Pool,
-        session: Session,
-        *,
-        bf16: bool,
-    ) -> None:
+    def __init__(self, tagger: Tagger, pool: Pool, session: Session, *, bf16: bool) -> None:
+        model, tokenizer = tagger
         self.model = model.to(session.accelerator.device)
         corpus = Corpus.of(sentence._replace(tags=None) for sentence in pool.sentences)
         self.encoded = encode_for(model, tokenizer, corpus)

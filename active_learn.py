@@ -53,8 +53,7 @@ def run(
         files.check_file(Path(keep.status), "--status")
 
     # What needs no model is refused before the libraries load, which takes seconds.
-    from nerc.active_learning.plan import make_plan
-    from nerc.active_learning.state import check_store
+    from nerc.active_learning.plan import check_store, make_plan
     from nerc.store.revisions import Store
 
     store = Store(keep.repo)
@@ -62,7 +61,7 @@ def run(
     check_store(plan, store)
 
     from nerc import distributed, hardware
-    from nerc.active_learning.curve_tables import summary
+    from nerc.active_learning.curves import summary
     from nerc.active_learning.learner import run_trials
     from nerc.annotation.people import WaitingForAnswers
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from conftest import refused
 
-from nerc.active_learning import curve_tables, curves
+from nerc.active_learning import curves
 from nerc.commands import curves as command
 from nerc.data import pool
 from nerc.data.pool import Query
@@ -69,7 +69,7 @@ def repo(tmp_path):
 
 def test_areas_and_leads_over_chance(repo):
     found = curves.read_curves(Store(str(repo)))
-    header, default, _ = curve_tables.area_table(found, "test")
+    header, default, _ = curves.area_table(found, "test")
     by_name = dict(zip(header, default, strict=True))
     # By sentences, of 20: ((.2 + .6) / 2 + (.6 + .8) / 2) / 2 = .55, and .575.
     assert by_name["area by sentences"] == "56.25 ± 1.77"
@@ -77,7 +77,7 @@ def test_areas_and_leads_over_chance(repo):
     assert by_name["area by words"] == "45.00 ± 7.07"
     # Random, by sentences: ((.2 + .4) / 2 + (.4 + .5) / 2) / 2 = .375, and .425: leads .175, .15.
     # By words, of 100: the same .375 and .425: leads of .025 and .075.
-    _, lead = curve_tables.lead_table(found, "test")
+    _, lead = curves.lead_table(found, "test")
     assert lead == ["default", "random", "+16.25 ± 1.25", "+5.00 ± 2.50"]
     assert (by_name["F1 at the start"], by_name["at the end"]) == ("30.00 ± 14.14", "75.00 ± 7.07")
 
@@ -94,7 +94,7 @@ def test_what_is_needed_for_a_share_of_full_gold(repo):
     for name in ("another", "main", found[0].points[1].name):
         with pytest.raises(InputError, match=f"--full {name}: did not learn from all"):
             curves.reference_levels(store, (name,), "test")
-    header, default, random = curve_tables.share_table(found, 0.8, "test")
+    header, default, random = curves.share_table(found, 0.8, "test")
     # The mean curve of default goes .3, .6, .75: 90 % of .8 is at .72, 95 % at .76.
     row = dict(zip(header, default, strict=True))
     assert row["90%, sentences"] == "28" and row["90%, words"] == "230"
@@ -102,7 +102,7 @@ def test_what_is_needed_for_a_share_of_full_gold(repo):
 
 
 def test_what_was_picked_is_what_the_strategy_asked_for(repo):
-    header, default, random = curve_tables.query_table(curves.read_curves(Store(str(repo))))
+    header, default, random = curves.query_table(curves.read_curves(Store(str(repo))))
     row = dict(zip(header, default, strict=True))
     assert (
         row["sentences"] == "40" and row["words each"] == "10.0"
@@ -112,7 +112,7 @@ def test_what_was_picked_is_what_the_strategy_asked_for(repo):
 
 
 def test_the_best_round_is_named_by_validation(repo):
-    text = curve_tables.summary(Store(str(repo)), 0.5)
+    text = curves.summary(Store(str(repo)), 0.5)
     assert "best on validation, of all: active_iter_2_default_seed0 (40.00)" in text
     assert " 125.00 |" in text  # 250 words
 
@@ -139,9 +139,10 @@ def test_one_command_makes_everything_from_the_store(repo, tmp_path, capsys):
 
 
 def test_runs_of_other_plans_are_told_apart(repo):
-    rounds(repo, "mnlp", 7, [0.1, 0.2], 5, plan=PLAN | {"data": "gold"})
+    # bald: a strategy that is no longer there, as others in the records of earlier versions
+    rounds(repo, "bald", 7, [0.1, 0.2], 5, plan=PLAN | {"data": "gold"})
     names = {curve.strategy for curve in curves.read_curves(Store(str(repo)))}
-    assert names == {"default, data mixed", "random, data mixed", "mnlp, data gold"}
+    assert names == {"default, data mixed", "random, data mixed", "bald, data gold"}
 
 
 def test_curves_that_have_nothing_in_common_are_refused(repo, capsys):
@@ -162,7 +163,7 @@ def test_curves_that_have_nothing_in_common_are_refused(repo, capsys):
 def test_the_first_round_alone_is_no_curve(tmp_path, capsys):
     rounds(tmp_path, "mnlp", 5, [0.1], 5)
     assert "holds round 0 alone" in refused(command, capsys, "--repo", tmp_path)
-    assert curve_tables.summary(Store(str(tmp_path)), 0.0).endswith("holds round 0 alone")
+    assert curves.summary(Store(str(tmp_path)), 0.0).endswith("holds round 0 alone")
 
 
 def test_a_store_without_rounds_is_refused(tmp_path, capsys):

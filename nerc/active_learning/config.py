@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from nerc.cli import Effect, check_flag, help_of, option
 from nerc.config import Amount, DataConfig, StoreConfig
 
-STRATEGIES = tuple(
-    "default random random-words least-confidence mnlp margin entropy-mean entropy-sum entropy-top "
-    "bald label-error".split()
-)
+STRATEGIES = ("default", "random", "random-words", "least-confidence", "mnlp", "margin")
 
 
 @dataclass(frozen=True)
@@ -31,9 +28,8 @@ class ActiveConfig:
         "how to choose sentences; each of several strategies starts from the same first "
         "sentences. default: draw them, with a probability in proportion to the uncertainty about "
         "words not yet asked about. random. random-words: at random, as many words as the first "
-        "of the strategies. least-confidence, mnlp, margin, entropy-mean, entropy-sum, "
-        "entropy-top, bald: the most uncertain ones by that measure. label-error: those whose weak "
-        "label the model doubts most",
+        "of the strategies. least-confidence, mnlp, margin: the most uncertain ones by that "
+        "measure",
         STRATEGIES,
         effect=Effect.EXTENT,
     )

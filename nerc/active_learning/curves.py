@@ -1,19 +1,32 @@
-"""Learning curves: F1 by the number of expert labels, read from the revisions of rounds."""
+"""Learning curves: F1 by the number of expert labels, from the revisions of rounds; as tables,
+plots and a CSV file.
+"""
 
+import csv
+import io
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, pairwise, product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from nerc import files, tables
 from nerc.active_learning.plan import REMOVED_FLAGS
-from nerc.data.pool import QUERIES_FILE, Query, count_acquired, read_queries
+from nerc.data import tags
+from nerc.data.pool import QUERIES_FILE, Query, answered, count_acquired, read_queries
 from nerc.errors import InputError
+from nerc.evaluation import plots
 from nerc.store import records
 from nerc.store.revisions import Store
 
 UNITS = ("sentences", "words", "entities")  # of acquired labels
+SHARES = (0.90, 0.95, 0.98, 0.99)  # of the F1 of all expert labels
+_AREA_UNITS = UNITS[:2]
 _STEPS = 1000  # points at which a mean curve is evaluated
 _ALL_EXPERTS = (None, "100%")  # values of --expert, with --data gold
 
@@ -44,10 +57,8 @@ class Curve:
 
     def at(self, amount: float, unit: str, split: str) -> float:
         """F1 with an amount of labels: a straight line between rounds, level outside them."""
-        before = [p for p in self.points if p.acquired[unit] <= amount] or self.points[:1]
-        after = [p for p in self.points if p.acquired[unit] > amount] or self.points[-1:]
-        (x, y), (x2, y2) = ((p.acquired[unit], p.f1[split]) for p in (before[-1], after[0]))
-        return y if x2 <= x or amount <= x else y + (y2 - y) * (amount - x) / (x2 - x)
+        amounts = [point.acquired[unit] for point in self.points]
+        return float(np.interp(amount, amounts, [point.f1[split] for point in self.points]))
 
 
 # ------------------------------------------------------------ reading a store
@@ -63,10 +74,10 @@ def read_curves(store: Store) -> list[Curve]:
             f"--repo {store.folder}: holds no round of active learning (there: {held}); make some "
             f"with: python active_learn.py --repo {store.folder}"
         )
-    plans = {}  # by name of the revision; fields that its version did not write are filled in
-    for name, about in rounds.items():
-        precision = runs[name]["config"].get("precision")
-        plans[name] = REMOVED_FLAGS | {"precision": precision} | about["plan"]
+    plans = {  # fields that the revision's version did not write are filled in
+        name: REMOVED_FLAGS | {"precision": runs[name]["config"].get("precision")} | about["plan"]
+        for name, about in rounds.items()
+    }
     keys = sorted({key for plan in plans.values() for key in plan})
     differing = [k for k in keys if len({str(plan.get(k)) for plan in plans.values()}) > 1]
     groups: dict[tuple, list[str]] = {}
@@ -80,19 +91,15 @@ def read_curves(store: Store) -> list[Curve]:
         points = [_point(store, name, rounds[name]) for name in names]
         start = rounds[names[0]]["start"]
         if start in runs:
-            about = rounds.get(start) or _start_record(store.folder / names[0])
+            about = rounds.get(start)
+            if about is None:  # a revision of --start
+                queries = read_queries(store.folder / names[0] / QUERIES_FILE)
+                known = count_acquired(query for query in queries if query.strategy == "start")
+                about = {"round": 0} | known
             points.insert(0, _point(store, start, about))
         title = f"{strategy}, {what}" if what else strategy
         curves.append(Curve(title, seed, points, store.folder / names[-1]))
-    return sorted(
-        curves, key=lambda curve: (curve.strategy != "default", curve.strategy, curve.seed)
-    )
-
-
-def _start_record(first_round: Path) -> dict[str, Any]:
-    """What a round's run.json would say about a revision of --start."""
-    queries = read_queries(first_round / QUERIES_FILE)
-    return {"round": 0} | count_acquired(query for query in queries if query.strategy == "start")
+    return sorted(curves, key=lambda c: (c.strategy != "default", c.strategy, c.seed))
 
 
 def _point(store: Store, name: str, about: Mapping[str, Any]) -> Point:
@@ -164,19 +171,180 @@ def area(curve: Curve, span: tuple[float, float], unit: str, split: str) -> floa
     """The mean height of the curve over a span: the area under it (trapezoids) by its width."""
     low, high = span
     inner = [p.acquired[unit] for p in curve.points if low < p.acquired[unit] < high]
-    x = [low, *inner, high]
-    y = [curve.at(amount, unit, split) for amount in x]
+    corners = [(amount, curve.at(amount, unit, split)) for amount in (low, *inner, high)]
     if low == high:
-        return y[0]
-    pairs = zip(zip(x, y, strict=True), zip(x[1:], y[1:], strict=True), strict=False)
-    return sum((b - a) * (c + d) / 2 for (a, c), (b, d) in pairs) / (high - low)
+        return corners[0][1]
+    return sum((x2 - x) * (y + y2) / 2 for (x, y), (x2, y2) in pairwise(corners)) / (high - low)
 
 
 def amount_needed(curves: Sequence[Curve], level: float, unit: str, split: str) -> float | None:
     """The amount of labels at which the mean curve reaches a level; None where it does not."""
     low, high = common_span(curves, unit)
-    for step in range(_STEPS + 1):
-        amount = low + (high - low) * step / _STEPS
-        if statistics.mean(curve.at(amount, unit, split) for curve in curves) >= level:
-            return amount
-    return None
+    amounts = (low + (high - low) * step / _STEPS for step in range(_STEPS + 1))
+    means = ((x, statistics.mean(curve.at(x, unit, split) for curve in curves)) for x in amounts)
+    return next((amount for amount, mean in means if mean >= level), None)
+
+
+# ------------------------------------------------------------ tables
+
+
+def _areas(curves: Sequence[Curve], split: str) -> dict[str, list[dict[int, float]]]:
+    """For each strategy and each of _AREA_UNITS: by seed, the area under the curve in percent."""
+    spans = {unit: common_span(curves, unit) for unit in _AREA_UNITS}
+    return {
+        name: [
+            {curve.seed: 100 * area(curve, span, unit, split) for curve in group}
+            for unit, span in spans.items()
+        ]
+        for name, group in by_strategy(curves).items()
+    }
+
+
+def area_table(curves: Sequence[Curve], split: str) -> tables.Rows:
+    """The area under each strategy's curve."""
+    rows = [["Strategy", "seeds", "sentences", "F1 at the start", "at the end"]]
+    rows[0] += [f"area by {unit}" for unit in _AREA_UNITS]
+    areas = _areas(curves, split)
+    for name, group in by_strategy(curves).items():
+        ends = ([100 * curve.points[i].f1[split] for curve in group] for i in (0, -1))
+        last = statistics.mean(curve.points[-1].acquired["sentences"] for curve in group)
+        values = [*ends, *(list(by_seed.values()) for by_seed in areas[name])]
+        rows.append([name, str(len(group)), f"{last:,.0f}", *map(tables.spread, values)])
+    return rows
+
+
+def lead_table(curves: Sequence[Curve], split: str) -> tables.Rows:
+    """How far each strategy's area lies above that of random choice from the same seeds.
+
+    Mean over seeds ± standard error.
+    """
+    rows = [["Strategy", "area above that of", *(f"by {unit}" for unit in _AREA_UNITS)]]
+    areas = _areas(curves, split)
+    for name, other in product(areas, ("random", "random-words")):
+        if other in areas and other != name:
+            row = [name, other]
+            for here, there in zip(areas[name], areas[other], strict=True):
+                leads = [here[seed] - there[seed] for seed in here if seed in there]
+                row.append(tables.gain(leads) if leads else "-")
+            rows.append(row)
+    return rows
+
+
+def share_table(curves: Sequence[Curve], full: float, split: str) -> tables.Rows:
+    """The sentences and words needed to reach shares of full, the F1 of all expert labels."""
+    columns = [(share, unit) for share in SHARES for unit in _AREA_UNITS]
+    rows = [["Strategy", *(f"{share:.0%}, {unit}" for share, unit in columns)]]
+    for name, group in by_strategy(curves).items():
+        amounts = [amount_needed(group, share * full, unit, split) for share, unit in columns]
+        rows.append([name, *("not reached" if n is None else f"{n:,.0f}" for n in amounts)])
+    return rows
+
+
+def query_table(curves: Sequence[Curve]) -> tables.Rows:
+    """What strategies asked for: lengths, entities, types."""
+    groups = {}  # the answered queries of each strategy, with their entities
+    for name, group in by_strategy(curves).items():
+        queries = answered(query for curve in group for query in curve.queries)
+        if queries:
+            groups[name] = [(query, tags.entities(query.tags)) for query in queries]
+    counts = {
+        name: Counter(entity.type for _, entities in queries for entity in entities)
+        for name, queries in groups.items()
+    }
+    types = tags.ordered({*chain(*counts.values())})
+    rows = [["Strategy", "sentences", "words each", "entities each", "without entity"]]
+    rows[0] += ["with a weak label", *types]
+    for name, queries in groups.items():
+        number, total = len(queries), counts[name].total()
+        row = [name, f"{number:,}", f"{sum(len(q.words) for q, _ in queries) / number:.1f}"]
+        row += [f"{total / number:.2f}", f"{sum(not e for _, e in queries) / number:.0%}"]
+        row.append(f"{sum(query.cheap for query, _ in queries) / number:.0%}")
+        rows.append(row + [f"{counts[name][t] / max(1, total):.0%}" for t in types])
+    return rows
+
+
+def round_table(curves: Sequence[Curve], price: float) -> tables.Rows:
+    """A row for every revision."""
+    splits = [s for s in ("validation", "test") if all(s in p.f1 for c in curves for p in c.points)]
+    cost = ["cost"] if price else []
+    rows = [["Revision", "strategy", "seed", "round", *UNITS, *cost, *(f"{s} F1" for s in splits)]]
+    for curve in curves:
+        for point in curve.points:
+            row = [point.name, curve.strategy, str(curve.seed), str(point.round)]
+            row += [f"{point.acquired[unit]:,}" for unit in UNITS]
+            row += [f"{price * point.acquired['words']:,.2f}"] if price else []
+            rows.append(row + [f"{100 * point.f1[split]:.2f}" for split in splits])
+    return rows
+
+
+def summary(store: Store, price: float) -> str:
+    """The rounds of a store, and the best of them by validation."""
+    curves = read_curves(store)
+    if not curves:
+        return f"{store.folder} holds round 0 alone"
+    points = [point for curve in curves for point in curve.points]
+    scores = {p.name: p.f1["validation"] for p in points if "validation" in p.f1}
+    best = "there is no validation split to choose the best by"
+    if scores:
+        name = max(scores, key=scores.get)
+        best = f"best on validation, of all: {name} ({100 * scores[name]:.2f})"
+    return (
+        f"{tables.markdown(round_table(curves, price))}\n\n{best}; the curves: python -m nerc "
+        f"curves --repo {store.folder} --output curves"
+    )
+
+
+# ------------------------------------------------------------ plots and curves.csv
+
+
+def curve_plot(
+    curves: Sequence[Curve], levels: Mapping[str, float], split: str, price: float = 0.0
+) -> bytes:
+    """Plot F1 by acquired labels and, with a price, by their cost; as PNG."""
+    panels = {f"experts' {unit}": _bands(curves, unit, split, 1) for unit in UNITS}
+    if price:
+        panels["price of experts' words"] = _bands(curves, "words", split, price)
+    return plots.curve_bands(panels, levels, f"{split} F1")
+
+
+def _bands(
+    curves: Sequence[Curve], unit: str, split: str, scale: float
+) -> dict[str, list[tuple[float, float, float]]]:
+    """For each strategy: scaled amounts, mean F1 and its standard deviation over seeds."""
+    bands = {}
+    for name, group in by_strategy(curves).items():
+        low, high = common_span(group, unit)
+        amounts = {p.acquired[unit] for curve in group for p in curve.points}
+        bands[name] = []
+        for amount in sorted(x for x in amounts if low <= x <= high):
+            scores = [curve.at(amount, unit, split) for curve in group]
+            deviation = statistics.stdev(scores) if len(scores) > 1 else 0.0
+            bands[name].append((scale * amount, statistics.mean(scores), deviation))
+    return bands
+
+
+def write_curves(
+    folder: Path, curves: Sequence[Curve], levels: Mapping[str, float], split: str, price: float
+) -> None:
+    """Write plots (PNG) and curves.csv to a folder."""
+    files.check_folder(folder, "--output")
+    folder.mkdir(exist_ok=True)
+    lengths = {
+        name: [len(query.words) for curve in group for query in curve.queries]
+        for name, group in by_strategy(curves).items()
+    }
+    images = {
+        "curves": ("", curve_plot(curves, levels, split, price)),
+        "picked": ("", plots.length_plot(lengths)),
+    }
+    plots.write_plots(folder, images)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    scores = ["validation_f1", "test_f1"]
+    writer.writerow(["strategy", "seed", "round", "revision", *UNITS, "cost", *scores])
+    for curve in curves:
+        for p in curve.points:
+            row = [curve.strategy, curve.seed, p.round, p.name, *(p.acquired[u] for u in UNITS)]
+            f1 = [p.f1.get(split, "") for split in ("validation", "test")]
+            writer.writerow([*row, price * p.acquired["words"] if price else "", *f1])
+    files.write_text(folder / "curves.csv", text.getvalue())

@@ -1,26 +1,28 @@
 """Runs active learning: each round queries, has experts label, trains and keeps a revision."""
 
 import logging
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from accelerate.utils import set_seed
 
-from nerc.active_learning.plan import Plan, Trial
-from nerc.active_learning.query import PoolPredictor, Request
-from nerc.active_learning.state import (
+from nerc.active_learning.plan import (
     CompletedRound,
+    Plan,
     RoundQuery,
+    Trial,
     TrialState,
     read_round,
     skipped_rounds,
 )
-from nerc.active_learning.stopping import MIN_GAIN, PATIENCE, has_plateaued
+from nerc.active_learning.query import PoolPredictor, Request
 from nerc.annotation.people import WaitingForAnswers, ask
 from nerc.config import Amount, Unit
 from nerc.data.labels import num_drawn
@@ -35,14 +37,8 @@ from nerc.training.run import train
 
 logger = logging.getLogger(__name__)
 
-
-class Environment(NamedTuple):
-    """What all trials of a command share."""
-
-    store: Store
-    session: Session
-    precision: str
-    sources: Sources  # all that rounds read besides the acquired labels
+MIN_GAIN = 0.002  # of validation F1, which PATIENCE rounds together must bring
+PATIENCE = 3
 
 
 def run_trials(plan: Plan, store: Store, session: Session, precision: str) -> None:
@@ -51,20 +47,19 @@ def run_trials(plan: Plan, store: Store, session: Session, precision: str) -> No
     # Whatever is missing is refused here, before people label for nothing.
     data = plan.data.resolved(plan.training.recipe)
     sources = setup.read_sources(data, plan.training, with_train=False)
-    environment = Environment(store, session, precision, sources)
-    known = _known_queries(plan, store)
+    environment = (store, session, precision, sources)
+    known = CompletedRound(plan.start, _known_queries(plan, store), None)
     logger.info(
         f"{len(plan.pool.sentences):,} different sentences can be asked for, of "
-        f"{plan.pool.total:,}; {len(known):,} are known"
+        f"{len(plan.pool.text):,}; {len(known.queries):,} are known"
     )
-    start = CompletedRound(plan.start, known, None)
     try:
-        for round_0, trials in plan.trials():
+        for round_0, *trials in plan.trials():
+            start = known
             if plan.start is None:
-                before = CompletedRound(None, known, None)
-                start = ActiveLearner(plan, round_0, before, environment).run()
+                start = ActiveLearner(plan, round_0, known, *environment).run()
             for trial in trials:
-                ActiveLearner(plan, trial, start, environment).run()
+                ActiveLearner(plan, trial, start, *environment).run()
     except Interrupted as interrupted:
         interrupted.advice = "continue with the same command and --resume"
         raise
@@ -80,47 +75,51 @@ def _known_queries(plan: Plan, store: Store) -> list[Query]:
     return list({query.words: query for query in queries}.values())
 
 
-class _Once(logging.Filter):
-    """Prints a note that every round repeats once; the log.txt of each revision has its own."""
+def _print_notes_once() -> None:
+    """Print a note that every round repeats once; the log.txt of each revision has its own."""
+    printed: set[tuple[logging.Handler, str]] = set()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.printed: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        is_repeated = record.name in (setup.__name__, __name__) and text in self.printed
-        self.printed.add(text)
+    def is_wanted(handler: logging.Handler, record: logging.LogRecord) -> bool:
+        key = handler, record.getMessage()
+        is_repeated = record.name in (setup.__name__, __name__) and key in printed
+        printed.add(key)
         return not is_repeated
 
-
-def _print_notes_once() -> None:
     for handler in logging.getLogger("nerc").handlers:
         if not isinstance(handler, MemoryHandler):  # which keeps messages for log.txt
-            handler.addFilter(_Once())
+            handler.addFilter(partial(is_wanted, handler))
 
 
+def has_plateaued(scores: Sequence[float | None]) -> bool:
+    """Whether the last PATIENCE rounds have not raised F1 by MIN_GAIN; None: not evaluated."""
+    known = [score for score in scores if score is not None]
+    best = max(known[:-PATIENCE], default=None)
+    return best is not None and max(known[-PATIENCE:]) < best + MIN_GAIN
+
+
+@dataclass
 class ActiveLearner:
     """Runs the rounds of a trial.
 
     Every process has one, and all take the same steps; the main process alone touches files.
     """
 
-    def __init__(
-        self, plan: Plan, trial: Trial, start: CompletedRound, environment: Environment
-    ) -> None:
-        self.plan, self.trial = plan, trial
-        self.store, self.session, self.precision, self.sources = environment
-        self.state = TrialState(plan, trial, self.store)
-        self.last = start  # the last round that is done
-        self.completed: dict[int, CompletedRound] = {}
-        self.skipped: set[int] = set()
+    plan: Plan
+    trial: Trial
+    last: CompletedRound  # the last round that is done
+    store: Store
+    session: Session
+    precision: str
+    sources: Sources  # all that rounds read besides the acquired labels
+
+    def __post_init__(self) -> None:
+        self.state = TrialState(self.plan, self.trial, self.store)
+        self.completed: dict[int, CompletedRound] = self._on_main(self.state.completed)
+        self.skipped = skipped_rounds(self.completed)
         self._model = None  # of the last round, with its tokenizer; None: not in memory
 
     def run(self) -> CompletedRound:
         """Do the rounds that are left; the last one that was done."""
-        self.completed = self._on_main(self.state.completed)
-        self.skipped = skipped_rounds(self.completed)
         is_first = self.trial.strategy is None
         numbers = range(0, 1) if is_first else range(1, self.plan.active.rounds + 1)
         self._log_completed(len({*numbers} - self.completed.keys() - self.skipped))
@@ -128,25 +127,20 @@ class ActiveLearner:
             for number in numbers:
                 if number in self.completed:
                     self.last, self._model = self.completed[number], None
-                elif number not in self.skipped and not self._run_round(number):
+                if number in self.completed or number in self.skipped:
+                    continue
+                if self._stops_before(number):
                     break
+                query = self.query(number)
+                if number and not query.queries:
+                    logger.info(f"round {number}: nothing is left to ask for")
+                    break
+                self.update(query, self.label(query))
             # Of skipped rounds after the last revision, the state alone knows.
-            if max(self.skipped, default=-1) < max(self.completed, default=0):
-                if self.session.is_main:
-                    self.state.forget()
+            is_known = max(self.skipped, default=-1) < max(self.completed, default=0)
+            if is_known and self.session.is_main:
+                shutil.rmtree(self.state.folder)
         return self.last
-
-    def _run_round(self, number: int) -> bool:
-        """Query, label, update; False where the trial ends before this round."""
-        if self._stops_before(number):
-            return False
-        query = self.query(number)
-        if number and not query.queries:
-            logger.info(f"round {number}: nothing is left to ask for")
-            return False
-        answers = self.label(query)
-        self.update(query, answers)
-        return True
 
     # ------------------------------------------------------------ the steps of a round
 
@@ -247,42 +241,37 @@ class ActiveLearner:
         num_free = len(request.free)
         if amount.unit is Unit.SENTENCES and 0 < num_free < amount.number:
             logger.info(f"round {number}: only {num_free} sentences are left, of {amount}")
-        people = self.plan.active.people
-        if request.is_random and not (people and number):  # round 0 has no model that proposes
-            return RoundQuery(number, request.queries(request.select()))
+        # People get proposals, which take a model; round 0 has none.
+        if request.is_random and not (self.plan.active.people and number):
+            return RoundQuery(number, request.queries())
         with self.session.stop.interruptible(lambda: None):
-            predictor = self._predictor()
-            selection = request.select(predictor)
-            proposals = predictor.propose([place for place, _ in selection]) if people else None
-        queries = request.queries(selection, proposals)
+            if self._model is None:
+                self._model = model_files.load_revision(self.store.path(self.last.name))
+            bf16 = self.precision == "bf16"
+            predictor = PoolPredictor(self._model, self.plan.pool, self.session, bf16=bf16)
+            queries = request.queries(predictor)
         return RoundQuery(number, queries, time.perf_counter() - started, predictor.seconds)
 
     def _amount(self, number: int) -> Amount:
         """How many sentences or words a round asks for."""
         plan, pool, trial = self.plan, self.plan.pool, self.trial
         if number == 0 and plan.data.expert is not None:
-            return Amount(num_drawn(pool.total, plan.data.expert, "sentences"), Unit.SENTENCES)
+            return Amount(num_drawn(len(pool.text), plan.data.expert, "sentences"), Unit.SENTENCES)
         if number == 0 and self.last.queries:
             return Amount(0, Unit.SENTENCES)
         if trial.words_of:
-            other = next(trials[0] for _, trials in plan.trials() if trial in trials)
+            other = next(trials[1] for trials in plan.trials() if trial in trials)
             done = TrialState(plan, other, self.store).completed().get(number)
             queries = [query for query in done.queries if query.round == number] if done else []
             return Amount(count_acquired(queries)["words"], Unit.WORDS)
         amount = plan.active.amount(number)
         if amount.unit is Unit.WORDS:
             return amount
-        num_sentences = amount.num_sentences(pool.total)
+        num_sentences = amount.num_sentences(len(pool.text))
         if trial.strategy != "random-words":
             return Amount(num_sentences, Unit.SENTENCES)
         num_words = sum(len(sentence.words) for sentence in pool.sentences)
         return Amount(round(num_sentences * num_words / len(pool.sentences)), Unit.WORDS)
-
-    def _predictor(self) -> PoolPredictor:
-        self._model = self._model or model_files.load_revision(self.store.path(self.last.name))
-        return PoolPredictor(
-            *self._model, self.plan.pool, self.session, bf16=self.precision == "bf16"
-        )
 
     # ------------------------------------------------------------ messages and decisions
 

@@ -1,33 +1,39 @@
-"""The plan of an active-learning command: its settings, its pool of sentences and its trials.
+"""The plan of an active-learning command: its settings, its pool of sentences, and its trials with
+their files.
 
 It needs no model, so that what cannot work is refused before the libraries load.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
 
 from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveStoreConfig
 from nerc.cli import Effect, flags_with
 from nerc.config import ModelConfig, TrainConfig
+from nerc.data import pool as pools
 from nerc.data.labels import num_drawn
-from nerc.data.pool import Pool, open_pool
+from nerc.data.pool import Pool, Query
 from nerc.errors import InputError
+from nerc.files import write_json
 from nerc.store import records
 from nerc.store.revisions import Store
 
 _FROM_START = ("encoder", "lstm_hidden_size", "dropout")  # flags that rounds take from --start
 # Flags of earlier versions, with the only value that is still possible.
 REMOVED_FLAGS = {"from_last": False}
-
-
-def _unchanging() -> set[str]:
-    """Flags that runs of the same plan may differ in."""
-    configs = (ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig)
-    names = flags_with({Effect.NONE, Effect.SEED, Effect.EXTENT}, *configs)
-    return names | {"corpus", "oracle"}  # places; the description has what they hold
+# Flags that runs of the same plan may differ in; of the two places, the content is described.
+_CONFIGS = (ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig)
+_VARIABLE_FLAGS = flags_with({Effect.NONE, Effect.SEED, Effect.EXTENT}, *_CONFIGS)
+_VARIABLE_FLAGS |= {"corpus", "oracle"}
 
 
 class Trial(NamedTuple):
@@ -52,19 +58,19 @@ class Plan:
     pool: Pool
     command: str
 
-    def trials(self) -> list[tuple[Trial, list[Trial]]]:
-        """For each seed, the trial of its round 0 and those of all strategies."""
+    def trials(self) -> list[list[Trial]]:
+        """For each seed, the trial of its round 0 and then those of all strategies."""
         strategies = self.active.strategy or ("default",)
         seeds = [int(seed) for seed in self.active.seeds] or [self.training.seed]
         groups = []
         for seed in seeds:
             of_seed = f"_seed{seed}" if len(seeds) > 1 else ""
-            trials = []
+            trials = [Trial(None, seed, of_seed)]
             for name in strategies:
                 suffix = f"_{name}{of_seed}" if len(strategies) > 1 else of_seed
                 words_of = strategies[0] if name == "random-words" != strategies[0] else None
                 trials.append(Trial(name, seed, suffix, words_of))
-            groups.append((Trial(None, seed, of_seed), trials))
+            groups.append(trials)
         return groups
 
     @cached_property
@@ -73,7 +79,7 @@ class Plan:
         configs = (self.data, self.network, self.training, self.active)
         flags = {name: value for config in configs for name, value in asdict(config).items()}
         flags |= {"start": self.start, "add": " ".join(self.active.add)}
-        flags = {name: value for name, value in flags.items() if name not in _unchanging()}
+        flags = {name: value for name, value in flags.items() if name not in _VARIABLE_FLAGS}
         flags["oracle"] = "people" if self.active.people else "gold"
         return json.loads(json.dumps(flags | {"pool": self.pool.text.fingerprint()}))
 
@@ -110,19 +116,15 @@ def make_plan(
     command: str,
 ) -> Plan:
     """Check the flags against one another and read the pool."""
-    if "label-error" in active.strategy and data.data != "mixed":
-        raise InputError("--strategy label-error needs weak labels: --data mixed")
-    if "bald" in active.strategy and network.dropout == 0:
-        raise InputError("--strategy bald needs a model with dropout, and --dropout is 0")
     if active.seeds and training.seed:
         raise InputError("--seed must be left out with --seeds")
     start = network.start
     if start is not None:
         network = _network_of_start(start, data, network, store)
     is_mixed = data.data == "mixed"
-    pool = open_pool(data.corpus, active.oracle, with_weak=is_mixed, types=active.types)
+    pool = pools.open_pool(data.corpus, active.oracle, with_weak=is_mixed, types=active.types)
     if data.expert is not None:
-        num_drawn(pool.total, data.expert, "sentences")  # raises where there are fewer
+        num_drawn(len(pool.text), data.expert, "sentences")  # raises where there are fewer
     return Plan(active, data, network, training, keep, start, pool, command)
 
 
@@ -142,3 +144,160 @@ def _network_of_start(
         )
     given = {} if network.dropout is None else {"dropout": network.dropout}
     return ModelConfig(**{name: settings[name] for name in _FROM_START} | given)
+
+
+# ------------------------------------------------------------ the files of a trial
+
+
+class RoundQuery(NamedTuple):
+    """What a round asks experts for."""
+
+    number: int  # of the round
+    queries: list[Query]
+    seconds: float = 0.0  # that choosing them took
+    scoring: float = 0.0  # of these, the model's
+    skipped: bool = False  # whether people skipped all of them
+
+
+class CompletedRound(NamedTuple):
+    """A round with its revision, or the revision of --start."""
+
+    name: str
+    queries: list[Query]  # of all rounds so far
+    validation: float | None  # F1
+    precision: str | None = None  # that it was computed in
+
+
+class TrialState:
+    """Reads and writes the files of a trial; only the main process uses it to write."""
+
+    def __init__(self, plan: Plan, trial: Trial, store: Store) -> None:
+        self.plan, self.trial, self.store = plan, trial, store
+        for identity in (plan.earlier_identity(trial), plan.identity(trial)):
+            digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+            self.folder = store.run_folder(f"active{trial.suffix}-{digest}")
+            if self.folder.exists():
+                break
+
+    # ------------------------------------------------------------ unfinished rounds
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other runs away from the trial's unfinished rounds."""
+        self.store.keep_fetched()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder.with_name(f"{self.folder.name}.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"another run is working on these rounds in {self.store.folder}; wait for it, or "
+                f"give another --repo"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+            for empty in (self.folder, self.folder.parent):
+                with suppress(OSError):
+                    empty.rmdir()
+
+    def read_query(self, number: int) -> RoundQuery | None:
+        """What an unfinished round asked; None where it did not yet ask."""
+        path = self.folder / f"round_{number}.json"
+        if not path.exists():
+            return None
+        values = json.loads(path.read_text("utf-8"))
+        values.pop("watched", None)  # of versions with --stop kappa
+        values["queries"] = pools.queries_from_text(values["queries"], path)
+        return RoundQuery(number, **values)
+
+    def write_query(self, query: RoundQuery) -> None:
+        values = query._asdict() | {"queries": pools.queries_to_text(query.queries)}
+        del values["number"]
+        write_json(self.folder / f"round_{query.number}.json", values)
+
+    # ------------------------------------------------------------ revisions
+
+    def completed(self) -> dict[int, CompletedRound]:
+        """The trial's rounds in the store; InputError where another run's are in the way."""
+        rounds = {}
+        for name in self.store.names():
+            folder = self.store.folder / name
+            run = records.read_run(folder)
+            about = run.get("active")
+            if about is None:
+                continue
+            if (about["strategy"], about["seed"]) == (self.trial.strategy, self.trial.seed):
+                self._check_same_plan(folder, about)
+                rounds[about["round"]] = read_round(folder)
+                continue
+            # Whether a round of the trial could have this name.
+            number, _, rest = name.removeprefix("active_iter_").partition("_added_")
+            has_suffix = rest.lstrip("0123456789.") == self.trial.suffix
+            if has_suffix and (number == "0") == (self.trial.strategy is None):
+                raise InputError(
+                    f"{folder} is of another run (strategy {about['strategy']}, seed "
+                    f"{about['seed']}); give another --repo"
+                )
+        return rounds
+
+    def _check_same_plan(self, folder: Path, about: dict[str, Any]) -> None:
+        """Raise InputError unless the revision in folder was made by the same plan."""
+        start, earlier = self.plan.start, about["plan"].get("start")
+        if earlier != start:
+            began = f"--start {earlier}" if earlier else "no --start"
+            copy = f", with a copy of {start} in it" if start else ""
+            raise InputError(f"{folder} is of a run with {began}; give another --repo{copy}")
+        words_of = about.get("words_of")
+        if words_of != self.trial.words_of:
+            raise InputError(
+                f"{folder} acquired as many words as {words_of or 'no other strategy'}, and now "
+                f"would acquire as many as {self.trial.words_of or 'no other strategy'}; give the "
+                f"--strategy that it had, or another --repo"
+            )
+        if changes := self.plan.changes(about["plan"]):
+            raise InputError(
+                f"{folder} is of another run: {'; '.join(changes)}; give what it was, or another "
+                f"--repo"
+            )
+
+    def revision_name(self, number: int, num_labelled: int) -> str:
+        """active_iter_ROUND_added_PERCENT: the percent of the sentences that experts labelled."""
+        percent = f"{100 * num_labelled / len(self.plan.pool.text):.2f}".rstrip("0").rstrip(".")
+        return f"active_iter_{number}_added_{percent}{self.trial.suffix}"
+
+
+def read_round(folder: Path) -> CompletedRound:
+    """The round whose revision is in folder."""
+    validation = records.read_metrics(folder).get("validation", {}).get("f1")
+    queries = pools.read_queries(folder / pools.QUERIES_FILE)
+    run = records.read_run(folder)
+    return CompletedRound(folder.name, queries, validation, run.get("precision"))
+
+
+def skipped_rounds(completed: dict[int, CompletedRound]) -> set[int]:
+    """Rounds that people skipped as a whole, by what the rounds after them know."""
+    queries = [query for done in completed.values() for query in done.queries]
+    return {q.round for q in queries} - {q.round for q in pools.answered(queries)}
+
+
+def check_store(plan: Plan, store: Store) -> None:
+    """Raise InputError where rounds of the plan, or of another, are in the store already."""
+    states = [TrialState(plan, trial, store) for trial in chain(*plan.trials())]
+    folders = {state.folder for state in states}
+    for state in states:
+        completed, folder = state.completed(), state.folder
+        existing = [store.folder / completed[number].name for number in sorted(completed)]
+        existing += [folder] if folder.exists() else []
+        if existing and not plan.keep.resume:
+            raise InputError(
+                f"{existing[0]} is there already; give --resume to continue it, or another --repo"
+            )
+        for other in folder.parent.glob(folder.name.rpartition("-")[0] + "-????????"):
+            if other not in folders:
+                raise InputError(
+                    f"an unfinished run with other flags is in {other}; finish it first, with its "
+                    f"flags and --resume, or give another --repo"
+                )

@@ -8,31 +8,38 @@ from functools import cached_property
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from nerc.active_learning import strategies
 from nerc.active_learning.plan import Plan, Trial
-from nerc.active_learning.strategies import (
-    SCORES,
-    Candidates,
-    Order,
-    Rows,
-    coverage,
-    diversify,
-    label_error,
-    mc_dropout,
-    rank,
-    select_within_amount,
-)
 from nerc.config import Amount
 from nerc.data.corpus import Corpus
-from nerc.data.labels import repair
 from nerc.data.pool import Pool, Query
-from nerc.data.sources import load
+from nerc.data.random_streams import Stream, generator
 from nerc.data.tags import entities
 from nerc.distributed import Session
 from nerc.model.encoding import encode_for
 from nerc.model.inference import decode, predict
 from nerc.model.modeling import NERSmall
 
-Selection = list[tuple[int, float | None]]  # places in the pool, each with its score if it has one
+Tagger = tuple[NERSmall, PreTrainedTokenizerBase]
+
+
+class PoolPredictor:
+    """Predicts the tags of the pool's sentences with the model of the last round."""
+
+    def __init__(self, tagger: Tagger, pool: Pool, session: Session, *, bf16: bool) -> None:
+        model, tokenizer = tagger
+        self.model = model.to(session.accelerator.device)
+        corpus = Corpus.of(sentence._replace(tags=None) for sentence in pool.sentences)
+        self.encoded = encode_for(model, tokenizer, corpus)
+        self.seconds = 0.0  # that predictions took
+        self._how = {"bf16": bf16, "accelerator": session.accelerator}
+
+    def predict(self, places: list[int]) -> tuple[strategies.Rows, list[list[str]]]:
+        """Log-probabilities (words, tags), and the tags, of the sentences at places of the pool."""
+        started = time.perf_counter()
+        rows = predict(self.model, self.encoded, np.array(places), **self._how)
+        self.seconds += time.perf_counter() - started
+        return rows, decode(rows, self.model.config.word_tags)
 
 
 @dataclass(frozen=True)
@@ -56,105 +63,50 @@ class Request:
         """Whether the sentences are drawn at random, without a model."""
         return self.trial.strategy in (None, "random", "random-words") or not self.free
 
-    def select(self, predictor: "PoolPredictor | None" = None) -> Selection:
-        """The sentences to ask for; predictor: needed unless they are drawn at random."""
-        if self.number == 0:
-            return self._draw([self.trial.seed, 0])
-        seed = int(np.random.SeedSequence([self.trial.seed, self.number]).generate_state(1)[0])
-        if self.is_random:
-            return self._draw([seed, 10])
-        words = [self.plan.pool.sentences[place].words for place in self.free]
-        rows = predictor.log_probabilities(self.free)
-        mentions = [
-            frozenset(" ".join(sentence[e.start : e.end]).lower() for e in entities(tags))
-            for sentence, tags in zip(words, decode(rows, predictor.word_tags), strict=True)
-        ]
-        candidates = Candidates(words, mentions, [query.words for query in self.earlier])
-        order = diversify(self._order(rows, candidates, predictor, seed), candidates)
-        selected = select_within_amount(order, candidates, self.amount)
-        return [(self.free[i], float(f"{score:.6g}")) for i, score in selected]
+    def queries(self, predictor: PoolPredictor | None = None) -> list[Query]:
+        """The sentences to ask for, with proposed tags if people answer and there is a predictor.
 
-    def _draw(self, seed: list[int]) -> Selection:
-        sentences = self.plan.pool.sentences
-        candidates = Candidates([sentence.words for sentence in sentences], (), ())
-        free = set(self.free)
-        order = np.random.default_rng(seed).permutation(len(sentences)).tolist()
-        pairs = ((place, 0.0) for place in order if place in free)
-        return [(i, None) for i, _ in select_within_amount(pairs, candidates, self.amount)]
-
-    def _order(
-        self, rows: Rows, candidates: Candidates, predictor: "PoolPredictor", seed: int
-    ) -> Order:
-        """The candidates in the order of the strategy."""
-        strategy = self.trial.strategy
-        if strategy == "default":
-            return coverage(rows, candidates, seed)
-        if strategy == "label-error":
-            weak = weak_label_columns(self.plan.data.corpus, predictor.word_tags, candidates)
-            return rank(label_error(rows, weak), seed)
-        if strategy == "bald":
-            rows = predictor.mc_dropout(self.free, seed)
-        return rank(SCORES[strategy](rows), seed)
-
-    def queries(
-        self, selection: Selection, proposals: Sequence[Sequence[str]] | None = None
-    ) -> list[Query]:
-        """The queries for the selected sentences, with the tags proposed to people."""
-        pool, strategy, queries = self.plan.pool, self.trial.strategy or "random", []
-        for i, (place, score) in enumerate(selection):
+        predictor: needed unless the sentences are drawn at random.
+        """
+        pool, strategy = self.plan.pool, self.trial.strategy or "random"
+        order = self._random_order() if self.is_random else self._model_order(predictor)
+        selected = strategies.select_within_amount(
+            order, [s.words for s in pool.sentences], self.amount
+        )
+        proposals = [None] * len(selected)
+        if selected and predictor is not None and self.plan.active.people:
+            proposals = map(tuple, predictor.predict([place for place, _ in selected])[1])
+        queries = []
+        for (place, score), proposed in zip(selected, proposals, strict=True):
             words, _, location, _ = pool.sentences[place]
-            proposed = None if proposals is None else tuple(proposals[i])
-            query = Query(self.number, strategy, score, location, words, None, proposed)
-            queries.append(query._replace(cheap=words in pool.weak))
+            asked = (self.number, strategy, score, location, words)
+            queries.append(Query(*asked, None, proposed, words in pool.weak))
         return queries
 
+    def _random_order(self) -> strategies.Order:
+        rng = generator(self._seed(), Stream.RANDOM_QUERY)
+        if self.number == 0:
+            rng = generator(self.trial.seed, Stream.EXPERT_DRAW)
+        free = set(self.free)
+        order = rng.permutation(len(self.plan.pool.sentences)).tolist()
+        return [(place, None) for place in order if place in free]
 
-class PoolPredictor:
-    """Predicts the tags of the pool's sentences with the model of the last round."""
+    def _model_order(self, predictor: PoolPredictor) -> strategies.Order:
+        """Places in the pool with their scores, in the order of the strategy."""
+        words = [self.plan.pool.sentences[place].words for place in self.free]
+        rows, tags = predictor.predict(self.free)
+        mentions = [
+            frozenset(" ".join(sentence[e.start : e.end]).lower() for e in entities(of_words))
+            for sentence, of_words in zip(words, tags, strict=True)
+        ]
+        if self.trial.strategy == "default":
+            order = strategies.coverage(rows, words, self._seed())
+        else:
+            order = strategies.rank(strategies.SCORES[self.trial.strategy](rows), self._seed())
+        acquired = [query.words for query in self.earlier]
+        for i, score in strategies.diversify(order, words, mentions, acquired):
+            yield self.free[i], float(f"{score:.6g}")
 
-    def __init__(
-        self,
-        model: NERSmall,
-        tokenizer: PreTrainedTokenizerBase,
-        pool: Pool,
-        session: Session,
-        *,
-        bf16: bool,
-    ) -> None:
-        self.model = model.to(session.accelerator.device)
-        corpus = Corpus.of(sentence._replace(tags=None) for sentence in pool.sentences)
-        self.encoded = encode_for(model, tokenizer, corpus)
-        self.word_tags = model.config.word_tags
-        self.seconds = 0.0  # that predictions took
-        self._how = {"bf16": bf16, "accelerator": session.accelerator}
-
-    def log_probabilities(self, places: list[int]) -> Rows:
-        """Log-probabilities (words, tags) of the sentences at places of the pool."""
-        return self._timed(predict, places)
-
-    def mc_dropout(self, places: list[int], seed: int) -> Rows:
-        """Log-probabilities (words, passes, tags) under dropout."""
-        return self._timed(mc_dropout, places, seed=seed)
-
-    def _timed(self, function, places: list[int], **more) -> Rows:
-        started = time.perf_counter()
-        rows = function(self.model, self.encoded, np.array(places), **self._how, **more)
-        self.seconds += time.perf_counter() - started
-        return rows
-
-    def propose(self, places: list[int]) -> list[list[str]]:
-        """The tags that people start from when they label the sentences at places."""
-        return decode(self.log_probabilities(places), self.word_tags) if places else []
-
-
-def weak_label_columns(
-    corpus: str, word_tags: Sequence[str], candidates: Candidates
-) -> list[np.ndarray | None]:
-    """For each candidate, the columns of word_tags of its weak labels; None where it has none.
-
-    The weak labels are those of --repair form; -1 stands for a tag that the model does not have.
-    """
-    column = {tag: i for i, tag in enumerate(word_tags)}
-    repaired = repair(load(corpus, "llm"), ("form",))
-    columns = {s.words: np.array([column.get(tag, -1) for tag in s.tags]) for s in repaired}
-    return [columns.get(words) for words in candidates.words]
+    def _seed(self) -> int:
+        """The seed of the round."""
+        return int(np.random.SeedSequence([self.trial.seed, self.number]).generate_state(1)[0])

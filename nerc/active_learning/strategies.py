@@ -6,35 +6,22 @@ A score depends on the words of its own sentence alone, not on the batch or the 
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import torch
-from accelerate import Accelerator
-from torch import nn
 
 from nerc.config import Amount, Unit
-from nerc.errors import InputError
-from nerc.model.encoding import Encoded
-from nerc.model.inference import predict
-from nerc.model.modeling import NERSmall
+from nerc.data.random_streams import Stream, generator
 
 Rows = Sequence[np.ndarray]  # for each sentence, log-probabilities (words, tags)
+Words = Sequence[tuple[str, ...]]  # the words of each sentence
+Order = Iterable[tuple[int, float | None]]  # indices of sentences with scores, the best first
 
-TOP_WORDS = 3  # words whose entropy entropy-top averages
-NUM_DROPOUT_PASSES = 20  # of bald
 REPEAT_DISCOUNT = 0.5  # factor on a word's uncertainty each time that it is asked for again
 NEAR_DUPLICATE = 0.8  # share of word bigrams that two near-duplicates have in common
 MAX_REPEATED_MENTIONS = 2  # sentences of a round that may mention the same entity
 
 
 # ------------------------------------------------------------ scores: the highest are asked first
-
-
-def _entropies(rows: np.ndarray) -> np.ndarray:
-    """Entropy of each word's tags in nats, float64; rows: (..., words, tags)."""
-    rows = rows.astype(np.float64)
-    return -(np.exp(rows) * rows).sum(axis=-1)
 
 
 def least_confidence(rows: Rows) -> np.ndarray:
@@ -56,133 +43,33 @@ def margin(rows: Rows) -> np.ndarray:
     return np.array([1 - (p[:, 1] - p[:, 0]).min() for p in two_best])
 
 
-def entropy_mean(rows: Rows) -> np.ndarray:
-    """Mean entropy of the words (Settles & Craven 2008: token entropy)."""
-    return np.array([_entropies(r).mean() for r in rows])
-
-
-def entropy_sum(rows: Rows) -> np.ndarray:
-    """Sum of the words' entropies (Settles & Craven 2008: total token entropy)."""
-    return np.array([_entropies(r).sum() for r in rows])
-
-
-def entropy_top(rows: Rows) -> np.ndarray:
-    """Mean entropy of the TOP_WORDS words with the highest."""
-    return np.array([np.sort(_entropies(r))[-TOP_WORDS:].mean() for r in rows])
-
-
-def bald(rows: Rows) -> np.ndarray:
-    """Mean over words of the mutual information between tags and tagger (Houlsby et al. 2011).
-
-    rows: (words, passes, tags), from mc_dropout (Gal & Ghahramani 2016; Siddhant & Lipton 2018).
-    """
-
-    def score(r: np.ndarray) -> float:
-        mean = np.log(np.exp(r.astype(np.float64)).mean(axis=1))
-        return (_entropies(mean) - _entropies(r).mean(axis=1)).mean()
-
-    return np.array([score(r) for r in rows])
-
-
-def label_error(rows: Rows, labels: Sequence[np.ndarray | None]) -> np.ndarray:
-    """1 - the lowest probability of a word's weak label; 0 for sentences without weak labels.
-
-    Northcutt et al. 2021 (confident learning), applied to tokens as in Thyagarajan et al. 2022.
-    labels: columns of rows, -1 for words without a label.
-    """
-
-    def score(r: np.ndarray, columns: np.ndarray | None) -> float:
-        labelled = np.flatnonzero(columns >= 0) if columns is not None else ()
-        if not len(labelled):
-            return 0.0
-        return 1 - float(np.exp(r[labelled, columns[labelled]].min()))
-
-    return np.array([score(r, columns) for r, columns in zip(rows, labels, strict=True)])
-
-
 SCORES: dict[str, Callable[[Rows], np.ndarray]] = {
     "least-confidence": least_confidence,
     "mnlp": mnlp,
     "margin": margin,
-    "entropy-mean": entropy_mean,
-    "entropy-sum": entropy_sum,
-    "entropy-top": entropy_top,
-    "bald": bald,
 }
-
-
-def mc_dropout(
-    model: NERSmall,
-    encoded: Encoded,
-    chosen: np.ndarray,
-    *,
-    seed: int,
-    bf16: bool = False,
-    accelerator: Accelerator | None = None,
-) -> list[np.ndarray]:
-    """Log-probabilities (words, passes, tags) of sentences under dropout.
-
-    Dropout is applied before the linear tagger only, so the encoder runs once. Each pass has one
-    mask for all words (Kirsch et al. 2019), so no score depends on the batch.
-    """
-    rate = model.config.hidden_dropout_prob
-    if not rate:
-        raise InputError("--strategy bald needs a model with dropout, and its --dropout is 0")
-    linear = model.classifier
-    kept = np.random.default_rng([seed, 8]).random((NUM_DROPOUT_PASSES, linear.in_features)) >= rate
-    model.classifier = _MCDropoutLinear(linear, torch.from_numpy(kept / (1 - rate)).float())
-    try:
-        return predict(model, encoded, chosen, bf16=bf16, accelerator=accelerator)
-    finally:
-        model.classifier = linear
-
-
-class _MCDropoutLinear(nn.Module):
-    """A linear layer: inputs (words, in), under masks (masks, in) -> (words, masks, K)."""
-
-    def __init__(self, linear: nn.Linear, masks: torch.Tensor) -> None:
-        super().__init__()
-        masks = masks.to(linear.weight)
-        self.weight = (masks[:, None] * linear.weight).flatten(0, 1)  # (masks x K, in)
-        self.bias = linear.bias.repeat(len(masks))
-        self.shape = len(masks), len(linear.weight)
-
-    def forward(self, words: torch.Tensor) -> torch.Tensor:
-        return nn.functional.linear(words, self.weight, self.bias).unflatten(-1, self.shape)
 
 
 # ------------------------------------------------------------ the choice
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """Sentences that may be asked for, no two with the same words."""
-
-    words: Sequence[tuple[str, ...]]
-    mentions: Sequence[frozenset[str]]  # the text of the entities that the model predicts in each
-    acquired: Sequence[tuple[str, ...]]  # words of the sentences of earlier rounds
-
-
-Order = Iterable[tuple[int, float]]  # indices of candidates with their scores, the best first
-
-
 def rank(scores: np.ndarray, seed: int) -> Order:
-    """Candidates by falling score; ties are broken at random."""
-    tie_breakers = np.random.default_rng([seed, 9]).permutation(len(scores))
+    """Sentences by falling score; ties are broken at random."""
+    tie_breakers = generator(seed, Stream.TIES).permutation(len(scores))
     return [(int(i), float(scores[i])) for i in np.lexsort((tie_breakers, -scores))]
 
 
 def select_within_amount(
-    order: Order, candidates: Candidates, amount: Amount
-) -> list[tuple[int, float]]:
-    """The first candidates of an order, as many as an amount of sentences or words allows.
+    order: Order, words: Words, amount: Amount
+) -> list[tuple[int, float | None]]:
+    """The first sentences of an order, as many as an amount of sentences or words allows.
 
     An amount of words may be exceeded: by the last sentence, if more than half of it fits, and by
     the first one in any case, so that a small amount still selects something.
     """
     selected, left = [], amount.number
     for i, score in order:
-        cost = len(candidates.words[i]) if amount.unit is Unit.WORDS else 1
+        cost = len(words[i]) if amount.unit is Unit.WORDS else 1
         if left <= 0 or (selected and cost / 2 >= left):
             break
         selected.append((i, score))
@@ -190,32 +77,35 @@ def select_within_amount(
     return selected
 
 
-def diversify(order: Order, candidates: Candidates) -> Iterator[tuple[int, float]]:
-    """The order, with near-duplicates and sentences that repeat entities moved to its end."""
-    by_bigram: dict[tuple[str, str], list[int]] = {}  # indices into seen
-    seen: list[frozenset] = []
+def diversify(
+    order: Order, words: Words, mentions: Sequence[frozenset[str]], acquired: Words
+) -> Iterator[tuple[int, float]]:
+    """The order, with near-duplicates and sentences that repeat entities moved to its end.
+
+    mentions: the text of the entities in each sentence. acquired: sentences of earlier rounds.
+    """
+    seen: dict[tuple[str, str], set[frozenset]] = {}  # by bigram, those of sentences that have it
     num_mentions: Counter[str] = Counter()
 
     def add(bigrams: frozenset) -> None:
         for bigram in bigrams:
-            by_bigram.setdefault(bigram, []).append(len(seen))
-        seen.append(bigrams)
+            seen.setdefault(bigram, set()).add(bigrams)
 
     def is_near_duplicate(bigrams: frozenset) -> bool:
-        shared = Counter(other for bigram in bigrams for other in by_bigram.get(bigram, ()))
-        return any(n >= NEAR_DUPLICATE * len(bigrams | seen[other]) for other, n in shared.items())
+        shared = Counter(other for bigram in bigrams for other in seen.get(bigram, ()))
+        return any(n >= NEAR_DUPLICATE * len(bigrams | other) for other, n in shared.items())
 
-    for words in candidates.acquired:
-        add(word_bigrams(words))
+    for sentence in acquired:
+        add(word_bigrams(sentence))
     postponed = []
     for i, score in order:
-        bigrams, mentions = word_bigrams(candidates.words[i]), candidates.mentions[i]
-        is_repetitive = any(num_mentions[m] >= MAX_REPEATED_MENTIONS for m in mentions)
+        bigrams = word_bigrams(words[i])
+        is_repetitive = any(num_mentions[m] >= MAX_REPEATED_MENTIONS for m in mentions[i])
         if is_repetitive or is_near_duplicate(bigrams):
             postponed.append((i, score))
             continue
         add(bigrams)
-        num_mentions.update(mentions)
+        num_mentions.update(mentions[i])
         yield i, score
     yield from postponed
 
@@ -226,19 +116,25 @@ def word_bigrams(words: tuple[str, ...]) -> frozenset[tuple[str, str]]:
     return frozenset(zip(["", *lower], [*lower, ""], strict=True))
 
 
-def coverage(rows: Rows, candidates: Candidates, seed: int) -> Iterator[tuple[int, float]]:
+def _entropies(rows: np.ndarray) -> np.ndarray:
+    """Entropy of each word's tags in nats, float64; rows: (words, tags)."""
+    rows = rows.astype(np.float64)
+    return -(np.exp(rows) * rows).sum(axis=-1)
+
+
+def coverage(rows: Rows, words: Words, seed: int) -> Iterator[tuple[int, float]]:
     """Draw sentences with a probability in proportion to the uncertainty that they add.
 
     A word adds its entropy, times REPEAT_DISCOUNT for each time that it occurs in what was drawn
     before, including what diversify() postpones. This coverage is submodular, so that greedy choice
     is near the best (Nemhauser et al. 1978; Wei et al. 2015). A sentence adds the sum over its
-    words, divided by its length plus the pool's mean length: a compromise between entropy-sum,
-    which prefers long sentences, and entropy-mean, which prefers short ones. Sentences are drawn,
-    because the most uncertain ones alone do not represent the text (Kirsch et al. 2021): a random
-    factor on each gain makes the greedy choice a draw (Gumbel-top-k, Vieira 2014).
+    words, divided by its length plus the mean length: a compromise between the sum, which prefers
+    long sentences, and the mean, which prefers short ones. Sentences are drawn, because the most
+    uncertain ones alone do not represent the text (Kirsch et al. 2021): a random factor on each
+    gain makes the greedy choice a draw (Gumbel-top-k, Vieira 2014).
     """
     entropies = [_entropies(r) for r in rows]
-    lower = [[word.lower() for word in words] for words in candidates.words]
+    lower = [[word.lower() for word in sentence] for sentence in words]
     mean_length = sum(map(len, lower)) / max(1, len(lower))
     factors = gumbel_factors(len(lower), seed)
     counts: Counter[str] = Counter()
@@ -266,4 +162,4 @@ def coverage(rows: Rows, candidates: Candidates, seed: int) -> Iterator[tuple[in
 
 def gumbel_factors(number: int, seed: int) -> list[float]:
     """Random factors; which product of value and factor is largest is a draw by the values."""
-    return np.exp(np.random.default_rng([seed, 9]).gumbel(size=number)).tolist()
+    return np.exp(generator(seed, Stream.TIES).gumbel(size=number)).tolist()

@@ -11,13 +11,13 @@ round_3.answers.conll: the sentences that are done; one whose tags are all X is 
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nerc import files
 from nerc.data import tags
 from nerc.data.pool import Query
-from nerc.data.tags import Entity
 from nerc.data.words import DOCSTART, Text, split_columns
 from nerc.errors import InputError
 
@@ -25,18 +25,11 @@ logger = logging.getLogger(__name__)
 
 SKIPPED = "X"  # the tag of every word of a skipped sentence
 _MAX_SHOWN = 20  # faults
+Answer = tuple[str, tuple[str, ...], tuple[str, ...] | None]  # location, words, tags if not skipped
 
 
 class WaitingForAnswers(Exception):
     """People have to answer first; the message says what, where and how to continue."""
-
-
-class Answer(NamedTuple):
-    """A sentence in a file of answers."""
-
-    location: str
-    words: tuple[str, ...]
-    tags: tuple[str, ...] | None  # None: skipped
 
 
 def ask(queries: Sequence[Query], folder: Path, number: int, types: frozenset[str]) -> list[Query]:
@@ -55,7 +48,7 @@ def check_questions(queries: Sequence[Query], folder: Path, number: int) -> bool
     if not path.exists():
         return False
     faults: list[str] = []
-    asked = {answer.words for answer in _read_json(path, faults, unanswered=True)}
+    asked = {words for _, words, _ in _read_json(path, faults, unanswered=True)}
     if faults or asked != {query.words for query in queries}:
         raise InputError(
             f"{path}: does not ask what this run asks: it is of another run, or was changed. "
@@ -72,10 +65,15 @@ def write_questions(queries: Sequence[Query], folder: Path, number: int) -> None
     for query in queries:
         proposed = query.proposed or ("O",) * len(query.words)
         text = Text.of_words(query.words)
+        entities = []
+        for name, first, last in tags.entities(proposed):
+            start, end = text.spans[first][0], text.spans[last - 1][1]
+            covered = text.text[start:end]
+            entities.append({"type": name, "text": covered, "start": start, "end": end})
         row = {
             "text": text.text,
             "words": query.words,
-            "entities": [_to_json(text, entity) for entity in tags.entities(proposed)],
+            "entities": entities,
             "answer": None,
             "origin": query.origin,
             "score": query.score,
@@ -86,11 +84,6 @@ def write_questions(queries: Sequence[Query], folder: Path, number: int) -> None
         blocks.append("".join(f"{word}{separator}{tag}\n" for word, tag in pairs))
     files.write_text(folder / f"round_{number}.conll", "\n".join(blocks))
     files.write_text(folder / f"round_{number}.jsonl", "".join(lines))
-
-
-def _to_json(text: Text, entity: Entity) -> dict[str, Any]:
-    start, end = text.spans[entity.start][0], text.spans[entity.end - 1][1]
-    return {"type": entity.type, "text": text.text[start:end], "start": start, "end": end}
 
 
 # ------------------------------------------------------------ answers
@@ -107,16 +100,14 @@ def read_answers(
     paths = [folder / f"round_{number}.answers.{kind}" for kind in ("jsonl", "conll")]
     asked = {query.words for query in queries}
     faults: list[str] = []
-    answers: dict[tuple[str, ...], Answer] = {}
-    for path in filter(Path.exists, paths):
-        read = _read_json if path.suffix == ".jsonl" else _read_conll
-        for answer in read(path, faults):
-            location, words, labels = answer
-            other = answers.setdefault(words, answer)
+    answers: dict[tuple[str, ...], tuple] = {}  # of words: the location and the tags
+    for path, read in zip(paths, (_read_json, _read_conll), strict=True):
+        for location, words, labels in read(path, faults) if path.exists() else ():
+            other = answers.setdefault(words, (location, labels))
             if words not in asked:
                 faults.append(f"{location}: was not asked for in round {number}: {_short(words)}")
-            elif other.tags != labels:
-                faults.append(f"{location}: has another answer in {other.location}")
+            elif other[1] != labels:
+                faults.append(f"{location}: has another answer in {other[0]}")
             elif types:
                 wrong = sorted(tags.types_of(labels or ()) - types)
                 names = ", ".join(tags.ordered(types))
@@ -131,7 +122,7 @@ def read_answers(
         )
     if missing := [query for query in queries if query.words not in answers]:
         raise WaitingForAnswers(_what_to_do(missing, len(answers), paths, number))
-    return [query._replace(tags=answers[query.words].tags) for query in queries]
+    return [query._replace(tags=answers[query.words][1]) for query in queries]
 
 
 def _what_to_do(missing: Sequence[Query], done: int, paths: Sequence[Path], number: int) -> str:
@@ -166,31 +157,28 @@ def _lines(path: Path, faults: list[str]) -> list[str]:
 
 def _read_conll(path: Path, faults: list[str]) -> Iterator[Answer]:
     """The answers in a CoNLL file, whose sentences are all done."""
-    words: list[str] = []
-    labels: list[str] = []
-    first_line = num_faults = 0
-    for number, line in enumerate([*_lines(path, faults), ""], start=1):
-        columns = split_columns(line)
-        if columns and columns[0] != DOCSTART:
-            if not words:
-                first_line, num_faults = number, len(faults)
-            tag = columns[-1]
-            if len(columns) < 2 or not (tags.is_tag(tag) or tag == SKIPPED):
-                faults.append(f"{path}:{number}: found {line!r}, wanted a word and its tag")
-            words.append(columns[0])
-            labels.append(tag)
-        elif words:
-            location = f"{path}:{first_line}"
-            if set(labels) == {SKIPPED}:
-                yield Answer(location, tuple(words), None)
-            elif SKIPPED in labels:
-                faults.append(
-                    f"{location}: has {SKIPPED} at some words, wanted it at all words, to skip the "
-                    f"sentence, or at none"
-                )
-            elif len(faults) == num_faults:
-                yield Answer(location, tuple(words), tuple(tags.to_iob2(labels)))
-            words, labels = [], []
+    rows = ((n, line, split_columns(line)) for n, line in enumerate(_lines(path, faults), start=1))
+    for is_sentence, block in groupby(rows, lambda row: row[2][:1] not in ([], [DOCSTART])):
+        if not is_sentence:
+            continue
+        numbers, lines, columns = zip(*block, strict=True)
+        words, labels = zip(*((c[0], c[-1]) for c in columns), strict=True)
+        wrong = [
+            f"{path}:{number}: found {line!r}, wanted a word and its tag"
+            for number, line, c in zip(numbers, lines, columns, strict=True)
+            if len(c) < 2 or not (tags.is_tag(c[-1]) or c[-1] == SKIPPED)
+        ]
+        faults += wrong
+        location = f"{path}:{numbers[0]}"
+        if set(labels) == {SKIPPED}:
+            yield location, words, None
+        elif SKIPPED in labels:
+            faults.append(
+                f"{location}: has {SKIPPED} at some words, wanted it at all words, to skip the "
+                f"sentence, or at none"
+            )
+        elif not wrong:
+            yield location, words, tuple(tags.to_iob2(labels))
 
 
 def _read_json(path: Path, faults: list[str], *, unanswered: bool = False) -> Iterator[Answer]:
@@ -210,12 +198,12 @@ def _read_json(path: Path, faults: list[str], *, unanswered: bool = False) -> It
             continue
         words, answer = tuple(row["words"]), row["answer"]
         if answer == "skip" or (answer is None and unanswered):
-            yield Answer(location, words, None)
+            yield location, words, None
         elif answer == "accept":
             labels, wrong = _to_tags(words, row["entities"])
             faults += [f"{location}: {fault}" for fault in wrong]
             if not wrong:
-                yield Answer(location, words, labels)
+                yield location, words, labels
 
 
 def _fault_of_row(row: Any) -> str | None:

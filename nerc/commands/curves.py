@@ -38,19 +38,11 @@ class CurvesConfig:
 
 def show(config: CurvesConfig) -> None:
     """Print tables of the curves of a store; write plots and a CSV file if asked to."""
-    from nerc.active_learning.curve_tables import (
-        area_table,
-        lead_table,
-        query_table,
-        round_table,
-        share_table,
-        write_curves,
-    )
-    from nerc.active_learning.curves import read_curves, reference_levels
+    from nerc.active_learning import curves as learning_curves
     from nerc.store.revisions import Store
 
     store, split = Store(config.repo), config.split
-    curves = read_curves(store)
+    curves = learning_curves.read_curves(store)
     if not curves:
         raise InputError(f"--repo {store.folder}: holds round 0 alone, wanted a round after it")
     splits = set.intersection(*(set(point.f1) for curve in curves for point in curve.points))
@@ -59,21 +51,21 @@ def show(config: CurvesConfig) -> None:
             f"--split {split}: not all rounds in {store.folder} were evaluated on it (all were on: "
             f"{', '.join(sorted(splits)) or 'none'})"
         )
-    levels = reference_levels(store, config.full, split)
+    levels = learning_curves.reference_levels(store, config.full, split)
     print(f"F1 on {split}, in percent; areas are mean heights where all curves have values\n")
-    print(tables.markdown(area_table(curves, split)))
-    if len(leads := lead_table(curves, split)) > 1:
+    print(tables.markdown(learning_curves.area_table(curves, split)))
+    if len(leads := learning_curves.lead_table(curves, split)) > 1:
         print(f"\n{tables.markdown(leads)}")
     if "all expert labels" in levels:
         full = levels["all expert labels"]
         print(f"\nall expert labels: {100 * full:.2f}; labels needed to reach a share of it:\n")
-        print(tables.markdown(share_table(curves, full, split)))
+        print(tables.markdown(learning_curves.share_table(curves, full, split)))
     else:
         print(f"\nno revision in {store.folder} used all expert labels: name some with --full")
-    print(f"\nWhat strategies asked for\n\n{tables.markdown(query_table(curves))}")
-    print(f"\nRounds\n\n{tables.markdown(round_table(curves, config.price))}")
+    print(f"\nWhat strategies asked for\n\n{tables.markdown(learning_curves.query_table(curves))}")
+    print(f"\nRounds\n\n{tables.markdown(learning_curves.round_table(curves, config.price))}")
     if config.output:
-        write_curves(Path(config.output), curves, levels, split, config.price)
+        learning_curves.write_curves(Path(config.output), curves, levels, split, config.price)
         print(f"\nwritten to {config.output}")
 
 

@@ -35,16 +35,11 @@ class Pool:
     """The sentences that experts can be asked for, no two with the same words."""
 
     sentences: Sequence[Sentence]  # with the answers, where they are known
-    text: Corpus  # all training sentences, whoever labelled them, copies included
+    text: Corpus  # all training sentences, copies and known ones included; percentages are of it
     known: Sequence[Sentence]  # labelled by experts before the first round
     types: frozenset[str]  # entity types that answers may have; empty: any
     expert_types: frozenset[str]  # those of them that experts are known to use
     weak: frozenset[tuple[str, ...]]  # words of the sentences with weak labels
-
-    @property
-    def total(self) -> int:
-        """The number of sentences that percentages refer to, copies and known ones included."""
-        return len(self.text)
 
     def acquired_labels(self, queries: Iterable[Query]) -> AcquiredLabels:
         """The expert labels that a round learns from."""
@@ -89,18 +84,17 @@ def open_pool(corpus: str, oracle: str, *, with_weak: bool, types: Sequence[str]
     with suppress(MissingSplit):
         unlabelled = sources.load(corpus, "unlabelled")
     known = _by_words(expert)
-    parts = [part for part in (unlabelled, weak) if len(part)]
-    new = {w: s for part in parts for w, s in _by_words(part).items() if w not in known}
+    found = _by_words(unlabelled) | _by_words(weak)
+    new = [s._replace(tags=None) for words, s in found.items() if words not in known]
     if not new:
         raise InputError(
             f"--corpus {corpus}: has no sentence without an expert's label, wanted them in "
             f"{sources.FILES['unlabelled']} or {sources.FILES['llm']}"
         )
-    sentences = [sentence._replace(tags=None) for sentence in new.values()]
     expert_types = (frozenset(types) | expert.entity_types()) or weak.entity_types()
     return Pool(
-        sentences,
-        Corpus.of((*known.values(), *sentences)),
+        new,
+        Corpus.of((*known.values(), *new)),
         list(known.values()),
         expert_types | weak.entity_types(),
         expert_types,
@@ -129,16 +123,13 @@ def queries_from_text(text: str, path: Path) -> list[Query]:
             continue
         try:
             row = json.loads(line)
-            tuples = {k: v if v is None else tuple(v) for k, v in row.items() if k in _TUPLES}
-            queries.append(Query(**row | tuples))
-        except (ValueError, TypeError):
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
+            queries.append(Query(**values))
+        except (ValueError, TypeError, AttributeError):
             raise InputError(
                 f"{path}:{number}: is damaged, wanted what active_learn.py writes there"
             ) from None
     return queries
-
-
-_TUPLES = ("words", "tags", "proposed")
 
 
 def read_queries(path: Path) -> list[Query]:

@@ -58,6 +58,9 @@ def run(
 ) -> None:
     """Train and keep one revision; customize, of experiments, may change the RunSetup."""
     store, name = open_store(data, network, keep)
+    from nerc.data.sources import read_sources
+
+    sources = read_sources(data.resolved(config.recipe), config.keep)
 
     from accelerate.utils import set_seed
 
@@ -76,7 +79,7 @@ def run(
         threads = hardware.set_threads(config.num_threads)
         precision = hardware.choose_precision(config.precision, accelerator.device)
         set_seed(config.seed)  # new weights are drawn from it
-        start = setup.prepare(data, network, config, store, precision)
+        start = setup.prepare(data, network, config, store, precision, sources=sources)
         if customize is not None:
             start = customize(start)
         store.check_room(model_files.num_bytes(start.model))

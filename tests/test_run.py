@@ -13,6 +13,7 @@ import train
 from nerc.cli import start_logging
 from nerc.config import DataConfig, ModelConfig, TrainConfig
 from nerc.data.labels import AcquiredLabels
+from nerc.data.sources import read_sources
 from nerc.errors import InputError
 from nerc.store.records import read_run
 from nerc.store.revisions import Store
@@ -34,14 +35,14 @@ def test_sources_that_were_read_are_not_read_again(folder, tmp_path):
     corpus = shutil.copytree(folder, tmp_path / "corpus")
     data, config = DataConfig(data="mixed", corpus=str(corpus)), TrainConfig(recipe="strong")
     data = data.resolved("strong")
-    sources = setup.read_sources(data, config)
+    sources = read_sources(data, config.keep)
     shutil.rmtree(corpus)
     start = setup.prepare(data, NETWORK, config, Store("models"), "float32", sources=sources)
     assert len(start.corpora["test"]) == 19 and len(start.training_set.expert) == 8
 
 
 def test_acquired_labels_need_no_training_split(folder, tmp_path):
-    expert = setup.read_sources(DataConfig(corpus=str(folder)), TrainConfig()).train
+    expert = read_sources(DataConfig(corpus=str(folder)), "best").train
     corpus = shutil.copytree(folder, tmp_path / "corpus")
     (corpus / "train.txt").unlink()
     some = expert.select(range(5))

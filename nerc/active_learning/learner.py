@@ -27,7 +27,6 @@ from nerc.annotation.people import WaitingForAnswers, ask
 from nerc.config import Amount, Unit
 from nerc.data.labels import num_drawn
 from nerc.data.pool import QUERIES_FILE, Query, answered, count_acquired, queries_to_text
-from nerc.data.sources import Sources
 from nerc.distributed import Session, from_main
 from nerc.errors import InputError, Interrupted
 from nerc.store import model_files, records
@@ -44,10 +43,7 @@ PATIENCE = 3
 def run_trials(plan: Plan, store: Store, session: Session, precision: str) -> None:
     """Run all trials of a plan; raises WaitingForAnswers where people have to answer first."""
     _print_notes_once()
-    # Whatever is missing is refused here, before people label for nothing.
-    data = plan.data.resolved(plan.training.recipe)
-    sources = setup.read_sources(data, plan.training, with_train=False)
-    environment = (store, session, precision, sources)
+    environment = (store, session, precision)
     known = CompletedRound(plan.start, _known_queries(plan, store), None)
     logger.info(
         f"{len(plan.pool.sentences):,} different sentences can be asked for, of "
@@ -110,7 +106,6 @@ class ActiveLearner:
     store: Store
     session: Session
     precision: str
-    sources: Sources  # all that rounds read besides the acquired labels
 
     def __post_init__(self) -> None:
         self.state = TrialState(self.plan, self.trial, self.store)
@@ -193,7 +188,7 @@ class ActiveLearner:
         set_seed(training.seed)  # new weights are drawn from it
         run_setup = setup.prepare(
             *(plan.data, plan.network, training, self.store, self.precision),
-            sources=self.sources,
+            sources=self.plan.sources,
             acquired=acquired,
         )
         self.store.check_room(model_files.num_bytes(run_setup.model))

@@ -22,6 +22,7 @@ from nerc.config import ModelConfig, TrainConfig
 from nerc.data import pool as pools
 from nerc.data.labels import num_drawn
 from nerc.data.pool import Pool, Query
+from nerc.data.sources import Sources, read_sources
 from nerc.errors import InputError
 from nerc.files import write_json
 from nerc.store import records
@@ -56,6 +57,7 @@ class Plan:
     keep: ActiveStoreConfig
     start: str | None  # the revision that asks first
     pool: Pool
+    sources: Sources  # what rounds read besides the acquired labels
     command: str
 
     def trials(self) -> list[list[Trial]]:
@@ -115,7 +117,7 @@ def make_plan(
     store: Store,
     command: str,
 ) -> Plan:
-    """Check the flags against one another and read the pool."""
+    """Check the flags against one another and read the corpus."""
     if active.seeds and training.seed:
         raise InputError("--seed must be left out with --seeds")
     start = network.start
@@ -125,7 +127,8 @@ def make_plan(
     pool = pools.open_pool(data.corpus, active.oracle, with_weak=is_mixed, types=active.types)
     if data.expert is not None:
         num_drawn(len(pool.text), data.expert, "sentences")  # raises where there are fewer
-    return Plan(active, data, network, training, keep, start, pool, command)
+    sources = read_sources(data.resolved(training.recipe), training.keep, with_train=False)
+    return Plan(active, data, network, training, keep, start, pool, sources, command)
 
 
 def _network_of_start(

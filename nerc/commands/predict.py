@@ -87,12 +87,15 @@ def main(argv: list[str]) -> None:
 
 def run(config: PredictConfig) -> None:
     """Read, predict and write until the input ends or the reader of the output has gone."""
-    from nerc import distributed, hardware
-    from nerc.model import encoding, pipeline
-    from nerc.store import model_files, revisions
+    from nerc.store.revisions import Store
 
     check_paths(config)
-    folder = revisions.Store(config.repo).path(config.revision)
+    folder = Store(config.repo).path(config.revision)
+
+    from nerc import distributed, hardware
+    from nerc.model import encoding, pipeline
+    from nerc.store import model_files
+
     accelerator = distributed.start(uses_every_gpu=False)
     if accelerator.num_processes > 1:
         raise InputError(f"runs in one process; launch it with {PROGRAM}, and split the input")

@@ -4,6 +4,7 @@ A Corpus holds every word of its source. What cannot be used is an error that sa
 is counted in Corpus.notes.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,8 @@ from nerc.data.corpus import Corpus, Sentence
 from nerc.data.tags import is_tag
 from nerc.data.words import DOCSTART
 from nerc.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 CONLL2003_ON_THE_HUB = "lhoestq/conll2003"
 FILES = {
@@ -76,6 +79,17 @@ def load_sources(
                 raise
             missing[part] = error
     return Sources(**parts, missing=missing)
+
+
+def read_sources(data: DataConfig, keep: str, *, with_train: bool = True) -> Sources:
+    """load_sources(), with a line for each missing split; InputError if --keep needs validation."""
+    sources = load_sources(data, with_train=with_train)
+    if keep == "best" and (error := sources.missing.get("validation")):
+        raise MissingSplit(f"{error}; --keep best chooses by it, --keep last needs none")
+    for split in ("validation", "test"):
+        if error := sources.missing.get(split):
+            logger.info(f"{error}: no report on it")
+    return sources
 
 
 # ------------------------------------------------------------ data sets on the Hub

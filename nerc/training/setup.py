@@ -13,7 +13,7 @@ from nerc.config import DataConfig, ModelConfig, TrainConfig
 from nerc.data import labels
 from nerc.data.corpus import Corpus, check_tags
 from nerc.data.pool import QUERIES_FILE, open_pool, read_queries
-from nerc.data.sources import MissingSplit, Sources, load_sources
+from nerc.data.sources import Sources, load_sources, read_sources
 from nerc.errors import InputError
 from nerc.model import encoding, loading, modeling
 from nerc.model.encoding import Encoded
@@ -65,7 +65,7 @@ def prepare(
     """
     started = time.perf_counter()
     data = data.resolved(config.recipe)
-    sources = sources or read_sources(data, config, with_train=acquired is None)
+    sources = sources or read_sources(data, config.keep, with_train=acquired is None)
     mixed = labels.mix(sources, data, config.seed, acquired)
     corpora = {"train": mixed.corpus, "validation": sources.validation, "test": sources.test}
     corpora = {split: corpus for split, corpus in corpora.items() if corpus is not None}
@@ -104,17 +104,6 @@ def prepare(
         training_set=TrainingSet(encoded["train"], *mixed.places(), len(inventory)),
         description=description,
     ).with_settings(CombinationSettings())
-
-
-def read_sources(data: DataConfig, config: TrainConfig, *, with_train: bool = True) -> Sources:
-    """load_sources(), with a line for each missing split; InputError if --keep needs validation."""
-    sources = load_sources(data, with_train=with_train)
-    if config.keep == "best" and (error := sources.missing.get("validation")):
-        raise MissingSplit(f"{error}; --keep best chooses by it, --keep last needs none")
-    for split in ("validation", "test"):
-        if error := sources.missing.get(split):
-            logger.info(f"{error}: no report on it")
-    return sources
 
 
 def training_sentences(run: dict[str, Any], folder: Path) -> Corpus | None:

@@ -112,10 +112,9 @@ def run(config: EvaluateConfig) -> None:
     if bf16:
         logger.warning("computed in bf16: figures differ a little between machines")
     by_corpus: dict[str, list] = {}  # figures on different sentences do not compare
-    for name, folder, record, source in found:
-        corpus = corpora[source]
-        revision = evaluate(name, folder, record, corpus, config, accelerator, bf16)
-        by_corpus.setdefault(corpus.fingerprint(), []).append(revision)
+    for candidate in found:
+        revision = evaluate(candidate, corpora, config, accelerator, bf16=bf16)
+        by_corpus.setdefault(revision.corpus.fingerprint(), []).append(revision)
     if accelerator.is_main_process:
         comparisons = [Comparison(revisions) for revisions in by_corpus.values()]
         for comparison in comparisons:
@@ -180,15 +179,9 @@ def read_corpora(found: list[Found], config: EvaluateConfig) -> dict[str, Any]:
 
 
 def evaluate(
-    name: str,
-    folder: Path,
-    record: dict[str, Any],
-    corpus: Any,
-    config: EvaluateConfig,
-    accelerator: Any,
-    bf16: bool,
+    found: Found, corpora: dict[str, Any], config: EvaluateConfig, accelerator: Any, *, bf16: bool
 ):
-    """Evaluate a revision on a Corpus, all processes together; returns an EvaluatedRevision."""
+    """Evaluate a revision on its corpus, all processes together; returns an EvaluatedRevision."""
     from nerc.data.corpus import check_tags
     from nerc.data.tags import types_of
     from nerc.evaluation import evaluator
@@ -196,6 +189,8 @@ def evaluate(
     from nerc.store import model_files
     from nerc.training.setup import training_sentences
 
+    name, folder, record, source = found
+    corpus = corpora[source]
     model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
     model.to(accelerator.device)
     check_tags(corpus, model.config.inventory, f"revision {name}")
@@ -229,8 +224,8 @@ def write(comparisons: list[Any], config: EvaluateConfig) -> None:
             text = page.html_page(comparison, images, config.split)
             files.write_text(Path(config.html), text)
     if config.json:
-        reports = {name: r for each in comparisons for name, r in each.reports.items()}
-        values = {name: {config.split: r.to_json()} for name, r in reports.items()}
+        reports = [item for comparison in comparisons for item in comparison.reports.items()]
+        values = {name: {config.split: report.to_json()} for name, report in reports}
         files.write_json(Path(config.json), values)
 
 

@@ -8,7 +8,6 @@ python -m nerc results --format latex         for a paper; csv: for a spreadshee
 import csv
 import statistics
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +72,9 @@ def differing_settings(groups: Sequence[Group]) -> list[str]:
     """
     shown, every = ["data", "recipe"], [settings for settings, *_ in groups]
     for key in dict.fromkeys(key for settings in every for key in settings):
-        values = defaultdict(set)
-        for settings in every:
-            decides = settings["recipe"] if key in RECIPES["paper"] else None
-            values[decides].add(str(settings.get(key)))
-        if key not in shown and any(len(different) > 1 for different in values.values()):
+        is_decided = key in RECIPES["paper"]
+        values = {(is_decided and settings["recipe"], str(settings.get(key))) for settings in every}
+        if key not in shown and len(values) > len({recipe for recipe, _ in values}):
             shown.append(key)
     return shown
 

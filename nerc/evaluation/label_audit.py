@@ -3,7 +3,6 @@
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import astuple
 from typing import Any
 
 from nerc.config import REPAIRS
@@ -39,7 +38,7 @@ def label_statistics(written: Corpus, weak: Corpus) -> Rows:
     consistent, total = sum(max(c.values()) for c in repeated), sum(c.total() for c in repeated)
     num_unlabelled = sum(weak.tag_counts()[tag] for tag in tags.SPECIAL_TAGS)
     invalid = labels.num_invalid_tags(list(written))
-    counts: list[tuple[str, int, int | None]] = [
+    counts = [
         ("sentences", len(weak), None),
         ("words", weak.num_words, None),
         ("words in entities", num_inside, weak.num_words),
@@ -63,12 +62,6 @@ def rate_by_shape(weak: Corpus) -> Rows:
         entity_like = "yes" if labels.is_entity_like(shape, rates) else "no"
         rows.append([shape.replace("|", "\\|"), f"{n:,}", _percent(inside[shape], n), entity_like])
     return rows
-
-
-def entity_rate_by_position(weak: Corpus) -> dict[int, float]:
-    """The share of words in entities, by the position of the word in its sentence."""
-    counts, inside = _count_words(weak, lambda position, _: position)
-    return {p: inside[p] / n for p, n in sorted(counts.items()) if n >= MIN_AT_POSITION}
 
 
 def _count_words(weak: Corpus, key: Callable[[int, str], Any]) -> tuple[Counter, Counter]:
@@ -101,8 +94,7 @@ def read_experts(corpus: str, written: Corpus, amount: str | None, seed: int) ->
             raise
         return {}
     weak = {sentence.words for sentence in written}
-    experts: dict[tuple[str, ...], tuple[str, ...]] = {}
-    num_changed = 0
+    experts, num_changed = {}, 0
     for sentence in train:
         if sentence.words in weak:
             num_changed += experts.get(sentence.words, sentence.tags) != sentence.tags
@@ -149,9 +141,9 @@ def agreement_by_type(paired: PairedLabels) -> Rows:
         return [*rows, ["all", "0", *["-"] * 3]]
     types = tags.ordered(tags.types_of(tag for row in (*gold, *predicted) for tag in row))
     micro, by_type = metrics.entity_scores(gold, predicted, types)
-    for name, scores in {"all": micro, **by_type}.items():
-        *figures, support = astuple(scores)
-        rows.append([name, f"{support:,}", *(f"{x:.3f}" for x in figures)])
+    for name, s in {"all": micro, **by_type}.items():
+        figures = (f"{x:.3f}" for x in (s.precision, s.recall, s.f1))
+        rows.append([name, f"{s.support:,}", *figures])
     return rows
 
 
@@ -184,7 +176,8 @@ def agreement_by_repair(experts: ExpertTags, written: Corpus, types: frozenset[s
 
 def audit_plots(weak: Corpus, paired: PairedLabels) -> plots.Plots:
     """Plot weak labels by position and, if experts labelled some of them too, the agreement."""
-    rates = entity_rate_by_position(weak)
+    counts, inside = _count_words(weak, lambda position, _: position)
+    rates = {p: inside[p] / n for p, n in sorted(counts.items()) if n >= MIN_AT_POSITION}
     x, y = "position in the sentence", "share of words in entities"
     images = {"places": ("", plots.line_plot(rates, x, y))}
     if len(paired[0]):

@@ -57,8 +57,7 @@ def f1_by_type(intervals: Mapping[str, Mapping[str, Interval]]) -> bytes:
     values, bounds = {}, {}
     for revision, by_type in intervals.items():
         value, low, high = np.array([interval[:3] for interval in by_type.values()]).T
-        values[revision] = value
-        bounds[revision] = np.clip(np.stack([value - low, high - value]), 0, None)
+        values[revision], bounds[revision] = value, np.clip([value - low, high - value], 0, None)
     return bar_plot(values, names, bounds=bounds, y="entity F1")
 
 

@@ -287,7 +287,7 @@ def test_two_processes_make_what_one_makes(undisturbed, folder, encoder, tmp_pat
         ("--data llm --combine concat", "--combine must be left out without --data mixed"),
         ("--data llm --repair inventory", "--repair must be without inventory, which compares"),
         ("--data gold --repair form", "--repair must be left out with --data gold"),
-        ("--data llm --repair form none", "--repair must be none, or others without it"),
+        ("--data llm --repair form none", "--repair must be none by itself, or others without it"),
         ("--data llm --repair capitals", "--repair: invalid choice: 'capitals' (choose from"),
         ("--data mixed --combine concat --unlabelled 3", "left out without --combine selftrain"),
     ],

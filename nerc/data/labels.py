@@ -142,7 +142,7 @@ def num_drawn(total: int, amount: str, what: str) -> int:
 def draw(total: int, amount: str, seed: int, what: str) -> np.ndarray:
     """Places of an amount of total sentences, in their order."""
     number = num_drawn(total, amount, what)
-    return np.sort(np.random.default_rng([seed, 0]).permutation(total)[:number])
+    return np.sort(generator(seed, Stream.EXPERT_DRAW).permutation(total)[:number])
 
 
 def soft_targets(corpus: Corpus, inventory: Sequence[str]) -> np.ndarray | None:

@@ -148,14 +148,10 @@ def with_defaults(network: ModelConfig, data: DataConfig) -> ModelConfig:
         return network
     is_sample = data.corpus.partition(":")[0] == "sample"
     encoder = network.encoder or ("tiny" if is_sample else DEFAULT_ENCODER)
-    size, dropout = network.lstm_hidden_size, network.dropout
-    default_size = loading.TINY_LSTM_HIDDEN_SIZE if encoder == "tiny" else loading.LSTM_HIDDEN_SIZE
-    return replace(
-        network,
-        encoder=encoder,
-        lstm_hidden_size=default_size if size is None else size,
-        dropout=0.1 if dropout is None else dropout,
-    )
+    size = loading.TINY_LSTM_HIDDEN_SIZE if encoder == "tiny" else loading.LSTM_HIDDEN_SIZE
+    default = {"encoder": encoder, "lstm_hidden_size": size, "dropout": 0.1}
+    given = {name: value for name, value in asdict(network).items() if value is not None}
+    return replace(network, **(default | given))
 
 
 def starting_point(

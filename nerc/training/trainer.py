@@ -82,18 +82,13 @@ def learning_rate_factor(update: int, num_updates: int, warmup: float, schedule:
 
 def make_optimizer(model: NERSmall, config: TrainConfig) -> torch.optim.Optimizer:
     """Groups for encoder and head, with their own learning rates; no decay of biases and norms."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
-        is_head = not name.startswith(model.base_model_prefix + ".")
-        groups.setdefault((is_head, parameter.ndim > 1), []).append(parameter)
-    described = [
-        {
-            "params": parameters,
-            "peak_lr": config.head_lr if is_head else config.lr,
-            "weight_decay": config.weight_decay if decays else 0.0,
-        }
-        for (is_head, decays), parameters in groups.items()
-    ]
+        is_head, decays = not name.startswith(model.base_model_prefix + "."), parameter.ndim > 1
+        rate = config.head_lr if is_head else config.lr
+        group = {"params": [], "peak_lr": rate, "weight_decay": config.weight_decay * decays}
+        groups.setdefault((is_head, decays), group)["params"].append(parameter)
+    described = [*groups.values()]
     if config.optimizer == "sgd":
         return torch.optim.SGD(described, lr=config.lr, momentum=config.momentum, fused=True)
     return torch.optim.AdamW(described, lr=config.lr, fused=True)

@@ -40,7 +40,7 @@ def test_an_installed_nerc_works_outside_the_checkout(flags, tmp_path):
     python = environment / "bin/python"
     install = [str(python), "-m", "pip", "install", "-q", "--no-deps", *flags, str(clone)]
     subprocess.run(install, check=True)
-    code = "from nerc import NERSmall; import nerc.active_learning.rounds, nerc.evaluation.page"
+    code = "from nerc import NERSmall; import nerc.active_learning.learner, nerc.evaluation.page"
     subprocess.run([str(python), "-c", code], cwd=tmp_path, check=True)
     said = subprocess.run(
         [str(environment / "bin/nerc"), "results", "--repo", str(ROOT / "experiments/results")],

@@ -235,8 +235,10 @@ def test_notes_of_every_round_are_printed_once(folder, encoder, tmp_path, capsys
     (corpus / "test.txt").unlink()
     more = ("--expert", 8, "--add", 6, "--rounds", 1, "--strategy", "random", "mnlp")
     active_learn.main(flags(corpus, encoder, tmp_path / "m", *more, "--epochs", 1))
-    note = "has no test.txt, which holds the test sentences"
-    assert capsys.readouterr().out.count(note) == 1
+    said = capsys.readouterr().out
+    assert said.count("has no test.txt, which holds the test sentences") == 1
+    note = "2 I- tags do not continue an entity"
+    assert said.count(note) == 1
     logs = [path.read_text() for path in (tmp_path / "m").glob("*/log.txt")]
     assert len(logs) == 3 and all(note in log for log in logs)
 

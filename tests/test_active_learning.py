@@ -237,7 +237,7 @@ def test_notes_of_every_round_are_printed_once(folder, encoder, tmp_path, capsys
     active_learn.main(flags(corpus, encoder, tmp_path / "m", *more, "--epochs", 1))
     said = capsys.readouterr().out
     assert said.count("has no test.txt, which holds the test sentences") == 1
-    note = "llm.txt: 2 I- tags do not continue an entity"  # of every training's setup
+    note = "2 I- tags do not continue an entity"
     assert said.count(note) == 1
     logs = [path.read_text() for path in (tmp_path / "m").glob("*/log.txt")]
     assert len(logs) == 3 and all(note in log for log in logs)

@@ -70,17 +70,16 @@ class Request:
         """
         pool, strategy = self.plan.pool, self.trial.strategy or "random"
         order = self._random_order() if self.is_random else self._model_order(predictor)
-        selected = strategies.select_within_amount(
-            order, [s.words for s in pool.sentences], self.amount
-        )
+        words = [sentence.words for sentence in pool.sentences]
+        selected = strategies.select_within_amount(order, words, self.amount)
         proposals = [None] * len(selected)
         if selected and predictor is not None and self.plan.active.people:
             proposals = map(tuple, predictor.predict([place for place, _ in selected])[1])
         queries = []
         for (place, score), proposed in zip(selected, proposals, strict=True):
-            words, _, location, _ = pool.sentences[place]
-            asked = (self.number, strategy, score, location, words)
-            queries.append(Query(*asked, None, proposed, words in pool.weak))
+            asked, _, location, _ = pool.sentences[place]
+            query = Query(self.number, strategy, score, location, asked, None, proposed)
+            queries.append(query._replace(cheap=asked in pool.weak))
         return queries
 
     def _random_order(self) -> strategies.Order:

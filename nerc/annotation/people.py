@@ -158,18 +158,19 @@ def _lines(path: Path, faults: list[str]) -> list[str]:
 def _read_conll(path: Path, faults: list[str]) -> Iterator[Answer]:
     """The answers in a CoNLL file, whose sentences are all done."""
     rows = ((n, line, split_columns(line)) for n, line in enumerate(_lines(path, faults), start=1))
-    for is_sentence, block in groupby(rows, lambda row: row[2][:1] not in ([], [DOCSTART])):
+    for is_sentence, group in groupby(rows, lambda row: row[2][:1] not in ([], [DOCSTART])):
         if not is_sentence:
             continue
-        numbers, lines, columns = zip(*block, strict=True)
-        words, labels = zip(*((c[0], c[-1]) for c in columns), strict=True)
+        block = list(group)
+        words = tuple(columns[0] for _, _, columns in block)
+        labels = [columns[-1] for _, _, columns in block]
         wrong = [
             f"{path}:{number}: found {line!r}, wanted a word and its tag"
-            for number, line, c in zip(numbers, lines, columns, strict=True)
-            if len(c) < 2 or not (tags.is_tag(c[-1]) or c[-1] == SKIPPED)
+            for number, line, columns in block
+            if len(columns) < 2 or not (tags.is_tag(columns[-1]) or columns[-1] == SKIPPED)
         ]
         faults += wrong
-        location = f"{path}:{numbers[0]}"
+        location = f"{path}:{block[0][0]}"
         if set(labels) == {SKIPPED}:
             yield location, words, None
         elif SKIPPED in labels:

@@ -13,10 +13,8 @@ def test_the_numbers_of_the_streams_never_change():
         "DROPOUT": 2,
         "UNLABELLED_DRAW": 4,
         "STAGE_SEED": 5,
-        "MC_DROPOUT": 8,
         "TIES": 9,
         "RANDOM_QUERY": 10,
-        "STOP_SET": 11,
     }
 
 

@@ -246,7 +246,7 @@ class ActiveLearner:
         request = Request(self.plan, self.trial, number, amount, self.last.queries)
         num_free = len(request.free)
         if amount.unit is Unit.SENTENCES and 0 < num_free < amount.number:
-            logger.info(f"round {number}: only {num_free} sentences are left, of {amount}")
+            logger.info(f"round {number}: only {num_free} sentences are left, of {amount.number}")
         people = self.plan.active.people
         if request.is_random and not (people and number):  # round 0 has no model that proposes
             return RoundQuery(number, request.queries(request.select()))

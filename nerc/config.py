@@ -143,10 +143,6 @@ class Amount:
         assert self.unit is not Unit.WORDS, "words are not counted in sentences"
         return max(1, round(self.number * total)) if self.unit is Unit.SHARE else int(self.number)
 
-    def __str__(self) -> str:
-        number = f"{100 * self.number:.12g}" if self.unit is Unit.SHARE else str(self.number)
-        return number + self.unit.value
-
 
 @dataclass(frozen=True)
 class ModelConfig:

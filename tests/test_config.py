@@ -109,13 +109,13 @@ def test_a_repeated_flag_adds_names():
 )
 def test_amounts(text, number, unit, of_1000):
     amount = Amount.parse(text, "expert")
-    assert amount == Amount(pytest.approx(number), unit) and str(amount) == text
+    assert amount == Amount(pytest.approx(number), unit)
     assert type(amount.number) is type(number) and amount.num_sentences(1000) == of_1000
 
 
 def test_only_some_flags_take_amounts_of_words():
     amount = Amount.parse("500w", "add", words=True)
-    assert amount == Amount(500, Unit.WORDS) and str(amount) == "500w"
+    assert amount == Amount(500, Unit.WORDS)
     with pytest.raises(InputError, match="--expert must be a percentage"):
         Amount.parse("500w", "expert")
     for text in ("0w", "5x", "1.5w", "w", "5%w"):

@@ -235,7 +235,7 @@ class ActiveLearner:
         request = Request(self.plan, self.trial, number, amount, self.last.queries)
         num_free = len(request.free)
         if amount.unit is Unit.SENTENCES and 0 < num_free < amount.number:
-            logger.info(f"round {number}: only {num_free} sentences are left, of {amount}")
+            logger.info(f"round {number}: only {num_free} sentences are left, of {amount.number}")
         # People get proposals, which take a model; round 0 has none.
         if request.is_random and not (self.plan.active.people and number):
             return RoundQuery(number, request.queries())

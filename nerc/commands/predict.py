@@ -14,9 +14,9 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -160,12 +160,13 @@ def write_conll(file: TextIO, item: Item, text_tags: list[str], _) -> None:
 
 def items(config: PredictConfig) -> Iterator[Item]:
     """The texts of the input files, or of standard input, one after the other."""
-    read = {"text": of_text, "json": of_json, "conll": of_conll}[config.format]
+    read = {"text": Item.of, "json": of_object}.get(config.format)  # a line
     for path in config.input or ("-",):
         # Not sys.stdin: the interpreter cannot end while a thread waits for it.
         place, name = (0, "standard input") if path == "-" else (path, path)
         with open(place, "rb", closefd=path != "-") as file:
-            yield from read(lines(file, name))
+            rows = lines(file, name)
+            yield from of_lines(rows, read) if read else of_conll(rows)
 
 
 def lines(file, name: str) -> Iterator[tuple[str, str | None]]:
@@ -178,40 +179,29 @@ def lines(file, name: str) -> Iterator[tuple[str, str | None]]:
             yield f"{name}:{number}", None
 
 
-def of_text(rows: Rows) -> Iterator[Item]:
+def of_lines(rows: Rows, read: Callable[[str], Item]) -> Iterator[Item]:
     """Each line is a text."""
     for location, line in rows:
-        yield (
-            Item(location=location, error=NOT_UTF8)
-            if line is None
-            else Item.of(line, location=location)
-        )
+        item = Item(error=NOT_UTF8) if line is None else read(line)
+        yield replace(item, location=location)
 
 
-def of_json(rows: Rows) -> Iterator[Item]:
-    """Each line is an object with text or words."""
-    for location, line in rows:
-        yield Item(location=location, error=NOT_UTF8) if line is None else of_object(location, line)
-
-
-def of_object(location: str, line: str) -> Item:
+def of_object(line: str) -> Item:
     """The text of a line of JSON."""
     try:
         value = json.loads(line)
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        error = "has half a surrogate pair, which is not a character"
-        return Item(location=location, error=error)
+        return Item(error="has half a surrogate pair, which is not a character")
     except (ValueError, RecursionError) as error:
-        return Item(location=location, error=f"is not JSON: {error}")
+        return Item(error=f"is not JSON: {error}")
     others = value if isinstance(value, dict) else {}
     text, words = others.pop("text", None), others.get("words")
     if isinstance(text, str) and words is None:
-        return Item.of(text, location=location, other_fields=others)
+        return replace(Item.of(text), other_fields=others)
     if text is None and is_words(words):
-        return Item.of_words(words, location=location, other_fields=others)
-    error = 'wanted {"text": "..."} or {"words": ["...", ...]}, words without blanks'
-    return Item(location=location, error=error)
+        return replace(Item.of_words(words), other_fields=others)
+    return Item(error='wanted {"text": "..."} or {"words": ["...", ...]}, words without blanks')
 
 
 def is_words(value: Any) -> bool:
@@ -229,7 +219,7 @@ def of_conll(rows: Rows) -> Iterator[Item]:
             error = f"{NOT_UTF8}, so its sentence, from {first} on, is not read"
             yield Item(location=bad, error=error)
         elif words:
-            yield Item.of_words(words, location=first)
+            yield replace(Item.of_words(words), location=first)
 
     for location, line in rows:
         word = split_columns(line)[:1] if line is not None else ["?"]

@@ -8,7 +8,6 @@ keeps them together: hyphens (one-day, 6-4), slashes and points between letters 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
 
 import regex
 
@@ -49,19 +48,19 @@ class Text:
     spans: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def of(cls, text: str, **others: Any) -> Self:
-        """Cut text into words; others: values of a subclass."""
-        return cls(text, tuple(words(text)), **others)
+    def of(cls, text: str) -> "Text":
+        """Cut text into words."""
+        return cls(text, tuple(words(text)))
 
     @classmethod
-    def of_words(cls, words: Iterable[str], **others: Any) -> Self:
-        """A text of words, separated by blanks; others: values of a subclass."""
+    def of_words(cls, words: Iterable[str]) -> "Text":
+        """A text of words, separated by blanks."""
         spans, start = [], 0
         words = tuple(words)
         for word in words:
             spans.append((start, start + len(word)))
             start += len(word) + 1
-        return cls(" ".join(words), tuple(spans), **others)
+        return cls(" ".join(words), tuple(spans))
 
     @property
     def words(self) -> tuple[str, ...]:

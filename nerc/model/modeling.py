@@ -195,15 +195,13 @@ class NERSmall(BertPreTrainedModel):
         hidden = embeddings.dropout(embeddings.LayerNorm(hidden))  # (N, H)
         if torch.is_autocast_enabled(hidden.device.type):  # cast once, not at every use
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-        *layers, last = self.bert.encoder.layer
-        for layer in layers:
-            attended = layer.attention.output(attend(layer, hidden, grids), hidden)
+        for layer in self.bert.encoder.layer:
+            context = attend(layer, hidden, grids)
+            if layer is self.bert.encoder.layer[-1] and chosen is not None:
+                context, hidden = context.index_select(0, chosen), hidden.index_select(0, chosen)
+            attended = layer.attention.output(context, hidden)
             hidden = layer.output(layer.intermediate(attended), attended)
-        context = attend(last, hidden, grids)
-        if chosen is not None:
-            context, hidden = context.index_select(0, chosen), hidden.index_select(0, chosen)
-        attended = last.attention.output(context, hidden)
-        return last.output(last.intermediate(attended), attended)
+        return hidden
 
 
 def _grids(

@@ -36,10 +36,9 @@ def _entities(
     if not predicted:
         return []
     raw = calibration.confidences(predicted, row, config.word_tags)
+    confidences = calibration.calibrated(raw, config.calibration)
     result = []
-    for entity, confidence in zip(
-        predicted, calibration.calibrated(raw, config.calibration), strict=True
-    ):
+    for entity, confidence in zip(predicted, confidences, strict=True):
         start, end = text.spans[entity.start][0], text.spans[entity.end - 1][1]
         place = {"text": text.text[start:end], "start": start, "end": end}
         place |= {"words": [entity.start, entity.end], "confidence": round(float(confidence), 4)}

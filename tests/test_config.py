@@ -166,7 +166,6 @@ def test_bad_flags_get_one_line(line, message, capsys):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("", "--revision must be followed by one or more names"),
         ("--revision", "expected at least one argument"),
         ("--revision a a", "--revision must be different names, not 'a a'"),
         ("--revision a --revision a", "--revision must be different names"),

@@ -1,5 +1,7 @@
 """python -m nerc VERB, or nerc VERB where nerc is installed: what a revision is used for.
 
+train.py trains the revisions that these commands read.
+
 python -m nerc predict --revision model_primary < text.txt
 python -m nerc revisions list
 python -m nerc results

@@ -129,7 +129,15 @@ def test_a_bad_line_is_named_and_stops_no_other(store, tmp_path, capsys):
     for number, line in zip((2, 3, 4, 6, 7), said[:5], strict=True):
         assert f"in.txt:{number}: " in line
     assert "is not UTF-8" in said[3] and "half a surrogate pair" in said[4]
-    assert "5 lines could not be read" in said[5] and len(said) == 6
+    assert "5 inputs could not be read" in said[5] and len(said) == 6
+
+
+def test_an_input_is_not_overwritten(store, tmp_path, capsys):
+    text = tmp_path / "notes.txt"
+    text.write_text("in Paris\n")
+    flags = ("--repo", store, "--input", text, "--output", tmp_path / "." / "notes.txt")
+    assert "is an input, too; give another file" in refused(predict, capsys, *flags)
+    assert text.read_text() == "in Paris\n"
 
 
 def test_strict_ends_at_the_first_bad_line_and_leaves_no_file(store, tmp_path, capsys):

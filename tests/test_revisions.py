@@ -40,6 +40,12 @@ def test_a_revision_appears_whole(tmp_path):
     assert [entry.name for entry in store.folder.iterdir()] == ["main"]
 
 
+def test_a_revision_given_as_the_store_is_told_so(tmp_path):
+    write(Store(str(tmp_path)), "main", "{}")
+    with pytest.raises(InputError, match=f"is a revision itself; give --repo {tmp_path} .*main"):
+        Store(str(tmp_path / "main")).path("main")
+
+
 def test_a_failed_run_leaves_nothing(tmp_path):
     store = Store(str(tmp_path / "models"))
     with pytest.raises(InputError), store.new_revision("main", overwrite=False) as folder:

@@ -4,8 +4,13 @@ echo "Angela Merkel visited Paris." | python -m nerc predict --revision model_pr
 python -m nerc predict --revision model_primary --input notes.txt --output notes.jsonl
 python -m nerc predict --revision model_primary --input new.conll --format conll --to conll
 
-Each line of raw text, and each {"text": ...} or {"words": [...]} of JSON lines, is one text: a
-sentence or a paragraph. The output has one line for each text, in the same order.
+Each line of raw text, and each {"text": ...} or {"words": [...]} of JSON lines, is tagged as one
+text: give it a sentence or a paragraph. With JSON, each gets one line of output, in the same order:
+
+{"text": "in Paris", "entities": [{"type": "LOC", "text": "Paris", "start": 3, "end": 8, ...}]}
+
+start and end count characters from 0, end exclusive. What cannot be read gets {"error": ...}.
+train.py makes the revision.
 """
 
 # Modules that take seconds to import are imported where they are used, as in train.py.
@@ -103,6 +108,8 @@ def run(config: PredictConfig) -> None:
     bf16 = hardware.choose_precision(config.precision, accelerator.device) == "bf16"
     model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
     model.to(accelerator.device)
+    if bf16:
+        logger.warning("computing in bf16: confidences differ a little between machines")
     if model.config.calibration is None and config.to == "json":
         note = "its confidences are not calibrated, and probably too high"
         logger.warning(f"{config.revision}: {note}")
@@ -121,13 +128,14 @@ def run(config: PredictConfig) -> None:
                     if config.strict:
                         raise InputError(f"{item.location}: {item.error}")
                     num_bad += 1
-                    logger.warning(f"{item.location}: {item.error}; left out")
+                    logger.warning(f"{item.location}: {item.error}")
                 write(file, item, text_tags, entities)
             file.flush()
     for note in encoding.encoding_notes(encoding_stats):
         logger.warning(note)
     if num_bad:
-        raise InputError(f"{num_bad} lines could not be read, and were left out")
+        what = "1 input" if num_bad == 1 else f"{num_bad:,} inputs"
+        raise InputError(f"{what} could not be read, named above; the others are answered")
 
 
 def check_paths(config: PredictConfig) -> None:
@@ -137,6 +145,8 @@ def check_paths(config: PredictConfig) -> None:
             raise InputError(f"--input {path}: no such file, or a folder")
     if config.output is not None:
         files.check_file(Path(config.output), "--output")
+        if any(Path(path).resolve() == Path(config.output).resolve() for path in config.input):
+            raise InputError(f"--output {config.output}: is an input, too; give another file")
 
 
 def write_json(file: TextIO, item: Item, _, entities: list[dict[str, Any]]) -> None:

@@ -114,6 +114,11 @@ class Store:
                 f"in {self.run_folder(name)}; wait, or continue it with the flags that it had and "
                 f"--resume: {self._command_for(name)} --resume"
             )
+        if (self.folder / "config.json").exists():
+            raise InputError(
+                f"--repo {self.folder}: is a revision itself; give --repo {self.folder.parent} "
+                f"--revision {self.folder.name}"
+            )
         advice = f"train it with: {self._command_for(name)}"
         if self.repository is not None:
             advice = (

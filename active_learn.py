@@ -67,7 +67,7 @@ def run(
 
     with distributed.session(keep.status and Path(keep.status)) as session:
         hardware.keep_freed_memory()
-        hardware.set_threads(training.num_threads)
+        hardware.warn_if_busy(hardware.set_threads(training.num_threads))
         precision = hardware.choose_precision(training.precision, session.accelerator.device)
         try:
             run_trials(plan, store, session, precision)

@@ -227,6 +227,8 @@ def write(comparisons: list[Any], config: EvaluateConfig) -> None:
         reports = [item for comparison in comparisons for item in comparison.reports.items()]
         values = {name: {config.split: report.to_json()} for name, report in reports}
         files.write_json(Path(config.json), values)
+    if written := [path for path in (config.plots, config.html, config.json) if path]:
+        logger.info(f"\nwritten: {', '.join(written)}")
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ def run(
         accelerator = session.accelerator
         hardware.keep_freed_memory()
         threads = hardware.set_threads(config.num_threads)
+        hardware.warn_if_busy(threads)
         precision = hardware.choose_precision(config.precision, accelerator.device)
         set_seed(config.seed)  # new weights are drawn from it
         start = setup.prepare(data, network, config, store, precision, sources=sources)

@@ -1,6 +1,7 @@
 """What depends on the machine: threads, memory, precision, and the description for run.json."""
 
 import ctypes
+import logging
 import os
 import platform
 import subprocess
@@ -12,6 +13,8 @@ import torch
 from accelerate import Accelerator
 
 from nerc.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 _LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "seqeval", "tokenizers")
 
@@ -30,6 +33,23 @@ def set_threads(num_threads: int) -> int:
         num_threads = max(1, num_cores // processes_here)
     torch.set_num_threads(num_threads)
     return num_threads
+
+
+def busy_warning(load: float, num_cores: int, num_threads: int) -> str | None:
+    """A warning where other work keeps the cores busy that num_threads threads want."""
+    if num_threads == 1 or load < num_cores:
+        return None
+    return (
+        f"this machine is busy (load {load:.1f} on {num_cores} cores), which makes {num_threads} "
+        f"threads that wait for each other very slow: --num-threads 1 can be many times as fast"
+    )
+
+
+def warn_if_busy(num_threads: int) -> None:
+    """Log busy_warning() for this machine, where the system tells its load."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if text := busy_warning(load, os.cpu_count() or 1, num_threads):
+        logger.warning(text)
 
 
 def keep_freed_memory() -> None:

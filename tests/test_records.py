@@ -56,6 +56,11 @@ def test_spread_by_hand():
     assert tables.spread([0.5, 0.7], 3) == "0.600 ± 0.141"
 
 
+def test_settings_are_shown_as_flags_take_them():
+    cells = [results._cell(v) for v in (None, [], ["form", "none"], 0.0009000000000000001, 32)]
+    assert cells == ["-", "-", "form none", "0.0009", "32"]
+
+
 @pytest.mark.parametrize("text", ["[]", "{", '{"test": {}}', '{"test": {"f1": "x", "loss": 1.0}}'])
 def test_damaged_reports_are_refused(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)

@@ -79,6 +79,13 @@ def differing_settings(groups: Sequence[Group]) -> list[str]:
     return shown
 
 
+def _cell(value: Any) -> str:
+    """A setting as its flag takes it; a dash where there is none."""
+    if isinstance(value, list):
+        value = " ".join(value) or None
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def results_table(groups: Sequence[Group], *, split_deviation: bool = False) -> Rows:
     """A row for each group; the mean and standard deviation in one cell, or in a column each."""
     shown = differing_settings(groups)
@@ -88,7 +95,7 @@ def results_table(groups: Sequence[Group], *, split_deviation: bool = False) -> 
     rows = [header]
     for settings, seeds, by_column in groups:
         values = [settings.get(key) for key in shown]
-        row = ["-" if value is None else str(value) for value in values]
+        row = [_cell(value) for value in values]
         row.append(", ".join(map(str, seeds)))
         for scores in by_column.values():
             if split_deviation:

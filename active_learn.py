@@ -20,7 +20,7 @@ from nerc import files
 from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveStoreConfig
 from nerc.cli import LogConfig, parse, start_logging
 from nerc.config import ModelConfig, TrainConfig
-from nerc.errors import one_line_errors
+from nerc.errors import is_launched_alone, one_line_errors
 
 PROGRAM = "active_learn.py"
 CONFIGS = (
@@ -53,12 +53,17 @@ def run(
         files.check_file(Path(keep.status), "--status")
 
     # What needs no model is refused before the libraries load, which takes seconds.
-    from nerc.active_learning.plan import check_store, make_plan
+    from nerc.active_learning.plan import Plan, check_store, make_plan
     from nerc.store.revisions import Store
 
     store = Store(keep.repo)
-    plan = make_plan(active, data, network, training, keep, store, command)
-    check_store(plan, store)
+
+    def checked_plan() -> Plan:
+        plan = make_plan(active, data, network, training, keep, store, command)
+        check_store(plan, store)
+        return plan
+
+    plan = checked_plan() if is_launched_alone() else None
 
     from nerc import distributed, hardware
     from nerc.active_learning.curves import summary
@@ -69,6 +74,7 @@ def run(
         hardware.keep_freed_memory()
         hardware.warn_if_busy(hardware.set_threads(training.num_threads))
         precision = hardware.choose_precision(training.precision, session.accelerator.device)
+        plan = plan or checked_plan()
         try:
             run_trials(plan, store, session, precision)
         except WaitingForAnswers as waiting:

@@ -16,7 +16,7 @@ from pathlib import Path
 from nerc import files
 from nerc.cli import LogConfig, parse, start_logging
 from nerc.config import DataConfig, ModelConfig, StoreConfig, TrainConfig
-from nerc.errors import one_line_errors
+from nerc.errors import is_launched_alone, one_line_errors
 
 PROGRAM = "train.py"
 CONFIGS = (DataConfig, ModelConfig, TrainConfig, StoreConfig, LogConfig)
@@ -60,7 +60,9 @@ def run(
     store, name = open_store(data, network, keep)
     from nerc.data.sources import read_sources
 
-    sources = read_sources(data.resolved(config.recipe), config.keep)
+    sources = None  # prepare() reads them
+    if is_launched_alone():
+        sources = read_sources(data.resolved(config.recipe), config.keep)
 
     from accelerate.utils import set_seed
 

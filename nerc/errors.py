@@ -30,6 +30,14 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def is_launched_alone() -> bool:
+    """Whether this process is the only one of its run.
+
+    With others, an error must not come before all have met: they would wait for this one.
+    """
+    return os.environ.get("WORLD_SIZE", "1") == "1"
+
+
 def fail(program: str, message: str) -> NoReturn:
     """End with exit code 2 and one line.
 

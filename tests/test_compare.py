@@ -318,7 +318,6 @@ def tensorboard(store):
     "tab, wanted",
     [
         ("timeseries", ["train3cards", "validation", "with_kept_weights", "one/logs"]),
-        ("text", ["validation/predictions", "one/logs"]),
         ("hparams", ["recipe", "head_lr", "with_kept_weights/test_f1", "one/logs"]),
     ],
 )

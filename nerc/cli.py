@@ -12,7 +12,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from nerc.errors import InputError, fail, rank
+from nerc.errors import InputError, fail, rank, visible
 from nerc.recipes import RECIPES
 
 
@@ -109,6 +109,13 @@ class LogConfig:
     quiet: bool = option(False, "print only results, warnings and errors", effect=Effect.NONE)
 
 
+class _Formatter(logging.Formatter):
+    """Messages hold text from files, which must not reach a terminal as it is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(visible, super().format(record).split("\n")))
+
+
 class _Console(logging.Handler):
     """Prints messages, on the main process alone.
 
@@ -118,13 +125,14 @@ class _Console(logging.Handler):
     def __init__(self, prefix: str) -> None:
         super().__init__()
         self.prefix = prefix and f"{prefix}: "
+        self.setFormatter(_Formatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         if rank():
             return
         try:
             stream = sys.stderr if self.prefix else sys.stdout
-            stream.write(f"{self.prefix}{record.getMessage()}\n")
+            stream.write(f"{self.prefix}{self.format(record)}\n")
             stream.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -157,7 +165,7 @@ def log_to(path: Path) -> Iterator[None]:
     """Append to a file all messages since start_logging, or since the last log_to, with times."""
     logger = logging.getLogger("nerc")
     file = _LogFile(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    file.setFormatter(_Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     memory = [handler for handler in logger.handlers if isinstance(handler, MemoryHandler)]
     for handler in memory:
         handler.setTarget(file)

@@ -25,6 +25,13 @@ class Interrupted(BaseException):
         self.advice = "nothing was saved; run the same command again"
 
 
+def visible(text: str) -> str:
+    """Text from files as one may print it: control and format characters become escapes (\\x1b)."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def rank() -> int:
     """The number of this process among those of its run; 0 for the main process."""
     return int(os.environ.get("RANK", "0"))
@@ -47,7 +54,7 @@ def fail(program: str, message: str) -> NoReturn:
     if rank():
         time.sleep(_WAIT_FOR_MAIN)
         message = f"process {rank()}: {message}"
-    sys.stderr.write(f"{program}: error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"{program}: error: {visible(' '.join(message.split()))}\n")
     raise SystemExit(2)
 
 

@@ -1,18 +1,131 @@
-"""Writes files that are whole or absent, with the permissions of the user's other files."""
+"""Reads files that others may have written, and writes files that are whole or absent."""
 
 import json
 import os
 import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 
 from nerc.errors import InputError
+
+
+MOST_BYTES = 2**30  # of a file that is read whole
+_KINDS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
+_KINDS |= {dict: "an object", list: "a list", type(None): "null"}
+
+
+class Wanted(NamedTuple):
+    """A shape that only a test can tell, and the words for it; the test may assume the shape of."""
+
+    text: str
+    test: Callable[[Any], bool]
+    of: Any = object
+
+
+# ------------------------------------------------------------ reading
+
+
+def check_input(path: Path, *, most_bytes: int | None = None) -> None:
+    """Raise InputError unless path is a file that ends: no folder, device or pipe."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # too long a name, a circle of links, a NUL
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
+        raise InputError(f"{path}: is {kind}, wanted a file")
+    if most_bytes is not None and status.st_size > most_bytes:
+        raise InputError(f"{path}: has {status.st_size:,} bytes, wanted at most {most_bytes:,}")
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file; InputError where there is none."""
+    check_input(path, most_bytes=MOST_BYTES)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 at byte {error.start}") from None
+
+
+def read_json(path: Path, shape: Any) -> Any:
+    """The values in a JSON file; InputError that names file and field where they lack the shape."""
+    text = read_text(path)
+    try:
+        return parse_json(text, shape)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def parse_json(text: str, shape: Any = object) -> Any:
+    """The values in JSON text; InputError that names the field where they lack the shape.
+
+    A shape is a type or a union of types (a float may be whole), a list that holds the shape of its
+    members, a dict with the shape of each field ("name?": may be missing or null; the type str: of
+    all fields), or Wanted. No number may be infinite or NaN, and no text may hold half a character.
+    """
+    try:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise InputError("has half a surrogate pair, which is not a character") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"is not JSON: {error}") from None
+    for fault in _faults(value, shape, ""):
+        raise InputError(fault)
+    return value
+
+
+def _faults(value: Any, shape: Any, place: str) -> Iterator[str]:
+    """What is not as shape wants it; place: the names and numbers that lead to value."""
+    if isinstance(shape, Wanted):
+        faults = list(_faults(value, shape.of, place))
+        yield from faults
+        if not faults and not shape.test(value):
+            yield _fault(value, shape.text, place)
+    elif isinstance(shape, list) and isinstance(value, list):
+        for i, member in enumerate(value):
+            yield from _faults(member, shape[0], f"{place}[{i}]")
+    elif isinstance(shape, dict) and isinstance(value, dict):
+        prefix = f"{place}." if place else ""
+        fields = dict.fromkeys(value, shape[str]) if str in shape else shape
+        for key, inner in fields.items():
+            name = key if str in shape else key.removesuffix("?")
+            if value.get(name) is not None or (name in value and name == key):
+                yield from _faults(value[name], inner, f"{prefix}{name}")
+            elif name == key:
+                yield f"has no {prefix}{name}"
+    elif isinstance(shape, list | dict):
+        yield _fault(value, _KINDS[type(shape)], place)
+    elif not _is_kind(value, shape):
+        kinds = getattr(shape, "__args__", (shape,))
+        yield _fault(value, " or ".join(_KINDS[kind] for kind in kinds), place)
+
+
+def _is_kind(value: Any, kind: Any) -> bool:
+    """Whether value is of a type or a union; in JSON, true is no number, and 1 is a float, too."""
+    kinds = getattr(kind, "__args__", (kind,))
+    if isinstance(value, bool):
+        return object in kinds or bool in kinds
+    return isinstance(value, (*kinds, int) if float in kinds else kinds)
+
+
+def _fault(value: Any, wanted: str, place: str) -> str:
+    found = json.dumps(value, ensure_ascii=False)
+    found = found if len(found) <= 60 else f"{found[:56]} ..."
+    return f"{place or 'its content'} is {found}, wanted {wanted}"
+
+
+# ------------------------------------------------------------ writing
 
 
 def make_readable(*paths: Path) -> None:

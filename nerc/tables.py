@@ -4,6 +4,8 @@ import re
 import statistics
 from collections.abc import Sequence
 
+from nerc.errors import visible
+
 Rows = list[list[str]]  # the rows of a table, the first being its header
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -32,6 +34,7 @@ def counted(number: int, noun: str) -> str:
 
 def markdown(rows: Rows) -> str:
     """An aligned Markdown table; all columns but the first are aligned to the right."""
+    rows = [[visible(cell).replace("|", r"\|") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
 
@@ -46,7 +49,8 @@ def markdown(rows: Rows) -> str:
 def latex(rows: Rows) -> str:
     """A tabular with the rules of the package booktabs; the text is escaped."""
     special = "|".join(map(re.escape, _LATEX))
-    escaped = [[re.sub(special, lambda match: _LATEX[match[0]], c) for c in row] for row in rows]
+    shown = [[visible(cell) for cell in row] for row in rows]
+    escaped = [[re.sub(special, lambda match: _LATEX[match[0]], c) for c in row] for row in shown]
     header, *body = [" & ".join(row) + r" \\" for row in escaped]
     begin = rf"\begin{{tabular}}{{l{'r' * (len(rows[0]) - 1)}}}"
     lines = [begin, r"\toprule", header, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]

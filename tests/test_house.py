@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import those of the groups before its own, and of its own wing.
 TABLE = """
-errors tables recipes < cli files hub hardware < config < distributed < data < model < store
+errors < tables recipes < cli files hub hardware < config < distributed < data < model < store
 < evaluation < training < annotation < active_learning < commands
 """
 GROUPS = [group.split() for group in TABLE.split("<")]
@@ -52,7 +52,7 @@ FLAGS = {
     ),
     "-m nerc curves": (CurvesConfig,),
 }
-MOST_LINES = 10_450  # of Python in nerc/; fewer is better
+MOST_LINES = 11_000  # of Python in nerc/; fewer is better
 SCRIPTS = ["train.py", "evaluate.py", "active_learn.py"]
 COMMANDS = sorted(m.removeprefix("commands.") for m in MODULES if m.startswith("commands."))
 

@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 
 from nerc.errors import InputError
 
-
 MOST_BYTES = 2**30  # of a file that is read whole
 _KINDS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
 _KINDS |= {dict: "an object", list: "a list", type(None): "null"}

@@ -1,4 +1,4 @@
-"""Reading files that others wrote: what is not a file that ends, and what is not the JSON wanted."""
+"""Reads files that others wrote: refuses what does not end, and JSON that lacks its shape."""
 
 import os
 import socket

@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from safetensors import SafetensorError
 
 from nerc.errors import InputError
 
 MOST_BYTES = 2**30  # of a file that is read whole
+MOST_LINE = 2**24  # bytes of a line of a file that is read line by line
 _KINDS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
 _KINDS |= {dict: "an object", list: "a list", type(None): "null"}
 
@@ -54,6 +55,18 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 at byte {error.start}") from None
+
+
+def bounded_lines(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """The lines of a file; of one that has more than MOST_LINE bytes, the first MOST_LINE + 1."""
+    while line := file.readline(MOST_LINE + 1):
+        yield line
+        num_skipped = 0
+        while len(line) > MOST_LINE and not line.endswith(b"\n"):
+            num_skipped += len(line)
+            if num_skipped > MOST_BYTES:
+                raise InputError(f"{name}: has a line that does not end")
+            line = file.readline(MOST_LINE + 1)
 
 
 def read_json(path: Path, shape: Any) -> Any:

@@ -123,7 +123,11 @@ def test_only_some_flags_take_amounts_of_words():
             Amount.parse(text, "add", words=True)
 
 
-@pytest.mark.parametrize("text", ["0", "0%", "101%", "-3", "1.5", "x", "", "12 %", "٣", "١٢%"])
+NO_AMOUNTS = ["0", "0%", "101%", "-3", "1.5", "x", "", "12 %", "٣", "١٢%", "nan%", "nan", "inf"]
+NO_AMOUNTS += ["inf%", "1e999%", "1e3", "1e1%", "0x5", "1_0", "+5", "5\n", "9" * 16, "٫5%"]
+
+
+@pytest.mark.parametrize("text", NO_AMOUNTS)
 def test_amounts_that_are_none(text):
     with pytest.raises(InputError, match="--expert must be a percentage"):
         Amount.parse(text, "expert")

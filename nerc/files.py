@@ -8,6 +8,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -57,16 +58,19 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: is not UTF-8 at byte {error.start}") from None
 
 
-def bounded_lines(file: BinaryIO, name: str) -> Iterator[bytes]:
-    """The lines of a file; of one that has more than MOST_LINE bytes, the first MOST_LINE + 1."""
-    while line := file.readline(MOST_LINE + 1):
-        yield line
-        num_skipped = 0
-        while len(line) > MOST_LINE and not line.endswith(b"\n"):
-            num_skipped += len(line)
-            if num_skipped > MOST_BYTES:
-                raise InputError(f"{name}: has a line that does not end")
-            line = file.readline(MOST_LINE + 1)
+def bounded_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
+    """Line numbers, from 1, and lines; of one longer than MOST_LINE bytes, the first of them."""
+    for number in count(1):
+        line = part = file.readline(MOST_LINE + 1)
+        if not line:
+            return
+        num_bytes = len(line)
+        while len(part) > MOST_LINE and not part.endswith(b"\n"):
+            part = file.readline(MOST_LINE + 1)
+            num_bytes += len(part)
+            if num_bytes > 8 * MOST_LINE:
+                raise InputError(f"{name}:{number}: has no end within {8 * MOST_LINE:,} bytes")
+        yield number, line
 
 
 def read_json(path: Path, shape: Any) -> Any:

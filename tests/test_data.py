@@ -8,6 +8,7 @@ import pytest
 from nerc.data import conll, sources, tags
 from nerc.data.corpus import Corpus, Sentence, check_tags
 from nerc.errors import InputError
+from nerc.files import MOST_LINE
 
 
 def read(tmp_path, content: bytes | str, **options) -> list[Sentence]:
@@ -203,10 +204,11 @@ def test_a_corpus_is_read_from_files_that_end(tmp_path, name):
     path.symlink_to("/dev/zero")
     assert refusal() == f"{path}: is a device, wanted a file"
     path.unlink()
-    path.write_text("a O\n")
-    with path.open("r+b") as file:
+    path.write_text(f"a O\n{'b' * MOST_LINE} O\nc O\n")
+    assert refusal() == f"{path}:2: has more than 16,777,216 bytes"
+    with path.open("wb") as file:
         file.truncate(2**40)  # one line of a terabyte
-    assert refusal() == f"{path}:2: has more than 16,777,216 bytes in one line"
+    assert refusal() == f"{path}:1: has no end within 134,217,728 bytes"
 
 
 def test_a_name_that_no_folder_can_have_is_no_folder():

@@ -123,9 +123,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Line numbers, from 1, and lines; only a line feed ends a line."""
     check_input(path)
     with path.open("rb") as file:
-        for number, line in enumerate(bounded_lines(file, str(path)), start=1):
+        for number, line in bounded_lines(file, str(path)):
             if len(line) > MOST_LINE:
-                raise InputError(f"{path}:{number}: has more than {MOST_LINE:,} bytes in one line")
+                raise InputError(f"{path}:{number}: has more than {MOST_LINE:,} bytes")
             try:
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:

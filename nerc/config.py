@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from nerc.cli import Effect, check_flag, check_given, help_of, option
@@ -178,6 +179,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.start == "none":
             object.__setattr__(self, "start", None)
+        is_clear = self.encoder != "tiny" or not Path("tiny", "config.json").exists()
+        wanted = "./tiny for the folder here; to use nerc's own tiny, rename the folder"
+        check_flag(is_clear, "encoder", wanted, self.encoder)
         check_given(self, "0 to 65536", "lstm_hidden_size", test=lambda v: 0 <= v <= 2**16)
         check_given(self, "at least 0 and below 1", "dropout", test=lambda v: 0 <= v < 1)
         if self.start is None:
@@ -339,6 +343,8 @@ class StoreConfig:
     )
 
     def __post_init__(self) -> None:
+        wanted = "another name: for --start, none is no revision"
+        check_flag(self.revision != "none", "revision", wanted, self.revision)
         self.interval  # noqa: B018
 
     @property

@@ -8,14 +8,16 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from safetensors import SafetensorError
 
 from nerc.errors import InputError
 
 MOST_BYTES = 2**30  # of a file that is read whole
+MOST_LINE = 2**24  # bytes of a line of a file that is read line by line
 _KINDS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
 _KINDS |= {dict: "an object", list: "a list", type(None): "null"}
 
@@ -54,6 +56,21 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 at byte {error.start}") from None
+
+
+def bounded_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
+    """Line numbers, from 1, and lines; of one longer than MOST_LINE bytes, the first of them."""
+    for number in count(1):
+        line = part = file.readline(MOST_LINE + 1)
+        if not line:
+            return
+        num_bytes = len(line)
+        while len(part) > MOST_LINE and not part.endswith(b"\n"):
+            part = file.readline(MOST_LINE + 1)
+            num_bytes += len(part)
+            if num_bytes > 8 * MOST_LINE:
+                raise InputError(f"{name}:{number}: has no end within {8 * MOST_LINE:,} bytes")
+        yield number, line
 
 
 def read_json(path: Path, shape: Any) -> Any:

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 import active_learn
 import evaluate
 import train
-from nerc.active_learning import learner
+from nerc.active_learning import learner, plan
+from nerc.cli import parse
 from nerc.data import sources, synthetic
 from nerc.data.pool import (
     QUERIES_FILE,
@@ -26,6 +27,8 @@ from nerc.data.pool import (
     queries_to_text,
     read_queries,
 )
+from nerc.errors import InputError
+from nerc.store.revisions import Store
 
 ROOT = Path(__file__).parents[1]
 FEW = "--combine pretrain --precision float32 --dropout 0 --num-threads 1".split()
@@ -33,6 +36,12 @@ FEW = "--combine pretrain --precision float32 --dropout 0 --num-threads 1".split
 
 def flags(folder, encoder, repo, *more) -> list[str]:
     return [*small(folder, encoder), *FEW, "--repo", str(repo), *map(str, more)]
+
+
+def make_plan(line: list[str]) -> plan.Plan:
+    """The plan of a command line."""
+    *configs, _ = parse(line, "active_learn.py", "", *active_learn.CONFIGS)
+    return plan.make_plan(*configs, Store(configs[-1].repo), "active_learn.py")
 
 
 def rounds_of(repo: Path) -> dict[str, dict]:
@@ -483,6 +492,115 @@ def test_queries_of_any_words_can_be_read_again(tmp_path):
     assert queries_from_text(queries_to_text([]), tmp_path) == []
 
 
+ROW = Query(1, "mnlp", 0.5, "here:1", ("Te", "Puke"), ("B-LOC", "I-LOC"), None, True)._asdict()
+
+
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        ({"tags": ["B-LOC"]}, "has 2 words but 1 tags"),
+        ({"tags": ["B-LOC", "I-LOC", "O"]}, "has 2 words but 3 tags"),
+        ({"proposed": ["O"]}, "has 2 words but 1 proposed"),
+        ({"tags": ["B-LOC", "I-PER"]}, 'tags is ["B-LOC", "I-PER"], wanted a list of IOB2 tags'),
+        ({"tags": ["S-LOC", "O"]}, "wanted a list of IOB2 tags"),
+        ({"tags": ["B-", "O"]}, "wanted a list of IOB2 tags"),
+        ({"tags": ["X", "X"]}, "wanted a list of IOB2 tags"),
+        ({"tags": "OO"}, 'tags is "OO", wanted a list'),
+        ({"tags": [None, "O"]}, "tags[0] is null, wanted text"),
+        ({"words": []}, "words is [], wanted a list of words, at least one"),
+        ({"words": "Te"}, 'words is "Te", wanted a list'),
+        ({"words": [1, 2]}, "words[0] is 1, wanted text"),
+        ({"round": -1}, "round is -1, wanted 0 or more"),
+        ({"round": True}, "round is true, wanted a whole number"),
+        ({"score": "high"}, 'score is "high", wanted a finite number or null'),
+        ({"score": float("nan")}, "is not JSON"),
+        ({"strategy": None}, "strategy is null, wanted text"),
+        ({"origin": 3}, "origin is 3, wanted text"),
+        ({"cheap": "no"}, 'cheap is "no", wanted true or false'),
+        ({"more": 1}, "has an unknown field, more"),
+        ("[1]", "its content is [1], wanted an object"),
+        ('{"round": 1}', "has no strategy"),
+        (json.dumps({k: v for k, v in ROW.items() if k != "tags"}), "has no tags"),
+        ("{", "is not JSON"),
+    ],
+)
+def test_a_damaged_query_is_named_with_line_and_field(tmp_path, change, fault):
+    line = change if isinstance(change, str) else json.dumps(ROW | change)
+    (tmp_path / "q").write_text(f"{json.dumps(ROW)}\n{line}\n")
+    with pytest.raises(InputError) as error:
+        read_queries(tmp_path / "q")
+    assert str(error.value).startswith(f"{tmp_path / 'q'}:2: ") and fault in str(error.value)
+
+
+def test_queries_are_read_from_a_file_that_ends(tmp_path):
+    os.mkfifo(tmp_path / "q")
+    with pytest.raises(InputError, match="is a pipe, wanted a file"):
+        read_queries(tmp_path / "q")
+    (tmp_path / "r").write_bytes(b"\xff")
+    with pytest.raises(InputError, match="is not UTF-8 at byte 0"):
+        read_queries(tmp_path / "r")
+
+
+def test_a_round_whose_queries_were_changed_is_refused(store, folder, encoder, tmp_path, capsys):
+    repo = shutil.copytree(store, tmp_path / "m")
+    line = flags(folder, encoder, repo, *PLAN, *THREE, "--resume")
+    path = repo / [*rounds_of(repo)][-1] / QUERIES_FILE
+    own = read_queries(path)
+    path.write_text(queries_to_text(own[:-1]))
+    message = refused(active_learn, capsys, *line)
+    assert (
+        f"{path}: has {len(own) - 1} sentences with expert labels, wanted {len(own)} as" in message
+    )
+    odd = next(query for query in own if any(tag != "O" for tag in query.tags) and query.round)
+    changed = tuple(tag if tag == "O" else f"{tag}X" for tag in odd.tags)
+    path.write_text(queries_to_text(q._replace(tags=changed) if q == odd else q for q in own))
+    assert f"{path}: tags has the type" in refused(active_learn, capsys, *line)
+
+
+def test_a_damaged_neighbour_stops_no_round(store, folder, encoder, tmp_path):
+    repo = shutil.copytree(store, tmp_path / "m")
+    line = flags(folder, encoder, repo, *PLAN, *THREE, "--resume")
+    (name, *_) = rounds_of(repo)
+    (repo / "other").mkdir()
+    (repo / "other/config.json").write_text("{}")
+    (repo / "other/run.json").write_text("{")
+    plan.check_store(make_plan(line), Store(str(repo)))
+    (repo / name / "run.json").write_text("{")
+    with pytest.raises(InputError, match=f"{name}/run.json"):
+        plan.check_store(make_plan(line), Store(str(repo)))
+
+
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        ({"queries": None}, "queries is null, wanted text"),
+        ({"queries": "{"}, ":1: is not JSON"),
+        ({"seconds": "long"}, 'seconds is "long", wanted a finite number'),
+        ({"scoring": -1}, "scoring is -1, wanted 0 or more"),
+        ({"skipped": 1}, "skipped is 1, wanted true or false"),
+        ({"words": ["never", "seen"]}, "asks for a sentence that the corpus lacks, or twice"),
+        ({"round": 7}, "is of another round than 1"),
+        ({"tags": ["O"]}, "tags"),
+    ],
+)
+def test_a_damaged_state_is_named_with_its_field(folder, encoder, tmp_path, change, fault):
+    made = make_plan(flags(folder, encoder, tmp_path / "m", *PLAN))
+    state = plan.TrialState(made, made.trials()[0][1], Store(str(tmp_path / "m")))
+    first = made.pool.sentences[0]
+    query = Query(1, "default", 0.5, first.location, first.words, None)
+    state.folder.mkdir(parents=True)
+    state.write_query(plan.RoundQuery(1, [query], 0.5, 0.1))
+    assert state.read_query(1) == (1, [query], 0.5, 0.1, False)
+    of_query = {name: change[name] for name in change if name in Query._fields}
+    row = json.dumps(query._asdict() | of_query) + "\n"
+    values = {"queries": row, "seconds": 0.5, "scoring": 0.1, "skipped": False}
+    path = state.folder / "round_1.json"
+    path.write_text(json.dumps(values | {n: v for n, v in change.items() if n in values}))
+    with pytest.raises(InputError) as error:
+        state.read_query(1)
+    assert str(error.value).startswith(str(path)) and fault in str(error.value)
+
+
 # ------------------------------------------------------------ people
 
 
@@ -544,7 +662,7 @@ def test_a_careless_annotator_loses_nothing(unlabelled, encoder, tmp_path, capsy
     for fault in (
         "round_0.answers.jsonl:1: the entity 0 to",
         "is not one of whole words of",
-        "round_0.answers.jsonl:2: its answer is 'yes', wanted",
+        'round_0.answers.jsonl:2: answer is "yes", wanted',
         "round_0.answers.jsonl:3: the type PRE is not among PER, ORG, LOC, MISC",
         "round_0.answers.jsonl:4: its text,",
     ):

@@ -42,16 +42,18 @@ def test_intervals_contain_the_truth_as_often_as_they_say(second):
     truth = expected_f1(*second) - expected_f1(*first)
     covered, covered_first = 0, 0
     for interval, difference in simulations(first, second, seed=1):
-        for name in ("all", "PER"):
+        for name in (bootstrap.ALL, "PER"):
             assert difference[name].low <= difference[name].value <= difference[name].high
-        covered += difference["all"].low <= truth <= difference["all"].high
-        covered_first += interval["all"].low <= expected_f1(*first) <= interval["all"].high
+        covered += difference[bootstrap.ALL].low <= truth <= difference[bootstrap.ALL].high
+        covered_first += (
+            interval[bootstrap.ALL].low <= expected_f1(*first) <= interval[bootstrap.ALL].high
+        )
     assert 0.93 <= covered / SIMULATIONS <= 0.97
     assert 0.93 <= covered_first / SIMULATIONS <= 0.97
 
 
 def test_equal_models_have_a_small_p_as_rarely_as_it_says():
-    p = np.array([d["all"].p for _, d in simulations((0.88, 0.10), (0.88, 0.10), seed=2)])
+    p = np.array([d[bootstrap.ALL].p for _, d in simulations((0.88, 0.10), (0.88, 0.10), seed=2)])
     assert 0.035 <= np.mean(p < 0.05) <= 0.065
     assert 0.4 <= np.mean(p < 0.5) <= 0.6
 

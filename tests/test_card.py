@@ -5,6 +5,7 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
+from nerc.errors import visible
 from nerc.store import card
 
 
@@ -70,6 +71,35 @@ def test_the_metadata_name_only_what_is_on_the_hub(store, corpus, base, wanted):
     assert {r.dataset_type for r in found.eval_results} == {dataset}
     assert (found.base_model, found.license, found.language) == (on_hub, licence, language)
     assert found.datasets == ([dataset] if "/" in dataset else None)
+
+
+NAMES = ["a\nb", "x\n---\nlicense: gpl", "a: b", 'it\'s "x"', "---", "true", "{x}", "- x", "a|b"]
+NAMES += ["\x1b[2J", "a\x85b\u2028c", "\u202e", "#", "&a *b", "Entity", "@@", "null", "1e3", "\x9b"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_name_breaks_the_card(store, tmp_path, name):
+    run = json.loads((store / "model_primary/run.json").read_text())
+    metrics = json.loads((store / "model_primary/metrics.json").read_text())
+    run["config"] |= {"corpus": str(tmp_path / name), "encoder": str(tmp_path / name)}
+    type_ = "".join(name.split())
+    for report in metrics.values():
+        report["types"] = {type_: report["types"]["PER"] | {"f1": 0.125}}
+    text = card.model_card("mine", metrics, run, calibrated=True)
+    assert text.replace("\n", "").isprintable()
+    plain = run | {"config": run["config"] | {"corpus": "/x/y", "encoder": "/x/y"}}
+    body, plain_body = (
+        ModelCard(t).text for t in (text, card.model_card("mine", metrics, plain, calibrated=True))
+    )
+    assert body.count("\n") == plain_body.count("\n")
+    assert f"the folder {visible(name)}, " in body
+    read = ModelCard(text).data
+    assert read.license == "other" and {r.dataset_type for r in read.eval_results} == {
+        visible(name)
+    }
+    found = {(r.dataset_split, r.metric_name): r.metric_value for r in read.eval_results}
+    assert len(found) == len(read.eval_results) == len(figures(metrics))
+    assert 0.125 in found.values() and found["test", "Entity F1"] == metrics["test"]["f1"]
 
 
 def test_a_revision_that_was_not_evaluated_has_a_card(store):

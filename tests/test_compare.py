@@ -17,7 +17,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 import evaluate
 import train
 from nerc.data import corpus, sources, synthetic, tags
-from nerc.evaluation import bootstrap, metrics, page, plots, tables
+from nerc.errors import visible
+from nerc.evaluation import bootstrap, error_analysis, metrics, page, plots, tables
 from nerc.evaluation.evaluator import Comparison, EvaluatedRevision, Evaluation
 
 
@@ -152,12 +153,14 @@ def test_labels_of_a_plot_do_not_overlap(monkeypatch, types, plot):
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda s, *a, **k: (save(s, *a, **k), drawn.append(s)))
     if plot == "confusion":
-        counts = dict.fromkeys(itertools.product([*types, "-"], repeat=2), 99_999)
+        counts = dict.fromkeys(
+            itertools.product([*types, error_analysis.NOTHING], repeat=2), 99_999
+        )
         plots.confusion_plot(counts, types)
     elif plot == "f1":
         plots.f1_by_type(compared(types, 2).intervals)
     else:
-        groups = ["all", *types]
+        groups = [bootstrap.ALL_TYPES, *types]
         plots.bar_plot(dict.fromkeys(["P", "R", "F1"], [0.3] * len(groups)), groups)
     figure = drawn[-1]
     (axes,) = figure.axes
@@ -230,6 +233,59 @@ def test_revisions_with_different_types_can_be_compared():
     rows = tables.f1_by_type(Comparison(revisions))
     assert rows[1][:2] == ["PER", "1"] and rows[1][2].startswith("1.0000 (")
     assert rows[-1] == ["DATE", "0", "-", "-"]
+
+
+# Sorted, as reports have them; most of them mean something where no type is meant.
+ODD_TYPES = sorted(["all", "-", "A", "A-", "O", "X", "[CLS]", "None", "missed", "spurious"])
+ODD_TYPES += sorted(["a|b", "a$b$", "$x$\\y", "micro", "x\x1b[2J", "\u00e9=1:2", "é" * 300])
+
+
+def test_the_names_of_types_change_no_figure():
+    """No name stands for all types or for none, and seqeval joins no two types."""
+    plain = [f"T{i:02}" for i in range(len(ODD_TYPES))]
+
+    def figures(types: list[str]) -> list:
+        comparison = compared(sorted(types))
+        found = [list(comparison.supports.values())]
+        for report in comparison.reports.values():
+            found.append({**report.to_json(), "types": list(report.to_json()["types"].values())})
+        for by_type in (*comparison.intervals.values(), *comparison.differences.values()):
+            found.append(list(by_type.values()))
+        rows = tables.differences(comparison, [bootstrap.ALL])
+        found += [rows, tables.figures(comparison, "test"), tables.confidences(comparison)]
+        by_type = [*tables.f1_by_type(comparison)]
+        by_type += tables.differences(comparison, comparison.types)
+        for revision in comparison.revisions:
+            counts = revision.errors.confusion
+            by_type += error_analysis.confusion_table(counts, comparison.types, "x")[1:]
+        return found + [row[1:] for row in by_type]
+
+    assert figures(ODD_TYPES) == figures(plain)
+
+
+def test_odd_names_are_shown_in_plots_as_they_are(monkeypatch):
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda s, *a, **k: (save(s, *a, **k), drawn.append(s)))
+    types = [*ODD_TYPES, "_x"]
+    plots.confusion_plot(dict.fromkeys(itertools.product(types, repeat=2), 1), types)
+    (axes,) = drawn[-1].axes
+    labels = [label.get_text().strip() for label in axes.get_yticklabels()]
+    shown = [visible(name) if len(name) < 60 else f"{name[:56]} ..." for name in types]
+    assert labels == [*shown, "spurious"] and drawn[-1].get_figwidth() < 20
+    for plot in (
+        lambda names: plots.bar_plot(dict.fromkeys(names, [0.5]), ["all types"]),
+        lambda names: plots.reliability(dict.fromkeys(names, (np.ones(0), np.ones(0)))),
+        lambda names: plots.learning_curves(
+            dict.fromkeys(names, [{"number": 1, "validation_f1": 0.5, "validation_loss": 1.0}])
+        ),
+        lambda names: plots.curve_bands({"x": dict.fromkeys(names, [(1, 0.5, 0.1)])}, {}, "y"),
+        lambda names: plots.length_plot(dict.fromkeys(names, [3])),
+    ):
+        plot(["_one", "$a$", "b\x07"])
+        (legend,) = drawn[-1].legends or [drawn[-1].axes[0].get_legend()]
+        texts = [text.get_text().partition(",")[0].strip() for text in legend.get_texts()]
+        assert texts == ["_one", "$a$", r"b\x07"]
 
 
 def test_documents_are_numbered_from_1_where_there_are_any():

@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ import active_learn
 import train as train_script
 from evaluate import EvaluateConfig
 from nerc import errors
+from nerc.active_learning.config import ActiveConfig
 from nerc.cli import Effect, LogConfig, flags_with, parse
 from nerc.config import Amount, DataConfig, ModelConfig, StoreConfig, TrainConfig, Unit
 from nerc.errors import InputError, Interrupted
@@ -123,7 +125,11 @@ def test_only_some_flags_take_amounts_of_words():
             Amount.parse(text, "add", words=True)
 
 
-@pytest.mark.parametrize("text", ["0", "0%", "101%", "-3", "1.5", "x", "", "12 %", "٣", "١٢%"])
+NO_AMOUNTS = ["0", "0%", "101%", "-3", "1.5", "x", "", "12 %", "٣", "١٢%", "nan%", "nan", "inf"]
+NO_AMOUNTS += ["inf%", "1e999%", "1e3", "1e1%", "0x5", "1_0", "+5", "5\n", "9" * 16, "٫5%"]
+
+
+@pytest.mark.parametrize("text", NO_AMOUNTS)
 def test_amounts_that_are_none(text):
     with pytest.raises(InputError, match="--expert must be a percentage"):
         Amount.parse(text, "expert")
@@ -161,6 +167,22 @@ def test_amounts_that_are_none(text):
 )
 def test_bad_flags_get_one_line(line, message, capsys):
     assert message in refused(line, capsys)
+
+
+def test_no_folder_or_revision_is_hidden_by_a_name_with_a_meaning(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert ModelConfig(encoder="tiny").encoder == "tiny"
+    for path in ("tiny/config.json", "gold/round_1.jsonl"):
+        Path(path).parent.mkdir()
+        assert ActiveConfig().oracle == "gold"
+        Path(path).touch()
+    message = refused("--encoder tiny", capsys)
+    assert "--encoder must be ./tiny for the folder here; to use nerc's own tiny" in message
+    assert ModelConfig(encoder="./tiny").encoder == "./tiny"
+    assert "--oracle must be ./gold for the folder here" in refused("", capsys, [ActiveConfig])
+    assert ActiveConfig(oracle="./gold").people
+    message = refused("--revision none", capsys)
+    assert "--revision must be another name: for --start, none is no revision" in message
 
 
 @pytest.mark.parametrize(

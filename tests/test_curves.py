@@ -33,7 +33,7 @@ def rounds(repo, strategy, seed, scores, words_each, plan=PLAN):
     """The first round of a seed, 10 sentences of 5 words, and a round of 10 for each score."""
     first = f"active_iter_0_seed{seed}"
     tags = ("B-PER", "O", "O", "O", "O")
-    asked = [Query(0, "random", None, "here:1", tuple(f"a{i}bcde"), tags) for i in range(10)]
+    asked = [Query(0, "random", None, "here:1", tuple(f"a{i}bcd"), tags) for i in range(10)]
     about = {"plan": plan, "seed": seed}
     size = {"sentences": 10, "words": 50, "entities": 10}
     if not (repo / first).exists():

@@ -1,11 +1,14 @@
 """Reading: every word arrives once with its tag, or one line says why not."""
 
+import os
+
 import datasets
 import pytest
 
 from nerc.data import conll, sources, tags
 from nerc.data.corpus import Corpus, Sentence, check_tags
 from nerc.errors import InputError
+from nerc.files import MOST_LINE
 
 
 def read(tmp_path, content: bytes | str, **options) -> list[Sentence]:
@@ -178,6 +181,53 @@ def test_a_data_set_that_is_none_for_ner_says_so(columns, message):
 def test_a_corpus_that_cannot_be_had_says_what_can(corpus, split, message):
     with pytest.raises(InputError, match=message):
         sources.load(corpus, split)
+
+
+@pytest.mark.parametrize("name", ["train.txt", "llm.txt", "llm.more.txt", "unlabelled.txt"])
+def test_a_corpus_is_read_from_files_that_end(tmp_path, name):
+    (tmp_path / "llm.txt").write_text("a O\n")
+    path = tmp_path / name
+    split = "llm" if name.startswith("llm") else name.removesuffix(".txt")
+
+    def refusal() -> str:
+        with pytest.raises(InputError) as error:
+            sources.load(str(tmp_path), split)
+        return str(error.value)
+
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    assert refusal() == f"{path}: is a pipe, wanted a file"
+    path.unlink()
+    path.mkdir()
+    assert refusal() == f"{path}: is a folder, wanted a file"
+    path.rmdir()
+    path.symlink_to("/dev/zero")
+    assert refusal() == f"{path}: is a device, wanted a file"
+    path.unlink()
+    path.write_text(f"a O\n{'b' * MOST_LINE} O\nc O\n")
+    assert refusal() == f"{path}:2: has more than 16,777,216 bytes"
+    with path.open("wb") as file:
+        file.truncate(2**40)  # one line of a terabyte
+    assert refusal() == f"{path}:1: has no end within 134,217,728 bytes"
+
+
+def test_a_name_that_no_folder_can_have_is_no_folder():
+    for name in ("x" * 300, "a\0b"):
+        with pytest.raises(InputError, match=r"no such folder|cannot be reached"):
+            sources.load(name, "train")
+
+
+@pytest.mark.parametrize("name", ["sample", "conll2003"])
+def test_a_folder_with_the_name_of_a_known_corpus_is_not_passed_over(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    write(tmp_path / name, train="Kiwi B-FRUIT\n")
+    with pytest.raises(InputError, match=f"--corpus {name}: .* give ./{name} for the folder"):
+        sources.load(name, "train")
+    assert sources.load(f"./{name}", "train").entity_types() == {"FRUIT"}
+    (tmp_path / name / "train.txt").unlink()  # now it is no corpus
+    if name == "sample":
+        assert len(sources.load("sample", "train")) == 8000
 
 
 def test_a_missing_split_names_those_there(tmp_path):

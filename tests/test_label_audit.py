@@ -62,7 +62,7 @@ def test_with_experts_the_errors_are_counted(folder, capsys):
     found, text = audit(capsys, "--corpus", folder)
     assert "3 of these sentences have expert labels too" in text
     # Right: Ada, Oslo. Bo has another type, Star is a part of Red Star, won is none, Rome missed.
-    assert found["Type"]["all"] == ["5", "0.400", "0.400", "0.400"]
+    assert found["Type"]["all types"] == ["5", "0.400", "0.400", "0.400"]
     assert found["Type"]["PER"] == ["2", "1.000", "0.500", "0.667"]
     kinds = dict(zip(found["Entities"]["header"], found["Entities"][""], strict=True))
     wrong = {"wrong type": "1", "wrong boundary": "1", "spurious": "1", "missed": "1"}
@@ -75,6 +75,23 @@ def test_with_experts_the_errors_are_counted(folder, capsys):
         "MISC": ["0", "0", "0", "0", "0"],
         "spurious": ["0", "0", "0", "1", "0"],
     }
+
+
+def test_a_type_may_be_called_as_what_stands_for_all_or_for_none(folder, capsys):
+    plain, _ = audit(capsys, "--corpus", folder)
+    for name, labels in {"train.txt": GOLD, "llm.txt": WEAK}.items():
+        (folder / name).write_text(labels.replace("PER", "all").replace("MISC", "-"))
+    found, _ = audit(capsys, "--corpus", folder)
+    assert found["Type"]["all types"] == plain["Type"]["all types"]
+    assert found["Type"]["all"] == plain["Type"]["PER"]
+    # The types are in alphabetical order now: LOC, ORG, -, all.
+    assert found["gold \\ weak"]["-"] == plain["gold \\ weak"]["MISC"]
+    assert found["gold \\ weak"]["spurious"] == ["0", "0", "1", "0", "0"]
+
+
+def test_word_shapes_stand_in_cells_of_their_own(folder, capsys):
+    (folder / "llm.txt").write_text(f"{WEAK}\na|b O\n")
+    assert "| x\\|x " in audit(capsys, "--corpus", folder)[1]
 
 
 def test_invalid_tags_and_repairs_have_rows(folder, capsys):
@@ -142,7 +159,7 @@ def test_in_iob1_an_i_that_begins_an_entity_is_valid(folder, capsys):
     (folder / "llm.txt").write_text(GOLD.replace("B-", "I-"))
     found, _ = audit(capsys, "--corpus", folder)
     assert found[""]["sentences with such tags, as written"] == ["0", "0.0 %"]
-    assert found["Type"]["all"][1:] == found["Repair"]["well-formed"][1:] == ["1.000"] * 3
+    assert found["Type"]["all types"][1:] == found["Repair"]["well-formed"][1:] == ["1.000"] * 3
 
 
 def test_the_plots_are_drawn(folder, capsys, tmp_path):
@@ -160,7 +177,7 @@ def test_the_audit_of_conll2003_is_that_of_another_count(conll2003, capsys):
     """Strict entities, counted without nerc: all 0.456; PER 0.753, LOC 0.599, ORG 0.316."""
     found, _ = audit(capsys, "--corpus", conll2003)
     f1 = {name: row[-1] for name, row in found["Type"].items()}
-    assert f1["all"] == "0.456"
+    assert f1["all types"] == "0.456"
     assert [f1[name] for name in ("PER", "LOC", "ORG", "MISC")] == [
         "0.753",
         "0.599",

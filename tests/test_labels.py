@@ -255,6 +255,8 @@ def test_without_probabilities_there_are_no_targets(tmp_path):
     [
         *("B-PER:0.7|B-PER:0.2", "B-PER:0.9|O:0.2", "S-PER:0.5", "O:0.5|x", "B-PER:0,7|O:0.3"),
         *("B-PER:nan|O:0.2", "B-PER:|O:1", "B-PER:0,7", "B-PER:1.5", "B-PER:-0.5"),
+        *("B-PER:NaN", "B-PER:inf", "B-PER:-Infinity", "B-PER:1e-3", "B-PER:7E+2", "B-PER:70%"),
+        *("B-PER:0.5:0.5", "B-PER:0.7,O:0.2", "B-PER:0.6|O:0.6", "O:0", "X:0.5", "B-PER:0.5|"),
     ],
 )
 def test_bad_probabilities_say_where(tmp_path, cell):
@@ -262,9 +264,20 @@ def test_bad_probabilities_say_where(tmp_path, cell):
         sources.load(write(tmp_path, llm=f"a O\nb {cell}\n"), "llm")
 
 
+def test_only_weak_labels_have_probabilities(tmp_path):
+    for cell in ("B-PER:0.7|O:0.2", "O:1", "B-LOC:1"):
+        folder = write(tmp_path, train=f"a O\nb {cell}\n")
+        with pytest.raises(InputError, match=r"train.txt:2: .* has probabilities, which only weak"):
+            sources.load(folder, "train")
+
+
 def test_a_type_with_a_colon_is_a_type(tmp_path):
     found = sources.load(write(tmp_path, llm="a B-ns:thing\nb B-v:2x\n"), "llm")
     assert found.tag_counts().keys() == {"B-ns:thing", "B-v:2x"}
+    found = sources.load(write(tmp_path, llm="a B-ns:thing:0.7|B-v:2x:0.2\n"), "llm")
+    assert found.entity_types() == {"ns:thing", "v:2x"}
+    found = sources.load(write(tmp_path, train="a B-GPE|LOC\nb B-v:2x\n"), "train")
+    assert found.entity_types() == {"GPE|LOC", "v:2x"}
 
 
 def test_a_dropped_entity_is_outside_with_the_sum_of_its_probabilities(tmp_path):

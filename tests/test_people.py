@@ -1,6 +1,7 @@
 """Questions to people and their answers: every fault is named where it stands, nothing is lost."""
 
 import json
+import os
 
 import pytest
 from conftest import logged, write_conll
@@ -80,7 +81,8 @@ def test_half_an_answer_waits_for_the_rest_and_does_not_say_copy(asked, tmp_path
     [
         ({"entities": [{"start": 0, "end": 6, "type": "PER"}]}, "not one of whole words"),
         ({"entities": [{"start": 5, "end": 4, "type": "PER"}]}, "not one of whole words"),
-        ({"entities": [{"start": "0", "end": 4, "type": "PER"}]}, "not one of whole words"),
+        ({"entities": [{"start": "0", "end": 4, "type": "PER"}]}, '[0].start is "0", wanted'),
+        ({"entities": [{"start": False, "end": 4, "type": "PER"}]}, "start is false, wanted"),
         ({"entities": [{"start": 0, "end": 4, "type": ""}]}, "has the type '', wanted a name"),
         ({"entities": [{"start": 0, "end": 4, "type": "FRUIT"}]}, "FRUIT is not among PER, LOC"),
         (
@@ -92,16 +94,17 @@ def test_half_an_answer_waits_for_the_rest_and_does_not_say_copy(asked, tmp_path
                                                                    "type": "LOC"}]},
             "the entity 5 to 10 overlaps another",
         ),
-        ({"entities": [{"start": 0, "end": 4}]}, "its entities are [{'start': 0, 'end': 4}], wa"),
-        ({"entities": None}, "its entities are None, wanted objects with start, end and type"),
+        ({"entities": [{"start": 0, "end": 4}]}, "has no entities[0].type"),
+        ({"entities": None}, "entities is null, wanted a list"),
         ({"text": "Kiwi grows"}, "its text, 'Kiwi grows', is not that of its words"),
-        ({"words": []}, "its words are [], wanted a list of words"),
+        ({"words": []}, "words is [], wanted a list of words"),
         ({"words": ["Kea"], "text": "Kea", "entities": []}, "was not asked for in round 3: Kea"),
-        ({"answer": "yes"}, "its answer is 'yes', wanted"),
-        ("[1, 2]", "wanted an object, found [1, 2]"),
-        ('{"words": ["Kiwi"]}', "has no 'entities'"),
-        ("{", "wanted an object of JSON on a line of its own"),
-        ({"words": ["\ud800"]}, "wanted an object of JSON on a line of its own: 'utf-8' codec"),
+        ({"answer": "yes"}, 'answer is "yes", wanted "accept", "skip" or null'),
+        ("[1, 2]", "its content is [1, 2], wanted an object"),
+        ('{"words": ["Kiwi"]}', "has no entities"),
+        ("{", "is not JSON"),
+        ('{"words": ["Kiwi"], "n": 1e999}', "is not JSON: Out of range"),
+        ({"words": ["\ud800"]}, "has half a surrogate pair"),
     ],
 )  # fmt: skip
 def test_a_fault_is_named_where_it_stands(asked, tmp_path, change, fault):
@@ -148,6 +151,16 @@ def test_of_very_many_faults_the_first_are_named(asked, tmp_path):
     assert len(faults(asked, tmp_path)) == 20
     (tmp_path / "round_3.answers.jsonl").write_bytes(b"\xff\xfe")
     assert "is not UTF-8" in faults(asked, tmp_path)[0]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "conll"])
+def test_answers_are_read_from_files_that_end(asked, tmp_path, kind):
+    path = tmp_path / f"round_3.answers.{kind}"
+    os.mkfifo(path)
+    assert faults(asked, tmp_path) == [f"{kind}: is a pipe, wanted a file"]
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert faults(asked, tmp_path) == [f"{kind}: is a device, wanted a file"]
 
 
 def test_questions_of_another_run_are_not_taken_for_this_ones(asked, tmp_path):

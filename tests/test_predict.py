@@ -22,6 +22,7 @@ from nerc.data.corpus import Corpus, Sentence
 from nerc.data.words import words
 from nerc.errors import InputError
 from nerc.evaluation import evaluator
+from nerc.files import MOST_LINE
 from nerc.model import calibration, encoding, inference
 from nerc.model.pipeline import NERPipeline
 from nerc.store import model_files
@@ -160,6 +161,64 @@ def test_other_fields_of_a_json_line_stay(store, tmp_path):
     one, two = rows(out)
     assert one["id"] == 7 and two["from"] == "x" and two["words"] == ["in", "Paris"]
     assert one["text"] == two["text"] and one["entities"] == two["entities"]
+
+
+def test_an_object_that_cannot_be_read_keeps_its_other_fields(store, tmp_path):
+    lines = ['{"id": 1, "text": 5, "words": [""]}', '{"id": 2}', '{"id": 1e999, "text": "in"}']
+    out, code = answer(tmp_path, store, "\n".join(lines), "--format", "json")
+    one, two, three = rows(out)
+    assert code == 2 and one.keys() == {"id", "words", "error"} and one["id"] == 1
+    assert two.keys() == {"id", "error"} and two["id"] == 2
+    assert three.keys() == {"error"} and "in.txt:3: is not JSON: Out of range" in three["error"]
+
+
+def test_a_file_may_have_a_name_that_is_no_text(store, tmp_path):
+    source, target = os.fsencode(tmp_path) + b"/\xff.txt", tmp_path / "out.txt"
+    with open(source, "w") as file:
+        file.write("{")
+    flags = ["--repo", str(store), "--input", os.fsdecode(source), "--output", str(target)]
+    with pytest.raises(SystemExit) as stop:
+        predict.main([*flags, "--format", "json", "--num-threads", "1"])
+    assert (
+        stop.value.code == 2
+        and r"\udcff.txt:1: is not JSON" in rows(target.read_text())[0]["error"]
+    )
+
+
+def test_a_field_that_gives_way_to_the_answers_is_named_once(store, tmp_path, capsys):
+    lines = [{"text": "in Paris"}, {"text": "in Paris", "entities": [1], "id": 3}]
+    lines += [{"text": "no", "error": "x", "entities": 2}, {"error": "y"}]
+    text = "\n".join(map(json.dumps, lines))
+    out, code = answer(tmp_path, store, text, "--format", "json")
+    said = capsys.readouterr().err
+    assert code == 2 and said.count("has a field") == 2
+    assert "in.txt:2: has a field entities of its own" in said
+    assert "in.txt:3: has a field error of its own" in said
+    plain, with_entities, with_error, bad = rows(out)
+    assert with_entities == plain | {"id": 3}
+    assert with_error.keys() == {"text", "entities"} and with_error["entities"] != 2
+    assert bad.keys() == {"error"} and "in.txt:4: wanted" in bad["error"]
+    answer(tmp_path, store, text, "--format", "json", "--to", "conll")
+    assert "has a field" not in capsys.readouterr().err
+
+
+def test_a_line_without_an_end_is_one_unreadable_input(store, tmp_path, capsys):
+    text = b"in Paris\n" + b"x" * (MOST_LINE + 5) + b"\nin Paris\n"
+    out, code = answer(tmp_path, store, text)
+    assert code == 2 and [row.get("text") for row in rows(out)] == ["in Paris", None, "in Paris"]
+    assert "in.txt:2: has more than 16,777,216 bytes" in capsys.readouterr().err
+    out, code = answer(tmp_path, store, text.replace(b" ", b"\n"), "--format", "conll")
+    assert code == 2 and [row.keys() for row in rows(out)] == [{"error"}]
+    capsys.readouterr()
+    sparse, folder = tmp_path / "sparse", tmp_path / "folder"
+    with sparse.open("wb") as file:
+        file.truncate(2**40)
+    folder.mkdir()
+    flags = ["--repo", store, "--num-threads", 1, "--input"]
+    assert f"{sparse}:1: has no end within" in refused(predict, capsys, *flags, sparse)
+    for path, fault in ((folder, "is a folder"), ("/dev/zero", "is a device"), ("none", "no such")):
+        assert f"{path}: {fault}" in refused(predict, capsys, *flags, path)
+    assert "cannot be read" in refused(predict, capsys, *flags, "x" * 300)
 
 
 def test_a_sentence_with_an_unreadable_word_is_left_out(store, tmp_path, capsys):

@@ -8,7 +8,7 @@ from conftest import refused
 
 from nerc import tables
 from nerc.commands import results
-from nerc.errors import InputError
+from nerc.errors import InputError, visible
 from nerc.store import records
 
 
@@ -117,6 +117,20 @@ def test_results_as_csv_have_a_column_for_each_deviation(two_seeds, capsys):
     assert (gold["test F1"], gold["test F1 deviation"]) == ("75.0000", "7.0711")
     assert (gold["test recall"], gold["test recall deviation"]) == ("37.5000", "3.5355")
     assert (llm["test F1"], llm["test F1 deviation"]) == ("50.0000", "")
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex", "csv"])
+def test_text_of_records_cannot_steer_a_terminal_or_break_a_table(tmp_path, capsys, form):
+    odd = '\x1b]0;x\x07,a\nb\rc\x9b2J\u202e|"d'
+    write(tmp_path / "one", {}, 0.7)
+    write(tmp_path / "two", {"encoder": odd}, 0.5)
+    results.main(["--repo", str(tmp_path), "--format", form])
+    out = capsys.readouterr().out
+    assert out.replace("\n", "").isprintable()
+    assert len(out.splitlines()) == {"markdown": 4, "latex": 8, "csv": 3}[form]
+    if form == "csv":
+        rows = list(csv.DictReader(out.splitlines()))
+        assert {row["--encoder"] for row in rows} == {"b", visible(odd)}
 
 
 def test_results_as_latex_are_a_tabular_with_escaped_text(two_seeds, capsys):

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from nerc.cli import Effect, check_flag, help_of, option
 from nerc.config import Amount, DataConfig, StoreConfig
@@ -73,6 +74,8 @@ class ActiveConfig:
         are_seeds = all(re.fullmatch("[0-9]{1,9}", seed) for seed in self.seeds)
         check("seeds", are_seeds and len({*self.seeds}) == len(self.seeds), "different numbers")
         check("strategy", len({*self.strategy}) == len(self.strategy), "different names")
+        is_clear = self.people or not any(Path("gold").glob("round_*.jsonl"))
+        check("oracle", is_clear, "./gold for the folder here; for the corpus's labels, rename it")
         for flag in ("seeds", "strategy") if self.people else ():
             is_single = len(getattr(self, flag)) <= 1
             check(flag, is_single, "a single one when people label (--oracle DIR)")

@@ -20,11 +20,12 @@ from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveSt
 from nerc.cli import Effect, flags_with
 from nerc.config import ModelConfig, TrainConfig
 from nerc.data import pool as pools
+from nerc.data import tags
 from nerc.data.labels import num_drawn
 from nerc.data.pool import Pool, Query
 from nerc.data.sources import Sources, read_sources
 from nerc.errors import InputError
-from nerc.files import write_json
+from nerc.files import Wanted, read_json, write_json
 from nerc.store import records
 from nerc.store.revisions import Store
 
@@ -162,6 +163,10 @@ class RoundQuery(NamedTuple):
     skipped: bool = False  # whether people skipped all of them
 
 
+_SECONDS = Wanted("0 or more", lambda seconds: seconds >= 0, float)
+_ROUND = {"queries": str, "seconds?": _SECONDS, "scoring?": _SECONDS, "skipped?": bool}
+
+
 class CompletedRound(NamedTuple):
     """A round with its revision, or the revision of --start."""
 
@@ -211,10 +216,17 @@ class TrialState:
         path = self.folder / f"round_{number}.json"
         if not path.exists():
             return None
-        values = json.loads(path.read_text("utf-8"))
-        values.pop("watched", None)  # of versions with --stop kappa
-        values["queries"] = pools.queries_from_text(values["queries"], path)
-        return RoundQuery(number, **values)
+        values = read_json(path, _ROUND)
+        queries = pools.queries_from_text(values["queries"], path)
+        known = {sentence.words for sentence in self.plan.pool.sentences}
+        asked = [query.words for query in queries]
+        if not known.issuperset(asked) or len(set(asked)) < len(asked):
+            raise InputError(f"{path}: queries asks for a sentence that the corpus lacks, or twice")
+        if any(query.round != number for query in queries):
+            raise InputError(f"{path}: queries is of another round than {number}")
+        others = {name: values.get(name) for name in RoundQuery._field_defaults}
+        others = {name: value for name, value in others.items() if value is not None}
+        return RoundQuery(number, queries, **others)
 
     def write_query(self, query: RoundQuery) -> None:
         values = query._asdict() | {"queries": pools.queries_to_text(query.queries)}
@@ -228,13 +240,18 @@ class TrialState:
         rounds = {}
         for name in self.store.names():
             folder = self.store.folder / name
-            run = records.read_run(folder)
-            about = run.get("active")
+            try:
+                about = records.read_run(folder).get("active")
+            except InputError:
+                if name.startswith("active_iter_"):
+                    raise
+                continue  # it is no round, whatever is wrong with it
             if about is None:
                 continue
             if (about["strategy"], about["seed"]) == (self.trial.strategy, self.trial.seed):
                 self._check_same_plan(folder, about)
-                rounds[about["round"]] = read_round(folder)
+                rounds[about["round"]] = done = read_round(folder)
+                self._check_types(folder, done.queries)
                 continue
             # Whether a round of the trial could have this name.
             number, _, rest = name.removeprefix("active_iter_").partition("_added_")
@@ -266,6 +283,16 @@ class TrialState:
                 f"--repo"
             )
 
+    def _check_types(self, folder: Path, queries: list[Query]) -> None:
+        """Raise InputError where answers of experts have a type that they cannot have."""
+        asked = (query for query in pools.answered(queries) if query.strategy != "start")
+        types = tags.types_of(tag for query in asked for tag in query.tags)
+        if self.plan.pool.types and (wrong := types - self.plan.pool.types):
+            raise InputError(
+                f"{folder / pools.QUERIES_FILE}: tags has the type {min(wrong)}, wanted one of "
+                f"{', '.join(tags.ordered(self.plan.pool.types))}"
+            )
+
     def revision_name(self, number: int, num_labelled: int) -> str:
         """active_iter_ROUND_added_PERCENT: the percent of the sentences that experts labelled."""
         percent = f"{100 * num_labelled / len(self.plan.pool.text):.2f}".rstrip("0").rstrip(".")
@@ -275,8 +302,15 @@ class TrialState:
 def read_round(folder: Path) -> CompletedRound:
     """The round whose revision is in folder."""
     validation = records.read_metrics(folder).get("validation", {}).get("f1")
-    queries = pools.read_queries(folder / pools.QUERIES_FILE)
+    path = folder / pools.QUERIES_FILE
+    queries = pools.read_queries(path)
     run = records.read_run(folder)
+    for unit, number in pools.count_acquired(queries).items():
+        if run["active"][unit] != number:
+            raise InputError(
+                f"{path}: has {number:,} {unit} with expert labels, wanted {run['active'][unit]:,} "
+                f"as in run.json; one of the two was changed"
+            )
     return CompletedRound(folder.name, queries, validation, run.get("precision"))
 
 

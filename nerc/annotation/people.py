@@ -149,9 +149,9 @@ def _short(words: Sequence[str]) -> str:
 
 def _lines(path: Path, faults: list[str]) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        faults.append(f"{path}: is not UTF-8: {error}")
+        return files.read_text(path).split("\n")
+    except InputError as error:
+        faults.append(str(error))
         return []
 
 
@@ -182,6 +182,16 @@ def _read_conll(path: Path, faults: list[str]) -> Iterator[Answer]:
             yield location, words, tuple(tags.to_iob2(labels))
 
 
+_ROW = {
+    "words": files.Wanted("a list of words", bool, [str]),
+    "entities": [{"start": int, "end": int, "type": str, "text?": str}],
+    "answer": files.Wanted(
+        '"accept", "skip" or null', lambda a: a in (None, "accept", "skip"), str | None
+    ),
+    "text?": str,
+}
+
+
 def _read_json(path: Path, faults: list[str], *, unanswered: bool = False) -> Iterator[Answer]:
     """The answers in JSON lines; with unanswered, lines without one are given as skipped."""
     for number, line in enumerate(_lines(path, faults), start=1):
@@ -189,15 +199,15 @@ def _read_json(path: Path, faults: list[str], *, unanswered: bool = False) -> It
             continue
         location = f"{path}:{number}"
         try:
-            row = json.loads(line)
-            json.dumps(row, ensure_ascii=False).encode()  # fails for half a surrogate pair
-        except (ValueError, RecursionError) as error:
-            faults.append(f"{location}: wanted an object of JSON on a line of its own: {error}")
-            continue
-        if fault := _fault_of_row(row):
-            faults.append(f"{location}: {fault}")
+            row = files.parse_json(line, _ROW)
+        except InputError as error:
+            faults.append(f"{location}: {error}")
             continue
         words, answer = tuple(row["words"]), row["answer"]
+        if row.get("text") not in (None, " ".join(words)):
+            text = _short(row["text"].split(" "))
+            faults.append(f"{location}: its text, {text!r}, is not that of its words")
+            continue
         if answer == "skip" or (answer is None and unanswered):
             yield location, words, None
         elif answer == "accept":
@@ -205,32 +215,6 @@ def _read_json(path: Path, faults: list[str], *, unanswered: bool = False) -> It
             faults += [f"{location}: {fault}" for fault in wrong]
             if not wrong:
                 yield location, words, labels
-
-
-def _fault_of_row(row: Any) -> str | None:
-    """What is wrong with the object of a line, apart from the places of its entities."""
-    if not isinstance(row, dict):
-        return f"wanted an object, found {_shown(row)}"
-    if missing := [key for key in ("words", "entities", "answer") if key not in row]:
-        return f"has no {missing[0]!r}"
-    words, entities = row["words"], row["entities"]
-    if not (isinstance(words, list) and words and all(isinstance(word, str) for word in words)):
-        return f"its words are {_shown(words)}, wanted a list of words"
-    if row.get("text", " ".join(words)) != " ".join(words):
-        return f"its text, {_shown(row['text'])}, is not that of its words"
-    keys = ("start", "end", "type")
-    if not isinstance(entities, list) or not all(
-        isinstance(entity, dict) and all(key in entity for key in keys) for entity in entities
-    ):
-        return f"its entities are {_shown(entities)}, wanted objects with start, end and type"
-    if row["answer"] not in (None, "accept", "skip"):
-        return f'its answer is {row["answer"]!r}, wanted "accept", "skip" or null'
-    return None
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:56]} ..."
 
 
 def _to_tags(
@@ -243,15 +227,14 @@ def _to_tags(
     labels, faults = ["O"] * len(words), []
     for entity in entities:
         start, end, name = entity["start"], entity["end"], entity["type"]
-        which = f"the entity {start!r} to {end!r}"
-        are_numbers = all(isinstance(place, int) for place in (start, end))
-        if not are_numbers or start not in starts or end not in ends or ends[end] <= starts[start]:
-            covered = f" ({text.text[start:end]!r})" if are_numbers else ""
-            faults.append(f"{which}{covered} is not one of whole words of {text.text!r}")
-        elif not (isinstance(name, str) and tags.is_tag(f"B-{name}")):
+        which = f"the entity {start} to {end}"
+        covered = text.text[start:end]
+        if start not in starts or end not in ends or ends[end] <= starts[start]:
+            faults.append(f"{which} ({covered!r}) is not one of whole words of {text.text!r}")
+        elif not tags.is_tag(f"B-{name}"):
             faults.append(f"{which} has the type {name!r}, wanted a name such as PER")
-        elif entity.get("text", text.text[start:end]) != text.text[start:end]:
-            faults.append(f"{which} is {text.text[start:end]!r}, and not {entity['text']!r}")
+        elif entity.get("text") not in (None, covered):
+            faults.append(f"{which} is {covered!r}, and not {entity['text']!r}")
         elif any(label != "O" for label in labels[starts[start] : ends[end]]):
             faults.append(f"{which} overlaps another")
         else:

@@ -15,7 +15,7 @@ from pathlib import Path
 from nerc import files
 from nerc.cli import check_flag, option, parse, start_logging
 from nerc.config import REPAIRS, Amount, check_repairs
-from nerc.errors import InputError, one_line_errors
+from nerc.errors import InputError, one_line_errors, visible
 from nerc.tables import markdown
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def run(config: AuditConfig) -> None:
         )
     if config.plots:
         plots.write_plots(Path(config.plots), label_audit.audit_plots(weak, paired))
-        print(f"\nplots are in {config.plots}")
+        print(f"\nplots are in {visible(config.plots)}")
 
 
 def main(argv: list[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nerc import tables
 from nerc.cli import check_flag, option, parse, start_logging
-from nerc.errors import InputError, one_line_errors
+from nerc.errors import InputError, one_line_errors, visible
 
 PROGRAM = "python -m nerc curves"
 
@@ -61,12 +61,13 @@ def show(config: CurvesConfig) -> None:
         print(f"\nall expert labels: {100 * full:.2f}; labels needed to reach a share of it:\n")
         print(tables.markdown(learning_curves.share_table(curves, full, split)))
     else:
-        print(f"\nno revision in {store.folder} used all expert labels: name some with --full")
+        place = visible(str(store.folder))
+        print(f"\nno revision in {place} used all expert labels: name some with --full")
     print(f"\nWhat strategies asked for\n\n{tables.markdown(learning_curves.query_table(curves))}")
     print(f"\nRounds\n\n{tables.markdown(learning_curves.round_table(curves, config.price))}")
     if config.output:
         learning_curves.write_curves(Path(config.output), curves, levels, split, config.price)
-        print(f"\nwritten to {config.output}")
+        print(f"\nwritten to {visible(config.output)}")
 
 
 def main(argv: list[str]) -> None:

@@ -9,8 +9,8 @@ text: give it a sentence or a paragraph. With JSON, each gets one line of output
 
 {"text": "in Paris", "entities": [{"type": "LOC", "text": "Paris", "start": 3, "end": 8, ...}]}
 
-start and end count characters from 0, end exclusive. What cannot be read gets {"error": ...}.
-train.py makes the revision.
+start and end count characters from 0, end exclusive. What cannot be read gets {"error": ...}. An
+object keeps its other fields, but not entities or error of its own. train.py makes the revision.
 """
 
 # Modules that take seconds to import are imported where they are used, as in train.py.
@@ -25,13 +25,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from nerc import files
 from nerc.cli import LogConfig, check_flag, option, parse, start_logging
 from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
 from nerc.data.words import DOCSTART, Text, split_columns
-from nerc.errors import InputError, one_line_errors
+from nerc.errors import InputError, one_line_errors, visible
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ class PredictConfig:
         check_flag(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
 
 
-NOT_UTF8 = "is not UTF-8"
-Rows = Iterable[tuple[str, str | None]]  # the location of each line, and the line; see lines()
+OUR_FIELDS = ("text", "entities", "error")  # of an answer, be it of a line that has them, too
+Rows = Iterable[tuple[str, str, str | None]]  # location and text of a line, or what is wrong
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Item(Text):
 
     location: str = ""
     error: str | None = None
-    other_fields: dict[str, Any] = field(default_factory=dict)  # of a JSON object
+    fields: dict[str, Any] = field(default_factory=dict)  # of a JSON object
 
 
 def main(argv: list[str]) -> None:
@@ -141,8 +141,8 @@ def run(config: PredictConfig) -> None:
 def check_paths(config: PredictConfig) -> None:
     """Raise InputError where the input cannot be read or the output cannot be written."""
     for path in config.input:
-        if path != "-" and (not Path(path).exists() or Path(path).is_dir()):
-            raise InputError(f"--input {path}: no such file, or a folder")
+        if path != "-" and not (os.path.exists(path) and Path(path).is_fifo()):
+            files.check_input(Path(path))
     if config.output is not None:
         files.check_file(Path(config.output), "--output")
         if any(Path(path).resolve() == Path(config.output).resolve() for path in config.input):
@@ -151,10 +151,11 @@ def check_paths(config: PredictConfig) -> None:
 
 def write_json(file: TextIO, item: Item, _, entities: list[dict[str, Any]]) -> None:
     """Write one JSON object on a line."""
-    answer = item.other_fields | {"text": item.text, "entities": entities}
+    others = {name: value for name, value in item.fields.items() if name not in OUR_FIELDS}
+    answer = {"text": item.text, "entities": entities}
     if item.error is not None:
         answer = {"error": f"{item.location}: {item.error}"}
-    file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    file.write(json.dumps(others | answer, ensure_ascii=False) + "\n")
 
 
 def write_conll(file: TextIO, item: Item, text_tags: list[str], _) -> None:
@@ -171,47 +172,63 @@ def write_conll(file: TextIO, item: Item, text_tags: list[str], _) -> None:
 def items(config: PredictConfig) -> Iterator[Item]:
     """The texts of the input files, or of standard input, one after the other."""
     read = {"text": Item.of, "json": of_object}.get(config.format)  # a line
+    lost: set[str] = set()  # fields that the input has and the answer has not
     for path in config.input or ("-",):
         # Not sys.stdin: the interpreter cannot end while a thread waits for it.
-        place, name = (0, "standard input") if path == "-" else (path, path)
+        place, name = (0, "standard input") if path == "-" else (path, visible(path))
         with open(place, "rb", closefd=path != "-") as file:
             rows = lines(file, name)
-            yield from of_lines(rows, read) if read else of_conll(rows)
+            for item in of_lines(rows, read) if read else of_conll(rows):
+                if config.to == "json":
+                    warn_of_lost_fields(item, lost)
+                yield item
 
 
-def lines(file, name: str) -> Iterator[tuple[str, str | None]]:
-    """The location of each line, and the line, or None where it is not UTF-8."""
-    for number, line in enumerate(file, start=1):
+def warn_of_lost_fields(item: Item, known: set[str]) -> None:
+    """Say it, once for each name, where a field of the input is not in the answer."""
+    for name in OUR_FIELDS[1:]:
+        if name in item.fields and name not in known:
+            known.add(name)
+            logger.warning(
+                f"{item.location}: has a field {name} of its own, which gives way to the answer's, "
+                f"here and in later lines; to keep it, rename it"
+            )
+
+
+def lines(file: BinaryIO, name: str) -> Iterator[tuple[str, str, str | None]]:
+    """The location and the text of each line, or what is wrong with it."""
+    for number, line in files.bounded_lines(file, name):
+        text, fault = "", None
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            yield f"{name}:{number}", text.removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError:
-            yield f"{name}:{number}", None
+            fault = "is not UTF-8"
+        if len(line) > files.MOST_LINE:
+            fault = f"has more than {files.MOST_LINE:,} bytes"
+        yield f"{name}:{number}", text.removesuffix("\n").removesuffix("\r"), fault
 
 
 def of_lines(rows: Rows, read: Callable[[str], Item]) -> Iterator[Item]:
     """Each line is a text."""
-    for location, line in rows:
-        item = Item(error=NOT_UTF8) if line is None else read(line)
+    for location, line, fault in rows:
+        item = Item(error=fault) if fault else read(line)
         yield replace(item, location=location)
 
 
 def of_object(line: str) -> Item:
     """The text of a line of JSON."""
     try:
-        value = json.loads(line)
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return Item(error="has half a surrogate pair, which is not a character")
-    except (ValueError, RecursionError) as error:
-        return Item(error=f"is not JSON: {error}")
-    others = value if isinstance(value, dict) else {}
-    text, words = others.pop("text", None), others.get("words")
+        value = files.parse_json(line)
+    except InputError as error:
+        return Item(error=str(error))
+    fields = value if isinstance(value, dict) else {}
+    text, words = fields.get("text"), fields.get("words")
     if isinstance(text, str) and words is None:
-        return replace(Item.of(text), other_fields=others)
+        return replace(Item.of(text), fields=fields)
     if text is None and is_words(words):
-        return replace(Item.of_words(words), other_fields=others)
-    return Item(error='wanted {"text": "..."} or {"words": ["...", ...]}, words without blanks')
+        return replace(Item.of_words(words), fields=fields)
+    wanted = 'wanted {"text": "..."} or {"words": ["...", ...]}, words without blanks'
+    return Item(error=wanted, fields=fields)
 
 
 def is_words(value: Any) -> bool:
@@ -222,24 +239,25 @@ def is_words(value: Any) -> bool:
 def of_conll(rows: Rows) -> Iterator[Item]:
     """The first column holds words; empty lines separate texts. Other columns are not read."""
     words: list[str] = []
-    first = bad = ""  # locations: of the text's first line, and of its first unreadable line
+    first, bad = "", None  # the location of the text's first line; its first unreadable line
 
     def text() -> Iterator[Item]:
         if bad:  # without one of its words, a sentence is another sentence
-            error = f"{NOT_UTF8}, so its sentence, from {first} on, is not read"
-            yield Item(location=bad, error=error)
+            location, fault = bad
+            error = f"{fault}, so its sentence, from {first} on, is not read"
+            yield Item(location=location, error=error)
         elif words:
             yield replace(Item.of_words(words), location=first)
 
-    for location, line in rows:
-        word = split_columns(line)[:1] if line is not None else ["?"]
+    for location, line, fault in rows:
+        word = ["?"] if fault else split_columns(line)[:1]
         if word and word != [DOCSTART]:
             first = first if words else location
-            bad = bad or (location if line is None else "")
+            bad = bad or (fault and (location, fault))
             words += word
         else:
             yield from text()
-            words, bad = [], ""
+            words, bad = [], None
     yield from text()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from nerc import tables
 from nerc.cli import option, parse, start_logging
-from nerc.errors import InputError, one_line_errors
+from nerc.errors import InputError, one_line_errors, visible
 from nerc.recipes import RECIPES
 from nerc.store import records
 from nerc.tables import Rows
@@ -113,6 +113,7 @@ def main(argv: list[str]) -> None:
     with one_line_errors(PROGRAM):
         rows = results_table(read_groups(Path(config.repo)), split_deviation=config.format == "csv")
         if config.format == "csv":
-            csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+            shown = [[visible(cell) for cell in row] for row in rows]
+            csv.writer(sys.stdout, lineterminator="\n").writerows(shown)
         else:
             print(tables.latex(rows) if config.format == "latex" else tables.markdown(rows))

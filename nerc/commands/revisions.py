@@ -18,7 +18,7 @@ from typing import Any
 from nerc import hub, tables
 from nerc.cli import option, parse, start_logging
 from nerc.config import REPO_HELP
-from nerc.errors import InputError, fail, one_line_errors
+from nerc.errors import InputError, fail, one_line_errors, visible
 from nerc.files import copy_files
 from nerc.store import records
 from nerc.store.revisions import REVISION_NAME, Store
@@ -147,7 +147,7 @@ def _each(names: Iterable[str], act: Callable[[str], str]) -> None:
     failures = []
     for name in names:
         try:
-            print(f"{name}: {act(name)}", flush=True)
+            print(visible(f"{name}: {act(name)}"), flush=True)
         except InputError as error:
             failures.append(f"{name}: {error}")
     if failures:

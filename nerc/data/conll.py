@@ -8,9 +8,12 @@ from nerc.data.corpus import Corpus, Sentence
 from nerc.data.tags import SPECIAL_TAGS, is_tag, num_invalid_inside, to_iob2, types_of
 from nerc.data.words import DOCSTART, split_columns
 from nerc.errors import InputError
+from nerc.files import MOST_LINE, bounded_lines, check_input
 
-_LIKE_SOFT = re.compile(r".*\|.*|.*:(?:[-+]?[0-9.,]*|nan|inf)")
-_SOFT = re.compile(r"(\S+?):([01](?:\.[0-9]*)?|\.[0-9]+)")  # a tag and its probability
+_NUMBER = r"[-+]?(?:[0-9.,]*|[0-9.,]+e[-+]?[0-9]+|nan|inf(?:inity)?)%?"
+_LIKE_SOFT = re.compile(rf".*\|.*|.*:{_NUMBER}", re.IGNORECASE)
+# A tag, in which no colon has a number after it, and its probability.
+_SOFT = re.compile(r"((?:[^\s:]|:(?![0-9.]+\W))+):([01](?:\.[0-9]*)?|\.[0-9]+)")
 
 
 def read_conll(path: str | Path, *, weak: bool = False) -> Corpus:
@@ -90,6 +93,11 @@ def _read_tag(
     if soft is not None and _LIKE_SOFT.fullmatch(tag):
         probabilities = _probabilities(tag, location)
         tag = max(probabilities, key=probabilities.get)
+    elif soft is None and all(_SOFT.fullmatch(part) for part in tag.split("|")):
+        raise InputError(
+            f"{location}: {tag!r} in the last column has probabilities, which only weak labels "
+            f"(llm.txt) may have"
+        )
     if not (is_tag(tag) or (soft is not None and tag in SPECIAL_TAGS)):
         raise InputError(
             f"{location}: {tag!r} in the last column is no tag, wanted O or a tag of IOB1, IOB2, "
@@ -113,18 +121,18 @@ def _probabilities(cell: str, location: str) -> dict[str, float]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Line numbers, from 1, and lines; only a line feed ends a line."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    raise InputError(
-                        f"{path}:{number}: byte 0x{line[error.start]:02x} at position "
-                        f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
-                    ) from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, wanted a CoNLL file") from None
+    check_input(path)
+    with path.open("rb") as file:
+        for number, line in bounded_lines(file, str(path)):
+            if len(line) > MOST_LINE:
+                raise InputError(f"{path}:{number}: has more than {MOST_LINE:,} bytes")
+            try:
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{path}:{number}: byte 0x{line[error.start]:02x} at position "
+                    f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
+                ) from None
 
 
 def num_plain_begins(labels: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ is counted in Corpus.notes.
 """
 
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -186,12 +187,19 @@ def load(corpus: str, split: str) -> Corpus:
 
     The tags of llm, which are read from all files of weak labels, stay as they were written.
     """
+    if corpus in ("sample", "conll2003") and any(
+        Path(corpus, name).exists() for name in FILES.values()
+    ):
+        raise InputError(
+            f"--corpus {corpus}: is a corpus that nerc knows, and a folder here; give "
+            f".{os.sep}{corpus} for the folder, or rename it"
+        )
     if corpus.partition(":")[0] == "sample":
         return _load_sample(corpus, split)
     if corpus != "conll2003":
-        if Path(corpus).is_dir():
+        if os.path.isdir(corpus):
             return _load_folder(Path(corpus), split)
-        if Path(corpus).exists():
+        if os.path.exists(corpus):
             raise InputError(f"--corpus {corpus}: is a file, wanted a folder with {FILES['train']}")
         if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", corpus):
             raise InputError(f"--corpus {corpus}: no such folder")

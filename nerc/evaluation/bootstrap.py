@@ -16,7 +16,8 @@ from nerc.data.tags import Entity, entities
 
 NUM_DRAWS = 2000
 LEVEL = 0.95
-ALL = "all"  # stands for all types together where results are listed by type
+ALL = None  # all types together, where results are listed by type; the name of no type
+ALL_TYPES = "all types"  # how ALL is shown; no type has a blank in its name
 
 
 class Interval(NamedTuple):
@@ -26,6 +27,9 @@ class Interval(NamedTuple):
     low: float
     high: float
     p: float | None = None  # how probable a difference as large is if the models are equal
+
+
+ByType = dict[str | None, Interval]  # of ALL, then of each type
 
 
 def judged_entities(gold: Sequence[str], predicted: Sequence[str]) -> Iterator[tuple[int, Entity]]:
@@ -66,7 +70,7 @@ def bootstrap_draws(num_groups: int, num: int = NUM_DRAWS) -> np.ndarray:
     return generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), num)
 
 
-def intervals(counts: np.ndarray, types: Sequence[str], draws: np.ndarray) -> dict[str, Interval]:
+def intervals(counts: np.ndarray, types: Sequence[str], draws: np.ndarray) -> ByType:
     """F1 of ALL and of each type with percentile intervals; counts: (groups, types, 3)."""
     values, samples = _f1_with_all(counts, draws)
     return _by_type(types, values, *np.quantile(samples, _BOUNDS, axis=0))
@@ -74,7 +78,7 @@ def intervals(counts: np.ndarray, types: Sequence[str], draws: np.ndarray) -> di
 
 def differences(
     first: np.ndarray, second: np.ndarray, types: Sequence[str], draws: np.ndarray
-) -> dict[str, Interval]:
+) -> ByType:
     """F1 of second minus F1 of first, for ALL and each type; both are counts as in intervals().
 
     p is two-sided: the resampled differences, shifted to have mean 0, approximate what equal models
@@ -90,7 +94,7 @@ def differences(
 _BOUNDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
-def _by_type(types: Sequence[str], *columns: np.ndarray) -> dict[str, Interval]:
+def _by_type(types: Sequence[str], *columns: np.ndarray) -> ByType:
     rows = np.stack(columns, axis=1).tolist()
     return {name: Interval(*row) for name, row in zip((ALL, *types), rows, strict=True)}
 

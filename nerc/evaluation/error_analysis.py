@@ -15,7 +15,7 @@ from nerc.evaluation.metrics import Scores
 from nerc.tables import Rows
 
 KINDS = ("correct", "wrong type", "wrong boundary", "spurious", "missed")
-NOTHING = "-"  # the type, or the text, of no entity
+NOTHING = None  # the type of no entity
 
 
 class Pair(NamedTuple):
@@ -49,12 +49,16 @@ def pairs(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[Pair]:
     return sorted(result, key=lambda pair: (pair.gold or pair.predicted).start)
 
 
+# How often an entity of a gold type has a predicted type; NOTHING if there is none.
+Confusion = Counter[tuple[str | None, str | None]]
+
+
 class Errors(NamedTuple):
     """The pairs of each sentence, and statistics of them."""
 
     pairs: list[list[Pair]]
     kinds: Counter[str]
-    confusion: Counter[tuple[str, str]]  # gold type, predicted type; NOTHING if there is none
+    confusion: Confusion
     frequent: list[tuple[int, str, str, str]]  # count, kind, gold, predicted; most frequent first
 
 
@@ -73,21 +77,19 @@ def errors(corpus: Corpus, predicted: Sequence[Sequence[str]]) -> Errors:
     return Errors(by_sentence, kinds, confusion, frequent)
 
 
-def confusion_table(
-    counts: Mapping[tuple[str, str], int], types: Sequence[str], corner: str
-) -> Rows:
+def confusion_table(counts: Confusion, types: Sequence[str], corner: str) -> Rows:
     """How often an entity of one type (row: gold) was predicted as another (column)."""
     rows = [[corner, *types, "missed"]]
     for gold in (*types, NOTHING):
-        name = "spurious" if gold == NOTHING else gold
+        name = "spurious" if gold is NOTHING else gold
         rows.append([name, *(f"{counts[gold, type_]:,}" for type_ in (*types, NOTHING))])
     return rows
 
 
 def entity_text(words: Sequence[str], entity: Entity | None) -> str:
-    """The words and the type of an entity: `Ann Lee (PER)`."""
+    """The words and the type of an entity: `Ann Lee (PER)`; of none, a dash."""
     if entity is None:
-        return NOTHING
+        return "-"
     return f"{' '.join(words[entity.start : entity.end])} ({entity.type})"
 
 

@@ -9,6 +9,7 @@ from nerc.config import REPAIRS
 from nerc.data import labels, sources, tags
 from nerc.data.corpus import Corpus
 from nerc.evaluation import error_analysis, metrics, plots
+from nerc.evaluation.bootstrap import ALL_TYPES
 from nerc.tables import Rows
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def rate_by_shape(weak: Corpus) -> Rows:
     rows.append(["all", f"{counts.total():,}", _percent(inside.total(), counts.total()), ""])
     for shape, n in counts.most_common(NUM_SHAPES):
         entity_like = "yes" if labels.is_entity_like(shape, rates) else "no"
-        rows.append([shape.replace("|", "\\|"), f"{n:,}", _percent(inside[shape], n), entity_like])
+        rows.append([shape, f"{n:,}", _percent(inside[shape], n), entity_like])
     return rows
 
 
@@ -138,10 +139,10 @@ def agreement_by_type(paired: PairedLabels) -> Rows:
     rows = [["Type", "in gold", "precision", "recall", "F1"]]
     gold, predicted = [list(sentence.tags) for sentence in paired[0]], paired[1]
     if not gold:
-        return [*rows, ["all", "0", *["-"] * 3]]
+        return [*rows, [ALL_TYPES, "0", *["-"] * 3]]
     types = tags.ordered(tags.types_of(tag for row in (*gold, *predicted) for tag in row))
     micro, by_type = metrics.entity_scores(gold, predicted, types)
-    for name, s in {"all": micro, **by_type}.items():
+    for name, s in [(ALL_TYPES, micro), *by_type.items()]:
         figures = (f"{x:.3f}" for x in (s.precision, s.recall, s.f1))
         rows.append([name, f"{s.support:,}", *figures])
     return rows

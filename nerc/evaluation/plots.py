@@ -11,7 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from nerc.evaluation.bootstrap import Interval
+from nerc.errors import visible
+from nerc.evaluation.bootstrap import ALL, ALL_TYPES, ByType
+from nerc.evaluation.error_analysis import NOTHING, Confusion
 from nerc.model import calibration
 
 Plots = dict[str, tuple[str, bytes]]  # by file name: title and PNG
@@ -40,6 +42,7 @@ _style = rc_context(  # decorates the functions that plot
         "font.size": _FONT_SIZE,
         "figure.dpi": 144,
         "figure.constrained_layout.use": True,
+        "text.parse_math": False,  # a name may hold $
     }
 )
 
@@ -51,9 +54,10 @@ def png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def f1_by_type(intervals: Mapping[str, Mapping[str, Interval]]) -> bytes:
+def f1_by_type(intervals: Mapping[str, ByType]) -> bytes:
     """Plot F1 of all entities and of each type: a bar with its interval for each revision."""
-    names = list(next(iter(intervals.values())))
+    first = next(iter(intervals.values()))
+    names = [ALL_TYPES if type_ is ALL else type_ for type_ in first]
     values, bounds = {}, {}
     for revision, by_type in intervals.items():
         value, low, high = np.array([interval[:3] for interval in by_type.values()]).T
@@ -73,13 +77,14 @@ def bar_plot(
 
     bounds: (2, groups) for each series, how far an interval reaches below and above each value.
     """
+    groups = [*map(_label, groups)]
     slot = max(0.3 + 0.12 * len(series), 4.4 / len(groups))  # inches for each group
     figure = Figure((slot * len(groups) + 0.8, _HEIGHT + _label_height(groups, slot)))
     axes = figure.subplots()
     width = 0.8 / len(series)
     for i, (name, values) in enumerate(series.items()):
         places = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
-        axes.bar(places, values, width, label=name)
+        axes.bar(places, values, width, label=_label(name))
         if bounds:
             style = {"fmt": "none", "ecolor": "0.5", "capsize": 2, "elinewidth": 1}
             axes.errorbar(places, values, bounds[name], **style)
@@ -105,20 +110,18 @@ def reliability(revisions: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bytes
         error = calibration.calibration_error(confidence, right)
         x, y = ([part[k].mean() for part in bins] for k in (0, 1))
         label = f"{revision}, error {error:.3f}" if bins else f"{revision}, no entities"
-        axes.plot(x, y, label=label, **_CURVE)
+        axes.plot(x, y, label=_label(label), **_CURVE)
     axes.set(xlabel="confidence", ylabel="share correct", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.legend(**_LEGEND)
     return png(figure)
 
 
 @_style
-def confusion_plot(counts: Mapping[tuple[str, str], int], types: Sequence[str]) -> bytes:
-    """Plot how often an entity of one type (row: gold) was predicted as another (column).
-
-    In counts, the type `-` stands for no entity.
-    """
-    names = [*types, "-"]
-    rows, columns = [*types, "spurious"], [*types, "missed"]
+def confusion_plot(counts: Confusion, types: Sequence[str]) -> bytes:
+    """Plot how often an entity of one type (row: gold) was predicted as another (column)."""
+    names = [*types, NOTHING]
+    labels = [*map(_label, types)]
+    rows, columns = [*labels, "spurious"], [*labels, "missed"]
     grid = np.array([[counts.get((a, b), 0) for b in names] for a in names])
     shares = grid / np.maximum(grid.sum(axis=1, keepdims=True), 1)
     cell = 0.65 if len(names) <= 8 else 0.5  # inches; 0.5 hold a count of six characters
@@ -157,7 +160,7 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> byt
         for revision, epochs in histories.items():
             rows = [row for row in epochs if row[key] is not None]
             x, y = [row["number"] for row in rows], [row[key] for row in rows]
-            axes.plot(x, y, label=revision, **_CURVE)
+            axes.plot(x, y, label=_label(revision), **_CURVE)
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True)
     _add_legend(figure, panels[0])
@@ -176,7 +179,7 @@ def curve_bands(
     for axes, (x, curves) in zip(all_axes, panels.items(), strict=True):
         for name, rows in curves.items():
             places, mean, deviation = np.array(rows, dtype=float).T
-            (line,) = axes.plot(places, mean, label=name, **_CURVE)
+            (line,) = axes.plot(places, mean, label=_label(name), **_CURVE)
             band = {"color": line.get_color(), "alpha": 0.15, "linewidth": 0}
             axes.fill_between(places, mean - deviation, mean + deviation, **band)
         for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
@@ -195,13 +198,19 @@ def length_plot(strategies: Mapping[str, Sequence[int]]) -> bytes:
     edges = np.arange(0, max(map(max, filter(None, strategies.values())), default=1) + 4, 4)
     for name, values in strategies.items():
         weights = np.full(len(values), 1 / max(1, len(values)))
-        axes.hist(values, edges, weights=weights, histtype="step", label=name)
+        axes.hist(values, edges, weights=weights, histtype="step", label=_label(name))
     axes.set(xlabel="words in the sentence", ylabel="share of the queried sentences")
     _add_legend(figure, axes)
     return png(figure)
 
 
 # ------------------------------------------------------------ labels, legends
+
+
+def _label(name: str) -> str:
+    """A name as a label; matplotlib leaves out of a legend what begins with _."""
+    text = visible(name if len(name) <= 60 else f"{name[:56]} ...")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _text_width(names: Sequence[str]) -> float:

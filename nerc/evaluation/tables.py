@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from nerc.evaluation.bootstrap import ALL, NUM_DRAWS, Interval
+from nerc.evaluation.bootstrap import ALL, ALL_TYPES, NUM_DRAWS, Interval
 from nerc.evaluation.error_analysis import (
     confusion_table,
     slice_families,
@@ -126,13 +126,14 @@ def f1_by_type(comparison: Comparison) -> Rows:
     return rows
 
 
-def differences(comparison: Comparison, types: Sequence[str]) -> Rows:
-    """The difference in F1 of each revision from the first one, for each of types."""
+def differences(comparison: Comparison, types: Sequence[str | None]) -> Rows:
+    """The difference in F1 of each revision from the first one, for each of types, or ALL."""
     rows = [["Type", "Revision", "Difference", "95 % interval", "p"]]
     for type_ in types:
         for name, by_type in comparison.differences.items():
             has_gold = comparison.supports[type_] > 0
-            rows.append([type_, name, *(_cells(by_type[type_]) if has_gold else ["-"] * 3)])
+            cells = _cells(by_type[type_]) if has_gold else ["-"] * 3
+            rows.append([ALL_TYPES if type_ is ALL else type_, name, *cells])
     return rows
 
 

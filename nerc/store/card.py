@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from nerc import hub, tables
 from nerc.data.sources import CONLL2003_ON_THE_HUB
+from nerc.errors import visible
 
 _LABELS = {"gold": "expert labels", "llm": "a language model's labels", "mixed": "both labels"}
 _NAMES = {
@@ -78,10 +79,11 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
     yield from ((kind, _NAMES[kind], value) for kind, value in report.items() if kind != "types")
     for type_, scores in report["types"].items():
         for kind, value in scores.items():
-            yield kind, f"{type_} {_NAMES[kind].removeprefix('Entity ')}", value
+            name = f"{visible(type_)} {_NAMES[kind].removeprefix('Entity ')}"
+            yield kind, f"Type {name}" if name in _NAMES.values() else name, value
 
 
-def _facts(run: dict[str, Any]) -> dict[str, Any]:
+def _facts(run: dict[str, Any]) -> dict[str, str]:
     """What the card tells about the training, by name."""
     config, data = run["config"], run["data"]["train"]
     start = f"revision {config['start']}" if config["start"] else config["encoder"]
@@ -103,7 +105,7 @@ def _facts(run: dict[str, Any]) -> dict[str, Any]:
         "combined by": config.get("combine"),
         "weak labels repaired": ", ".join(config.get("repair") or ()),
     }
-    return {what: value for what, value in facts.items() if value}
+    return {what: visible(str(value)) for what, value in facts.items() if value}
 
 
 def _report(metrics: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -169,7 +171,7 @@ def _dataset(corpus: str) -> tuple[str, str]:
         return CONLL2003_ON_THE_HUB, "CoNLL-2003"
     if _is_on_hub(corpus):
         return corpus, corpus
-    name = Path(corpus).resolve().name
+    name = visible(Path(corpus).resolve().name)
     return name, f"the folder {name}"
 
 

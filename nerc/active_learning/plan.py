@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveStoreConfig
 from nerc.cli import Effect, flags_with
@@ -26,7 +26,7 @@ from nerc.data.sources import Sources, read_sources
 from nerc.errors import InputError
 from nerc.files import write_json
 from nerc.store import records
-from nerc.store.revisions import Store
+from nerc.store.revisions import Store, acquire
 
 _FROM_START = ("encoder", "lstm_hidden_size", "dropout")  # flags that rounds take from --start
 # Flags of earlier versions, with the only value that is still possible.
@@ -188,10 +188,10 @@ class TrialState:
     def lock(self) -> Iterator[None]:
         """Keep other runs away from the trial's unfinished rounds."""
         self.store.keep_fetched()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder.with_name(f"{self.folder.name}.lock"), timeout=0)
+        path = self.folder.with_name(f"{self.folder.name}.lock")
         try:
-            lock.acquire()
+            lock = acquire(path)
+            self.folder.mkdir(exist_ok=True)
         except Timeout:
             raise InputError(
                 f"another run is working on these rounds in {self.store.folder}; wait for it, or "
@@ -200,8 +200,8 @@ class TrialState:
         try:
             yield
         finally:
+            path.unlink(missing_ok=True)
             lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
             for empty in (self.folder, self.folder.parent):
                 with suppress(OSError):
                     empty.rmdir()

@@ -19,6 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from nerc.errors import InputError
 from nerc.files import system_errors, unfinished
+from nerc.store.revisions import CHECKPOINT_NAME
 
 KEPT = 2
 
@@ -34,7 +35,7 @@ class Checkpoints:
         self._writer = None
 
     def __enter__(self) -> "Checkpoints":
-        for partial in self.folder.glob(".update_*"):  # left by a run killed while it wrote
+        for partial in self.folder.glob(".update_*.safetensors-*"):  # left by a run killed while it wrote
             partial.unlink()
         return self
 
@@ -71,7 +72,12 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """The checkpoints, newest first."""
-        return sorted(self.folder.glob("update_*.safetensors"), key=_update, reverse=True)
+        paths = self.folder.glob("update_*.safetensors")
+        return sorted(
+            (path for path in paths if CHECKPOINT_NAME.fullmatch(path.name)),
+            key=_update,
+            reverse=True,
+        )
 
     def newest(self) -> int | None:
         """The update of the newest checkpoint; None if there is none."""

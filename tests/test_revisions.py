@@ -267,7 +267,9 @@ def test_files_are_written_through_links_and_only_into_folders(tmp_path):
     assert not (tmp_path / "nan.json").exists()
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "-flag", "", "a b", "a..b", "x.lock", "x."])
+@pytest.mark.parametrize(
+    "name", ["../up", "a/b", ".hidden", "-flag", "", "a b", "a..b", "x.lock", "x."]
+)
 def test_names_that_no_folder_or_branch_can_have_are_refused(tmp_path, name):
     with pytest.raises(InputError, match="cannot be the name of a revision"):
         Store(str(tmp_path)).check_free(name, overwrite=True)

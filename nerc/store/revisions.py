@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _UNFINISHED = ".checkpoints"
 _LONGEST_COPY = 600.0  # seconds, of a revision from the cache
 _REPLACED = ".old"  # follows the name of a new revision's folder, for the one that it replaces
-# Of a folder and of a branch: git allows no .. in the name of a branch, and no . or .lock at its end.
+# Of a folder and of a branch; git allows branches no .. in the name, and no . or .lock at its end.
 REVISION_NAME = re.compile(r"(?!.*(\.\.|\.lock\Z|\.\Z))[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 CHECKPOINT_NAME = re.compile(r"update_[0-9]{7,}\.safetensors")
 # What a run keeps in its run_folder. Other files there are not nerc's, such as the copies of tools
@@ -310,7 +310,7 @@ def check_name(name: str) -> None:
     if not REVISION_NAME.fullmatch(name):
         raise InputError(
             f"{name!r} cannot be the name of a revision: wanted up to 100 letters, digits and "
-            f"_ - . (the last two not first)"
+            f"_ - . (the last two not first; as git wants it, no .. and no . or .lock at the end)"
         )
 
 

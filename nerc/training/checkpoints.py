@@ -35,7 +35,7 @@ class Checkpoints:
         self._writer = None
 
     def __enter__(self) -> "Checkpoints":
-        for partial in self.folder.glob(".update_*.safetensors-*"):  # left by a run killed while it wrote
+        for partial in self.folder.glob(".update_*.safetensors-*"):  # a kill came while it was written
             partial.unlink()
         return self
 
@@ -72,12 +72,8 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """The checkpoints, newest first."""
-        paths = self.folder.glob("update_*.safetensors")
-        return sorted(
-            (path for path in paths if CHECKPOINT_NAME.fullmatch(path.name)),
-            key=_update,
-            reverse=True,
-        )
+        paths = [p for p in self.folder.glob("update_*") if CHECKPOINT_NAME.fullmatch(p.name)]
+        return sorted(paths, key=_update, reverse=True)
 
     def newest(self) -> int | None:
         """The update of the newest checkpoint; None if there is none."""

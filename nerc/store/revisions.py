@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 from nerc import hub
 from nerc.config import DataConfig
 from nerc.errors import InputError, Interrupted, is_disk_full
-from nerc.files import copy_files, make_readable
-from nerc.store import records
+from nerc.files import make_readable
+from nerc.store import records, transfer
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ class Store:
                 if (self.folder / name).exists():  # another run began at the same time
                     continue
                 with self.publish(folder, name, overwrite=False) as new:
-                    copy_files(source, new)
+                    transfer.take(source, new)
             logger.info(f"{name}: copied to {self.folder}, which is the store from now on")
 
     # ------------------------------------------------------------ sending
@@ -285,7 +285,8 @@ class Store:
         )
         try:
             with stretch:
-                return self.repository.push(self.folder / name, name, overwrite=overwrite)
+                files = transfer.files_to_send(self.folder / name)
+                return self.repository.push(files, name, overwrite=overwrite)
         except InputError as error:
             raise InputError(f"{error}; {again}") from None
         except Interrupted as interrupted:

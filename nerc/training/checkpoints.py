@@ -35,7 +35,7 @@ class Checkpoints:
         self._writer = None
 
     def __enter__(self) -> "Checkpoints":
-        for partial in self.folder.glob(".update_*.safetensors-*"):  # a kill came while it was written
+        for partial in self.folder.glob(".update_*.safetensors-*"):  # a kill came meanwhile
             partial.unlink()
         return self
 

@@ -440,16 +440,21 @@ def test_what_cannot_be_sent_does_not_stop_the_others(hub, tmp_path):
 
 
 def test_runs_that_begin_together_copy_what_they_read_once(hub, tmp_path):
-    write(tmp_path / "models/mine")
+    write(tmp_path / "models/mine", **{"model.safetensors": "large" * 2**20})
     revisions(tmp_path, *PUSH)
     code = """
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from nerc.store.revisions import Store
 stores = [Store("tester/ner") for _ in range(8)]
 for store in stores:
     store.path("mine")
+begin = Barrier(8)
+def keep(store):
+    begin.wait()
+    store.keep_fetched()
 with ThreadPoolExecutor(8) as runs:
-    list(runs.map(Store.keep_fetched, stores))
+    list(runs.map(keep, stores))
 """
     run(tmp_path, "-c", code)
     assert sent(tmp_path / "tester/ner/mine") == held(hub, "mine")

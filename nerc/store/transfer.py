@@ -14,7 +14,7 @@ from nerc.errors import InputError
 # A path in text, where it begins: not within a word, another path or an address.
 _PATH = r"(?:[A-Za-z]:[/\\]+|/)(?:[^\s/\\:'\"|,;()]+[/\\]+)+[^\s/\\:'\"|,;()]+"
 _PLACE_IN_CONFIG = r'("\w+_(?:path|file|dir)"\s*:\s*")((?:/|[A-Za-z]:[/\\])[^"]*)"'
-_EVENTS = re.compile(r"(.*tfevents\.\d+)\.(.+?)((?:\.\d+){0,2}(?:\.v2)?)")  # time, host, process
+_EVENTS = re.compile(r"(.*?tfevents\.\d+)\.(.+?)((?:\.\d+){0,2}(?:\.v2)?)")  # time, host, process
 
 
 def is_whole(folder: Path) -> bool:
@@ -111,7 +111,8 @@ def _places(run: bytes) -> set[str]:
     except (ValueError, RecursionError):
         return set()  # it is damaged; _PATH finds all but paths with spaces
     places = {text.rstrip("/\\") for text in texts if _is_absolute(text)}
-    return {p for place in places for p in (place, json.dumps(place, ensure_ascii=False)[1:-1])}
+    escaped = {json.dumps(p, ensure_ascii=a)[1:-1] for p in places for a in (True, False)}
+    return places | escaped
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -194,7 +194,7 @@ class Repository:
     def _heads(self) -> dict[str, str]:
         """The newest commit of each branch."""
         refs = self._api.list_repo_refs(self.name)
-        return {branch.name: branch.target_commit for branch in refs.branches}
+        return {str(branch.name): branch.target_commit for branch in refs.branches}
 
     def _files(self, revision: str) -> Hashes:
         """The files of a branch or commit."""

@@ -107,6 +107,11 @@ def test_train_push_list_pull_load_and_evaluate(hub, folder, encoder, tmp_path):
 
     revisions(there, "pull", "--hub", "tester/ner", "--revision", "mine")
     assert sent(there / "models/mine") == held(hub, "mine")
+    for place in (here, there):  # whose record names other folders, or none
+        repo = ("--repo", "tester/ner" if place == here else "models", "--revision", "mine")
+        said = revisions(place, "pull", "--hub", "tester/ner", *repo)
+        assert f"mine: is in {repo[1]} already" in said
+        assert "holds it already" in revisions(place, *PUSH, *repo)
     code = f"""
 import transformers
 from nerc import NERSmall
@@ -537,6 +542,7 @@ def test_a_branch_with_odd_answers_does_not_hide_the_others(hub, tmp_path):
     repo.commit("ways_out", files | dict.fromkeys(out, hub_server.File(b"x")), "ways out")
     for name in ("a/b", ".x", "x.lock", "a b", "x\x1b[2J"):
         repo.commit(name, files, "a name that no revision can have")
+    repo.branches[1] = repo.branches["good"]  # a number in place of a name
     pull = (sys.executable, "-m", "nerc", "revisions", "pull", "--hub", "tester/ner")
     listed = (*pull[:4], "list", "--hub", "tester/ner")
     for command in (pull, listed):

@@ -27,6 +27,7 @@ from nerc.errors import InputError
 from nerc.files import write_json
 from nerc.store import records
 from nerc.store.revisions import Store, acquire
+from nerc.store.transfer import SHORTENED
 
 _FROM_START = ("encoder", "lstm_hidden_size", "dropout")  # flags that rounds take from --start
 # Flags of earlier versions, with the only value that is still possible.
@@ -35,6 +36,7 @@ REMOVED_FLAGS = {"from_last": False}
 _CONFIGS = (ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig)
 _VARIABLE_FLAGS = flags_with({Effect.NONE, Effect.SEED, Effect.EXTENT}, *_CONFIGS)
 _VARIABLE_FLAGS |= {"corpus", "oracle"}
+_PLACES = flags_with({Effect.PLACE}, *_CONFIGS)
 
 
 class Trial(NamedTuple):
@@ -94,7 +96,7 @@ class Plan:
             if name == "pool"
             else f"{name.replace('_', '-')} was {earlier.get(name)}, is {value}"
             for name, value in (REMOVED_FLAGS | self.description).items()
-            if earlier.get(name) != value
+            if _without_folder(name, earlier.get(name)) != _without_folder(name, value)
         ]
 
     def identity(self, trial: Trial) -> str:
@@ -131,6 +133,11 @@ def make_plan(
     return Plan(active, data, network, training, keep, start, pool, sources, command)
 
 
+def _without_folder(flag: str, value: Any) -> Any:
+    """The value of a flag; of a place, which may be in another folder elsewhere, its name alone."""
+    return Path(value).name if flag in _PLACES and value else value
+
+
 def _network_of_start(
     start: str, data: ActiveDataConfig, network: ModelConfig, store: Store
 ) -> ModelConfig:
@@ -145,6 +152,12 @@ def _network_of_start(
             f"--start {start}: no run.json names the encoder that it began with, wanted a "
             f"revision that train.py or active_learn.py trained from an encoder"
         )
+    for place in ("encoder", "corpus"):
+        if str(settings.get(place)).startswith(SHORTENED):
+            raise InputError(
+                f"--start {start}: its run.json came from the Hub and has only the end of a path, "
+                f"{place} {settings[place]}; write the whole path there"
+            )
     given = {} if network.dropout is None else {"dropout": network.dropout}
     return ModelConfig(**{name: settings[name] for name in _FROM_START} | given)
 

@@ -106,14 +106,16 @@ def _cells(run: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
     config = run.get("config", {})
     labels = " ".join(str(v) for v in (config.get("data"), config.get("expert")) if v) or "-"
     sources = [config.get("corpus"), config.get("start") or config.get("encoder")]
-    # A record that was sent to the Hub has .../NAME for an absolute path.
-    is_place = [bool(s) and (Path(s).is_absolute() or s.startswith(".../")) for s in sources]
-    sources = [Path(s).name if p else s or "-" for s, p in zip(sources, is_place, strict=True)]
+    sources = ["-" if not s else Path(s).name if _is_place(s) else s for s in sources]
     cells = [labels, *sources, str(config.get("recipe", "-")), str(config.get("seed", "-"))]
     for split in ("validation", "test"):
         report = metrics.get(split)
         cells += [f"{report[f]:.5f}" if report else "-" for f in ("f1", "loss")]
     return cells
+
+
+def _is_place(source: str) -> bool:
+    return Path(source).is_absolute() or source.startswith(transfer.SHORTENED)
 
 
 def push(config: PushConfig) -> None:

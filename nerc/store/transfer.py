@@ -11,6 +11,8 @@ from typing import Any
 from nerc import hub
 from nerc.errors import InputError
 
+SHORTENED = ".../"  # followed by the last part of a path that was absolute
+
 # A path in text, where it begins: not within a word, another path or an address.
 _PATH = r"(?:[A-Za-z]:[/\\]+|/)(?:[^\s/\\:'\"|,;()]+[/\\]+)+[^\s/\\:'\"|,;()]+"
 _PLACE_IN_CONFIG = r'("\w+_(?:path|file|dir)"\s*:\s*")((?:/|[A-Za-z]:[/\\])[^"]*)"'
@@ -101,7 +103,7 @@ def _without_places(files: Mapping[str, Path]) -> dict[str, Path | bytes]:
 
 
 def _last_part(path: str) -> str:
-    return ".../" + re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+    return SHORTENED + re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def _places(run: bytes) -> set[str]:

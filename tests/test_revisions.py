@@ -146,8 +146,14 @@ def test_runs_that_begin_and_end_together_do_not_hinder_each_other(tmp_path):
 
 def test_a_place_where_no_folder_can_be_made_is_reported(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(InputError, match="cannot be written"):
-        with Store(str(tmp_path / "link")).lock("main"):
+    (tmp_path / "file").write_text("")
+    for place in ("link", "file/models"):
+        store = Store(str(tmp_path / place))
+        store.check_room(1)
+        assert store.names() == []
+        with pytest.raises(InputError, match="no revision main in"):
+            store.path("main")
+        with pytest.raises(InputError, match="cannot be written"), store.lock("main"):
             pass
 
 

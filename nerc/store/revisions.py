@@ -25,6 +25,7 @@ from nerc.store import records, transfer
 
 logger = logging.getLogger(__name__)
 
+_NO_FOLDER = (FileNotFoundError, NotADirectoryError)
 _UNFINISHED = ".checkpoints"
 _LONGEST_COPY = 600.0  # seconds, of a revision from the cache
 _REPLACED = ".old"  # follows the name of a new revision's folder, for the one that it replaces
@@ -60,7 +61,7 @@ class Store:
         self.folder = Path(repo)
         try:
             mode = self.folder.stat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
+        except _NO_FOLDER:
             mode = stat.S_IFDIR  # it will be made
         except (OSError, ValueError) as error:  # too long a name, a NUL
             raise InputError(f"--repo {repo}: cannot be read: {error}") from None
@@ -74,7 +75,7 @@ class Store:
         """The revisions in the folder, in alphabetical order."""
         try:
             entries = list(self.folder.iterdir())
-        except FileNotFoundError:
+        except _NO_FOLDER:
             return []
         names = (entry.name for entry in entries if (entry / "config.json").exists())
         return sorted(name for name in names if not name.startswith("."))
@@ -99,7 +100,7 @@ class Store:
     def check_room(self, num_bytes: int) -> None:
         """Raise InputError where the disk has less than num_bytes left."""
         for place in (self.folder.absolute(), *self.folder.absolute().parents):
-            with suppress(FileNotFoundError):  # another run may just remove the folder that it made
+            with suppress(*_NO_FOLDER):  # another run may just remove the folder that it made
                 free = shutil.disk_usage(place).free
                 break
         if free < num_bytes:
@@ -337,7 +338,7 @@ def _run_files(folder: Path) -> list[Path]:
     """The files of a run_folder that are nerc's."""
     try:
         return [entry for entry in folder.iterdir() if _RUN_FILES.fullmatch(entry.name)]
-    except FileNotFoundError:
+    except _NO_FOLDER:
         return []
 
 

@@ -67,8 +67,10 @@ class Repo:
 class Hub:
     """The server's state.
 
-    A fault is a status, or "drop" for a connection that breaks in the middle of a request. It
-    happens `times` times to requests that match the pattern.
+    A fault is a status, "drop" for a connection that breaks in the middle of a request, "change"
+    for a file whose bytes change on the way, or another answer with status 200: bytes, such as a
+    page in HTML, or a list or dict of JSON. It happens `times` times to requests that match the
+    pattern.
     """
 
     repos: dict[str, Repo] = field(default_factory=dict)
@@ -78,7 +80,7 @@ class Hub:
     before_commit: Callable[[], None] | None = None
     url: str = ""
 
-    def fault(self, request: str) -> int | str | None:
+    def fault(self, request: str) -> int | str | bytes | list | dict | None:
         for entry in self.faults:
             if entry[2] and re.search(entry[0], request):
                 entry[2] -= 1
@@ -120,8 +122,11 @@ class Handler(BaseHTTPRequestHandler):
         data = self.body()
         with self.lock:
             self.hub.log.append(request)
-            if fault is not None:
+            if isinstance(fault, int):
                 return self.refuse(fault, "", "on purpose")
+            if isinstance(fault, bytes | list | dict):
+                return self.answer(200, fault)
+            self.changes = fault == "change"
             self.route(unquote(urlparse(self.path).path), data)
 
     do_GET = do_POST = do_PUT = do_HEAD = serve
@@ -204,13 +209,14 @@ class Handler(BaseHTTPRequestHandler):
         if file is None:
             return self.refuse(404, "EntryNotFound", "Entry not found")
         etag = {"ETag": f'"{file.sha256 or file.git_hash}"', "X_Repo_Commit": sha}
+        content = file.content[:-1] + b"!" if self.changes else file.content
         length = {"Content_Length": str(len(file.content))} if self.command == "HEAD" else {}
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if not wanted:
-            return self.answer(200, file.content, **etag, **length)
+            return self.answer(200, content, **etag, **length)
         first, last = int(wanted[1]), int(wanted[2] or len(file.content) - 1)
         span = {"Content_Range": f"bytes {first}-{last}/{len(file.content)}"}
-        self.answer(206, file.content[first : last + 1], **etag, **span)
+        self.answer(206, content[first : last + 1], **etag, **span)
 
     def model(self, name: str, what: str, rest: str, data: bytes, base: str) -> None:
         if (repo := self.repo(name)) is None:

@@ -28,6 +28,7 @@ from nerc.data.pool import (
     read_queries,
 )
 from nerc.errors import InputError
+from nerc.store import transfer
 from nerc.store.revisions import Store
 
 ROOT = Path(__file__).parents[1]
@@ -237,6 +238,27 @@ def test_rounds_of_versions_with_more_flags_go_on(store, folder, encoder, tmp_pa
     edit_rounds(repo, lambda run: run["active"]["plan"].update(from_last=True))
     message = refused(active_learn, capsys, *line)
     assert "is of another run: from-last was True, is False" in message
+
+
+def test_rounds_from_the_hub_go_on(store, folder, encoder, tmp_path, capsys):
+    """There, records have the last parts of paths alone."""
+    repo = tmp_path / "m"
+    for name in rounds_of(store):
+        for file, content in transfer.files_to_send(store / name).items():
+            (repo / name / file).parent.mkdir(parents=True, exist_ok=True)
+            content = content if isinstance(content, bytes) else content.read_bytes()
+            (repo / name / file).write_bytes(content)
+    plan = rounds_of(repo)["active_iter_0_added_11.43"]["plan"]
+    assert plan["encoder"] == f".../{encoder.name}"
+    active_learn.main(flags(folder, encoder, repo, *PLAN, *THREE, "--resume"))
+    assert "all 2 rounds of mnlp, seed 0, are complete" in capsys.readouterr().out
+    elsewhere = shutil.copytree(encoder, tmp_path / "bert")
+    other = flags(folder, elsewhere, repo, *PLAN, *THREE, "--resume")
+    wanted = f"is of another run: encoder was .../{encoder.name}, is {elsewhere}"
+    assert wanted in refused(active_learn, capsys, *other)
+    start = f"--start active_iter_0_added_11.43 --corpus {folder} --repo {repo}".split()
+    message = refused(active_learn, capsys, *start)
+    assert f"has only the end of a path, encoder .../{encoder.name}; write" in message
 
 
 def test_notes_of_every_round_are_printed_once(folder, encoder, tmp_path, capsys):

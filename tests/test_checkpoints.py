@@ -5,6 +5,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nerc.errors import InputError
+from nerc.store.revisions import Store
 from nerc.training.checkpoints import Checkpoints
 
 
@@ -100,3 +101,30 @@ def test_lost_curves_are_reported(tmp_path):
     log.write_bytes(cut(log.read_bytes()))
     update, notes = read(tmp_path)
     assert update == 1 and "the curves will have a gap" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "update_0000009 (1).safetensors",
+        "update_0000009.sync-conflict-20240101-120000-ABCDEFG.safetensors",
+        "update_best.safetensors",
+        ".update_0000009.safetensors.icloud",
+    ],
+)
+def test_a_copy_that_a_tool_made_is_no_checkpoint_and_stays(tmp_path, caplog, name):
+    store = Store(str(tmp_path))
+    with store.lock("mine") as folder, Checkpoints(folder) as checkpoints:
+        write(checkpoints, 4)
+        (folder / name).write_bytes(b"copied")
+    with store.lock("mine") as folder, Checkpoints(folder) as checkpoints:
+        assert checkpoints.newest() == 4 and read(folder) == (4, [])
+        write(checkpoints, 5, 6)
+        checkpoints.clear()
+        assert checkpoints.newest() is None
+    assert [path.name for path in folder.iterdir()] == [name]
+    assert f"they are neither read nor removed: {name}" in caplog.text
+    with pytest.raises(InputError, match="no revision mine in"):  # and none is being trained
+        store.local("mine")
+    with store.lock("mine"):
+        assert (folder / name).read_bytes() == b"copied"

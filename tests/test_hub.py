@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,20 @@ def held(hub, branch: str, repo: str = "tester/ner") -> dict[str, bytes]:
     return content
 
 
+def sent(folder: Path, *places: Path) -> dict[str, bytes]:
+    """The files of a folder as the Hub is to hold them; places: the paths that they name."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            name = str(path.relative_to(folder)).replace(f".{socket.gethostname()}.", ".host.")
+            found[name] = path.read_bytes()
+            for place in places:
+                found[name] = found[name].replace(
+                    str(place).encode(), b".../%b" % place.name.encode()
+                )
+    return found
+
+
 PUSH = ("push", "--hub", "tester/ner")
 
 
@@ -80,9 +95,7 @@ def test_train_push_list_pull_load_and_evaluate(hub, folder, encoder, tmp_path):
     said = run(here, "train.py", *flags)
     assert "created the private repository tester/ner" in said
     mine = here / "tester/ner/mine"
-    assert held(hub, "mine") == {
-        str(p.relative_to(mine)): p.read_bytes() for p in mine.rglob("*") if p.is_file()
-    }
+    assert held(hub, "mine") == sent(mine, folder, encoder)
     assert hub.repos["tester/ner"].private
 
     metrics = json.loads((mine / "metrics.json").read_text())
@@ -93,7 +106,12 @@ def test_train_push_list_pull_load_and_evaluate(hub, folder, encoder, tmp_path):
     assert row in revisions(here, "list", "--repo", "tester/ner")  # from the folder
 
     revisions(there, "pull", "--hub", "tester/ner", "--revision", "mine")
-    assert same_files(there / "models/mine", mine)
+    assert sent(there / "models/mine") == held(hub, "mine")
+    for place in (here, there):  # whose record names other folders, or none
+        repo = ("--repo", "tester/ner" if place == here else "models", "--revision", "mine")
+        said = revisions(place, "pull", "--hub", "tester/ner", *repo)
+        assert f"mine: is in {repo[1]} already" in said
+        assert "holds it already" in revisions(place, *PUSH, *repo)
     code = f"""
 import transformers
 from nerc import NERSmall
@@ -118,7 +136,9 @@ assert NERSmall.from_pretrained({str(here / "tester/ner")!r}, revision="mine").p
 """
     run(there, "-c", code)
     flags = ("--repo", "tester/ner", "--revision", "mine", "--split", "test", "--json", "r.json")
-    assert "of tester/ner on the Hub" in run(there, "evaluate.py", *flags)
+    said = run(there, "evaluate.py", *flags, code=2)
+    assert f"mine was trained on .../{folder.name}" in said and "give --corpus" in said
+    assert "of tester/ner on the Hub" in run(there, "evaluate.py", *flags, "--corpus", folder)
     report = json.loads((there / "r.json").read_text())["mine"]["test"]
     assert report.pop("types") == metrics["test"].pop("types")
     assert report == pytest.approx(metrics["test"])
@@ -133,13 +153,14 @@ def test_a_run_from_the_hub_makes_a_folder_that_is_complete(hub, store, folder, 
     flags += ["--num-threads", "1", "--repo", "tester/ner"]
     said = run(tmp_path, "train.py", *flags, "--push")
     assert "mine: copied to tester/ner" in said and "tuned of tester/ner holds it" in said
-    assert same_files(tmp_path / "tester/ner/mine", store / "model_primary")
+    assert sent(tmp_path / "tester/ner/mine") == held(hub, "mine")
     assert set(os.listdir(tmp_path / "tester/ner")) == {"mine", "tuned"}
 
     asked = len(hub.log)
     assert "nothing is left to do" in run(tmp_path, "train.py", *flags, "--resume")
     evaluated = ("evaluate.py", "--repo", "tester/ner", "--revision", "mine")
-    assert "| tuned " in run(tmp_path, *evaluated, "tuned", "--num-threads", "1")
+    evaluated += ("tuned", "--num-threads", "1", "--corpus", folder)
+    assert "| tuned " in run(tmp_path, *evaluated)
     assert len(hub.log) == asked
 
 
@@ -172,7 +193,7 @@ def test_a_push_that_failed_is_completed_by_resuming(hub, folder, encoder, tmp_p
     assert held(hub, "model_primary") == {}
     run(tmp_path, "train.py", *flags, "--resume")
     mine = tmp_path / "tester/ner/model_primary"
-    assert held(hub, "model_primary")["run.json"] == (mine / "run.json").read_bytes()
+    assert held(hub, "model_primary") == sent(mine, folder, encoder)
     assert "holds it already" in run(tmp_path, "-m", *again.split())
 
 
@@ -383,21 +404,169 @@ def test_offline_only_the_cache_is_asked(hub, tmp_path):
     assert len(hub.log) == asked
 
 
-def test_pickles_and_hidden_files_are_neither_sent_nor_fetched(hub, tmp_path):
+def test_pickles_programs_and_hidden_files_are_not_fetched(hub, tmp_path):
     write(tmp_path / "models/mine")
     revisions(tmp_path, *PUSH)
-    for name in ("pytorch_model.bin", ".env", "tokenization.py"):
-        write(tmp_path / "odd/mine", **{name: "os.system"})
-        said = revisions(tmp_path, *PUSH, "--repo", "odd", "--overwrite", code=2)
-        assert "are not part of a revision" in said and name in said
-        (tmp_path / "odd/mine" / name).unlink()
+    theirs = [
+        "pytorch_model.bin",
+        "evil.PY",
+        "lib/evil.so",
+        "lib/evil.so.1",
+        ".envrc",
+        ".git/hooks",
+    ]
     repo = hub.repos["tester/ner"]
     files = repo.commits[repo.branches["mine"]].files
-    theirs = dict.fromkeys(("pytorch_model.bin", "evil.py"), hub_server.File(b"os.system"))
-    repo.commit("mine", files | theirs, "theirs")
-    revisions(tmp_path, "pull", "--hub", "tester/ner", "--repo", "copy")
+    repo.commit("mine", files | dict.fromkeys(theirs, hub_server.File(b"os.system")), "theirs")
+    pull = ("pull", "--hub", "tester/ner", "--revision", "mine", "--repo", "copy")
+    said = revisions(tmp_path, *pull)
+    assert f"are not fetched: {', '.join(sorted(theirs))}\n" in said
     assert same_files(tmp_path / "copy", tmp_path / "models")
     assert not any(name in request for request in hub.log for name in theirs)
+
+    shutil.rmtree(tmp_path / "copy")  # even where another program has put them into the cache
+    run(
+        tmp_path,
+        "-c",
+        "from huggingface_hub import *; snapshot_download('tester/ner', revision='mine')",
+    )
+    assert list((tmp_path / "cache").rglob("evil.PY"))
+    revisions(tmp_path, *pull, HF_HUB_OFFLINE="1")
+    assert same_files(tmp_path / "copy", tmp_path / "models")
+
+
+def test_what_cannot_be_sent_does_not_stop_the_others(hub, tmp_path):
+    good = write(tmp_path / "models/good")
+    write(tmp_path / "models/odd name")
+    write(tmp_path / "models/hidden", **{".envrc": "export TOKEN="})
+    said = revisions(tmp_path, *PUSH, code=2)
+    assert "move away .envrc" in said and "'odd name' cannot be the name" in said
+    assert held(hub, "good") == good and "hidden" not in hub.repos["tester/ner"].branches
+
+
+def test_runs_that_begin_together_copy_what_they_read_once(hub, tmp_path):
+    write(tmp_path / "models/mine", **{"model.safetensors": "large" * 2**20})
+    revisions(tmp_path, *PUSH)
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from nerc.store.revisions import Store
+stores = [Store("tester/ner") for _ in range(8)]
+for store in stores:
+    store.path("mine")
+begin = Barrier(8)
+def keep(store):
+    begin.wait()
+    store.keep_fetched()
+with ThreadPoolExecutor(8) as runs:
+    list(runs.map(keep, stores))
+"""
+    run(tmp_path, "-c", code)
+    assert sent(tmp_path / "tester/ner/mine") == held(hub, "mine")
+
+
+def test_bytes_that_change_on_the_way_are_fetched_again_or_refused(hub, tmp_path):
+    revision = write(tmp_path / "models/mine")
+    other = {"model.safetensors": "other", "config.json": "{ }"}  # a cache holds what is equal once
+    write(tmp_path / "models/other", **other)
+    revisions(tmp_path, *PUSH)
+    pull = ("pull", "--hub", "tester/ner", "--repo")
+    for name in ("model.safetensors", "config.json"):  # by its SHA-256, and by its git hash
+        for times in (1, 99):
+            request = f"GET .*/resolve/{hub.repos['tester/ner'].branches['mine']}/{name}"
+            hub.faults[:] = [[request, "change", times]]
+            cache, copy = tmp_path / f"cache_{name}_{times}", f"copy_{name}_{times}"
+            said = revisions(tmp_path, *pull, copy, code=2 * (times > 1), HF_HOME=str(cache))
+            if times == 1:
+                assert sent(tmp_path / copy / "mine") == revision and hub.faults[0][2] == 0
+                continue
+            assert f"mine of tester/ner: {name} in the cache" in said and "fetched twice" in said
+            assert os.listdir(tmp_path / copy) == ["other"]
+            listed = ("list", "--hub", "tester/ner")
+            if name == "config.json":
+                assert "is not what" in revisions(tmp_path, *listed, code=2, HF_HOME=str(cache))
+            flags = ("--repo", "tester/ner", "--revision", "mine", "--corpus", "sample")
+            said = run(tmp_path, "evaluate.py", *flags, code=2, HF_HOME=str(cache))
+            assert "is not what the Hub's hash says" in said
+
+
+def test_a_cache_that_was_damaged_is_mended_or_reported(hub, tmp_path):
+    revision = write(tmp_path / "models/mine")
+    revisions(tmp_path, *PUSH)
+    pull = ("pull", "--hub", "tester/ner", "--revision", "mine", "--repo")
+    revisions(tmp_path, *pull, "first")
+    (weights,) = (tmp_path / "cache").rglob("snapshots/*/model.safetensors")
+    for name in ("model.safetensors", "config.json"):
+        weights.with_name(name).resolve().write_bytes(b"x" * len(revision[name]))
+        said = revisions(tmp_path, *pull, "offline", code=2, HF_HUB_OFFLINE="1")
+        assert f"{name} in the cache" in said and "the Hub was not asked" in said
+        assert not (tmp_path / "offline").exists()
+        revisions(tmp_path, *pull, f"online_{name}")
+        assert sent(tmp_path / f"online_{name}/mine") == revision
+    revisions(tmp_path, *pull, "offline", HF_HUB_OFFLINE="1")
+    assert sent(tmp_path / "offline/mine") == revision
+
+
+def test_a_cache_without_links_is_read(hub, tmp_path):
+    """There, nothing tells the hashes without a network."""
+    revision = write(tmp_path / "models/mine")
+    revisions(tmp_path, *PUSH)
+    pull = ("pull", "--hub", "tester/ner", "--revision", "mine", "--repo")
+    revisions(tmp_path, *pull, "online", HF_HUB_DISABLE_SYMLINKS="1")
+    assert not any(path.is_symlink() for path in (tmp_path / "cache").rglob("*"))
+    revisions(tmp_path, *pull, "offline", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_SYMLINKS="1")
+    assert sent(tmp_path / "offline/mine") == sent(tmp_path / "online/mine") == revision
+
+
+PAGE = b"<html><body>Welcome to our network. Please log in.</body></html>"
+
+
+def test_a_branch_with_odd_answers_does_not_hide_the_others(hub, tmp_path):
+    revision = write(tmp_path / "models/good")
+    revisions(tmp_path, *PUSH)
+    repo = hub.repos["tester/ner"]
+    files = repo.commits[repo.branches["good"]].files
+    odd = {
+        "html": ("revision/html", PAGE),
+        "list": ("revision/list", []),
+        "no_commit": ("revision/no_commit", {"id": "tester/ner", "sha": None}),
+        "tree_html": ("tree/{}", PAGE),
+        "tree_object": ("tree/{}", {"type": "file"}),
+        "tree_names": ("tree/{}", [{"type": "file", "path": 1, "oid": 2, "size": 3}]),
+        "file_html": ("resolve/{}/config.json", PAGE),
+    }
+    for name, (request, answer) in odd.items():
+        commit = repo.commit(name, files, f"of {name}")
+        hub.faults.append([f"(GET|HEAD) .*/{request.format(commit)}", answer, 99])
+    out = {".hidden/../../x", "logs/../x", "/x"}
+    repo.commit("ways_out", files | dict.fromkeys(out, hub_server.File(b"x")), "ways out")
+    for name in ("a/b", ".x", "x.lock", "a b", "x\x1b[2J"):
+        repo.commit(name, files, "a name that no revision can have")
+    repo.branches[1] = repo.branches["good"]  # a number in place of a name
+    pull = (sys.executable, "-m", "nerc", "revisions", "pull", "--hub", "tester/ner")
+    listed = (*pull[:4], "list", "--hub", "tester/ner")
+    for command in (pull, listed):
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert all(
+            re.search(rf"[:;] {name}: [^;]* (something else|cannot)", done.stderr) for name in odd
+        ), done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        assert "good" in done.stdout and "ways_out" in done.stdout
+    assert sorted(os.listdir(tmp_path / "models")) == ["good", "ways_out"]
+    assert sent(tmp_path / "models/ways_out") == revision
+    assert not [path for path in tmp_path.rglob("x") if path.is_file()]
+
+
+@pytest.mark.parametrize("answer", [PAGE, [], {}, {"branches": [1]}, {"branches": 1}])
+def test_odd_answers_about_a_repository_are_one_line(hub, tmp_path, answer):
+    write(tmp_path / "models/mine")
+    revisions(tmp_path, *PUSH)
+    hub.faults.append([".*", answer, 999])
+    commands = [("pull", "--hub", "tester/ner"), ("list", "--hub", "tester/ner"), PUSH]
+    for command in commands:
+        assert "something else than the Hub does" in revisions(tmp_path, *command, code=2)
 
 
 def test_half_a_revision_is_neither_sent_nor_fetched(hub, tmp_path):

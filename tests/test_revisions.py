@@ -1,6 +1,8 @@
 """A store never holds half a revision, and reports what it holds."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -122,6 +124,39 @@ def test_overwrite_replaces_revisions_only(tmp_path):
             store.check_free(name, overwrite=False)
 
 
+def test_runs_that_begin_and_end_together_do_not_hinder_each_other(tmp_path):
+    """Each makes the store, its own folder and the one around it, and removes what is empty."""
+
+    class Failed(Exception):
+        pass
+
+    def write_often(name: str) -> None:
+        for _ in range(500):
+            store = Store(str(tmp_path / "new/models"))
+            store.check_room(1)
+            assert store.names() == []
+            with suppress(Failed), store.lock(name) as folder:
+                (folder / "run.json").write_text("{}")
+                raise Failed
+
+    with ThreadPoolExecutor(3) as runs:
+        assert list(runs.map(write_often, ("a", "b", "c"))) == [None] * 3
+    assert not (tmp_path / "new/models/.checkpoints").exists()
+
+
+def test_a_place_where_no_folder_can_be_made_is_reported(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "file").write_text("")
+    for place in ("link", "file/models"):
+        store = Store(str(tmp_path / place))
+        store.check_room(1)
+        assert store.names() == []
+        with pytest.raises(InputError, match="no revision main in"):
+            store.path("main")
+        with pytest.raises(InputError, match="cannot be written"), store.lock("main"):
+            pass
+
+
 def test_a_folder_that_the_user_made_stays(tmp_path):
     store = Store(str(tmp_path))
     with pytest.raises(InputError), store.new_revision("main", overwrite=False):
@@ -238,8 +273,10 @@ def test_files_are_written_through_links_and_only_into_folders(tmp_path):
     assert not (tmp_path / "nan.json").exists()
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "-flag", "", "a b"])
-def test_names_that_cannot_be_folders_are_refused(tmp_path, name):
+@pytest.mark.parametrize(
+    "name", ["../up", "a/b", ".hidden", "-flag", "", "a b", "a..b", "x.lock", "x."]
+)
+def test_names_that_no_folder_or_branch_can_have_are_refused(tmp_path, name):
     with pytest.raises(InputError, match="cannot be the name of a revision"):
         Store(str(tmp_path)).check_free(name, overwrite=True)
 
@@ -266,6 +303,9 @@ def test_a_store_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "models").write_text("")
     with pytest.raises(InputError, match="is a file"):
         Store(str(tmp_path / "models"))
+    for name in ("a\0b", "x" * 300):
+        with pytest.raises(InputError, match="cannot be read"):
+            Store(str(tmp_path / name))
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):

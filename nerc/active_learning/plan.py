@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveStoreConfig
 from nerc.cli import Effect, flags_with
@@ -27,7 +27,8 @@ from nerc.data.sources import Sources, read_sources
 from nerc.errors import InputError
 from nerc.files import Wanted, read_json, write_json
 from nerc.store import records
-from nerc.store.revisions import Store
+from nerc.store.revisions import Store, acquire
+from nerc.store.transfer import SHORTENED
 
 _FROM_START = ("encoder", "lstm_hidden_size", "dropout")  # flags that rounds take from --start
 # Flags of earlier versions, with the only value that is still possible.
@@ -36,6 +37,7 @@ REMOVED_FLAGS = {"from_last": False}
 _CONFIGS = (ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig)
 _VARIABLE_FLAGS = flags_with({Effect.NONE, Effect.SEED, Effect.EXTENT}, *_CONFIGS)
 _VARIABLE_FLAGS |= {"corpus", "oracle"}
+_PLACES = flags_with({Effect.PLACE}, *_CONFIGS)
 
 
 class Trial(NamedTuple):
@@ -95,7 +97,7 @@ class Plan:
             if name == "pool"
             else f"{name.replace('_', '-')} was {earlier.get(name)}, is {value}"
             for name, value in (REMOVED_FLAGS | self.description).items()
-            if earlier.get(name) != value
+            if _without_folder(name, earlier.get(name)) != _without_folder(name, value)
         ]
 
     def identity(self, trial: Trial) -> str:
@@ -132,6 +134,11 @@ def make_plan(
     return Plan(active, data, network, training, keep, start, pool, sources, command)
 
 
+def _without_folder(flag: str, value: Any) -> Any:
+    """The value of a flag; of a place, which may be in another folder elsewhere, its name alone."""
+    return Path(value).name if flag in _PLACES and value else value
+
+
 def _network_of_start(
     start: str, data: ActiveDataConfig, network: ModelConfig, store: Store
 ) -> ModelConfig:
@@ -146,6 +153,12 @@ def _network_of_start(
             f"--start {start}: no run.json names the encoder that it began with, wanted a "
             f"revision that train.py or active_learn.py trained from an encoder"
         )
+    for place in ("encoder", "corpus"):
+        if str(settings.get(place)).startswith(SHORTENED):
+            raise InputError(
+                f"--start {start}: its run.json came from the Hub and has only the end of a path, "
+                f"{place} {settings[place]}; write the whole path there"
+            )
     given = {} if network.dropout is None else {"dropout": network.dropout}
     return ModelConfig(**{name: settings[name] for name in _FROM_START} | given)
 
@@ -193,10 +206,10 @@ class TrialState:
     def lock(self) -> Iterator[None]:
         """Keep other runs away from the trial's unfinished rounds."""
         self.store.keep_fetched()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder.with_name(f"{self.folder.name}.lock"), timeout=0)
+        path = self.folder.with_name(f"{self.folder.name}.lock")
         try:
-            lock.acquire()
+            lock = acquire(path)
+            self.folder.mkdir(exist_ok=True)
         except Timeout:
             raise InputError(
                 f"another run is working on these rounds in {self.store.folder}; wait for it, or "
@@ -205,8 +218,8 @@ class TrialState:
         try:
             yield
         finally:
+            path.unlink(missing_ok=True)
             lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
             for empty in (self.folder, self.folder.parent):
                 with suppress(OSError):
                     empty.rmdir()

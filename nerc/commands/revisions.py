@@ -9,7 +9,6 @@ python -m nerc revisions pull --hub USER/NAME    all revisions on the Hub, into 
 Each of the three has its own --help.
 """
 
-import filecmp
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,7 @@ from nerc import hub, tables
 from nerc.cli import option, parse, start_logging
 from nerc.config import REPO_HELP
 from nerc.errors import InputError, fail, one_line_errors, visible
-from nerc.files import copy_files
-from nerc.store import records
+from nerc.store import records, transfer
 from nerc.store.revisions import REVISION_NAME, Store
 
 PROGRAM = "python -m nerc revisions"
@@ -76,37 +74,48 @@ def main(argv: list[str]) -> None:
 
 def show(config: ListConfig) -> None:
     """List revisions with their scores, which are read from their records."""
-    folder = Path(config.repo)
+    folder, failures = Path(config.repo), []
     if config.hub is None and (folder.is_dir() or not hub.is_name(config.repo)):
         folders = {name: folder / name for name in Store(config.repo).names()}
     else:
-        repository = _repository(config.hub or config.repo)
-        branches = {name: repository.fetch(name, _RECORDS) for name in repository.names()}
-        folders = {n: f for n, f in branches.items() if (f / "config.json").exists()}
-    if not folders:
+        repository, folders = _repository(config.hub or config.repo), {}
+        for name in repository.names():
+            try:
+                branch = repository.fetch(name, _RECORDS)
+            except InputError as error:
+                failures.append(f"{name}: {error}")
+                continue
+            if (branch / "config.json").exists():
+                folders[name] = branch
+    if not folders and not failures:
         raise InputError(f"{config.hub or f'--repo {config.repo}'}: holds no revision")
-    rows, damaged = [_COLUMNS], []
+    rows = [_COLUMNS]
     for name, place in folders.items():
         try:
             rows.append([name, *_cells(*records.read(place))])
         except InputError as error:
             rows.append([name, *["?"] * (len(_COLUMNS) - 1)])
-            damaged.append(f"{name}: {error}")
-    print(tables.markdown(rows), flush=True)
-    if damaged:
-        raise InputError("; ".join(damaged))
+            failures.append(f"{name}: {error}")
+    if folders:
+        print(tables.markdown(rows), flush=True)
+    if failures:
+        raise InputError("; ".join(failures))
 
 
 def _cells(run: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
     config = run.get("config", {})
     labels = " ".join(str(v) for v in (config.get("data"), config.get("expert")) if v) or "-"
     sources = [config.get("corpus"), config.get("start") or config.get("encoder")]
-    sources = [Path(s).name if s and Path(s).is_absolute() else s or "-" for s in sources]
+    sources = ["-" if not s else Path(s).name if _is_place(s) else s for s in sources]
     cells = [labels, *sources, str(config.get("recipe", "-")), str(config.get("seed", "-"))]
     for split in ("validation", "test"):
         report = metrics.get(split)
         cells += [f"{report[f]:.5f}" if report else "-" for f in ("f1", "loss")]
     return cells
+
+
+def _is_place(source: str) -> bool:
+    return Path(source).is_absolute() or source.startswith(transfer.SHORTENED)
 
 
 def push(config: PushConfig) -> None:
@@ -115,10 +124,12 @@ def push(config: PushConfig) -> None:
     names = config.revision or store.names()
     if not names:
         raise InputError(f"--repo {config.repo}: holds no revision to send")
-    folders = {name: store.local(name) for name in names}
 
-    how = {"overwrite": config.overwrite, "public": config.public}
-    _each(names, lambda name: repository.push(folders[name], name, **how))
+    def send(name: str) -> str:
+        files = transfer.files_to_send(store.local(name))
+        return repository.push(files, name, overwrite=config.overwrite, public=config.public)
+
+    _each(names, send)
 
 
 def pull(config: PullConfig) -> None:
@@ -126,17 +137,18 @@ def pull(config: PullConfig) -> None:
     store, repository = Store(config.repo), _repository(config.hub or config.repo)
 
     def fetch(name: str) -> str:
-        cached, here = repository.fetch(name), store.folder / name
-        if not hub.is_whole(cached) or not REVISION_NAME.fullmatch(name):
+        cached = repository.fetch(name) if REVISION_NAME.fullmatch(name) else None
+        if cached is None or not transfer.is_whole(cached):
             fault = "is not a whole revision, or its name cannot be that of a revision"
             if config.revision:
                 raise InputError(f"branch {name} of {repository.name} {fault}")
             return f"this branch {fault}; left out"
-        if here.is_dir() and _same(cached, here):
+        here = store.folder / name
+        if here.is_dir() and transfer.is_same(cached, here):
             return f"is in {store.folder} already"
         store.check_free(name, overwrite=config.overwrite)
         with store.new_revision(name, overwrite=config.overwrite) as new:
-            copy_files(cached, new)
+            transfer.take(cached, new)
         return f"is in {here}, {repository.describe_source(name, cached)}"
 
     _each(config.revision or repository.names(), fetch)
@@ -158,14 +170,6 @@ def _repository(name: str) -> hub.Repository:
     if not hub.is_name(name):
         raise InputError(f"--hub {name}: is not a repository's name on the Hub, wanted USER/NAME")
     return hub.Repository(name)
-
-
-def _same(one: Path, two: Path) -> bool:
-    """Whether two folders hold the same files."""
-    names = [{p.relative_to(f) for p in f.rglob("*") if p.is_file()} for f in (one, two)]
-    return names[0] == names[1] and all(
-        filecmp.cmp(one / name, two / name, shallow=False) for name in names[0]
-    )
 
 
 ACTIONS = {"list": (show, ListConfig), "push": (push, PushConfig), "pull": (pull, PullConfig)}

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
@@ -19,14 +20,24 @@ from filelock import FileLock, Timeout
 from nerc import hub
 from nerc.config import DataConfig
 from nerc.errors import InputError, Interrupted, is_disk_full
-from nerc.files import copy_files, make_readable
-from nerc.store import records
+from nerc.files import make_readable
+from nerc.store import records, transfer
 
 logger = logging.getLogger(__name__)
 
+_NO_FOLDER = (FileNotFoundError, NotADirectoryError)
 _UNFINISHED = ".checkpoints"
+_LONGEST_COPY = 600.0  # seconds, of a revision from the cache
 _REPLACED = ".old"  # follows the name of a new revision's folder, for the one that it replaces
-REVISION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of a folder and of a branch
+# Of a folder and of a branch; git allows branches no .. in the name, and no . or .lock at its end.
+REVISION_NAME = re.compile(r"(?!.*(\.\.|\.lock\Z|\.\Z))[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+CHECKPOINT_NAME = re.compile(r"update_[0-9]{7,}\.safetensors")
+# What a run keeps in its run_folder. Other files there are not nerc's, such as the copies of tools
+# that keep folders in sync: "update_0000120 (1).safetensors".
+_RUN_FILES = re.compile(
+    rf"{CHECKPOINT_NAME.pattern}|run\.json|status\.json|log\.txt|logs|lock|revision(\.old)?"
+    r"|\.(update_[0-9]+\.safetensors|run\.json|status\.json)-\w+"
+)
 
 
 def default_name(config: DataConfig) -> str:
@@ -48,7 +59,13 @@ class Store:
 
     def __init__(self, repo: str) -> None:
         self.folder = Path(repo)
-        if self.folder.exists() and not self.folder.is_dir():
+        try:
+            mode = self.folder.stat().st_mode
+        except _NO_FOLDER:
+            mode = stat.S_IFDIR  # it will be made
+        except (OSError, ValueError) as error:  # too long a name, a NUL
+            raise InputError(f"--repo {repo}: cannot be read: {error}") from None
+        if not stat.S_ISDIR(mode):
             raise InputError(f"--repo {repo}: is a file, wanted a folder of revisions")
         self.repository = hub.Repository(repo) if hub.is_name(repo) else None
         self._reads_hub = self.repository is not None and not self.folder.exists()
@@ -56,7 +73,10 @@ class Store:
 
     def names(self) -> list[str]:
         """The revisions in the folder, in alphabetical order."""
-        entries = self.folder.iterdir() if self.folder.exists() else ()
+        try:
+            entries = list(self.folder.iterdir())
+        except _NO_FOLDER:
+            return []
         names = (entry.name for entry in entries if (entry / "config.json").exists())
         return sorted(name for name in names if not name.startswith("."))
 
@@ -79,8 +99,10 @@ class Store:
 
     def check_room(self, num_bytes: int) -> None:
         """Raise InputError where the disk has less than num_bytes left."""
-        parents = self.folder.absolute(), *self.folder.absolute().parents
-        free = shutil.disk_usage(next(filter(Path.exists, parents))).free
+        for place in (self.folder.absolute(), *self.folder.absolute().parents):
+            with suppress(*_NO_FOLDER):  # another run may just remove the folder that it made
+                free = shutil.disk_usage(place).free
+                break
         if free < num_bytes:
             raise InputError(
                 f"--repo {self.folder}: no room on the disk, {free / 2**20:.0f} MiB are free and "
@@ -108,7 +130,7 @@ class Store:
         folder = self.folder / name
         if (folder / "config.json").exists():
             return folder
-        if any(self.run_folder(name).glob("*")):
+        if _run_files(self.run_folder(name)):
             raise InputError(
                 f"revision {name} is still being trained, or was interrupted: its checkpoints are "
                 f"in {self.run_folder(name)}; wait, or continue it with the flags that it had and "
@@ -159,15 +181,16 @@ class Store:
         return self.folder / _UNFINISHED / name
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[Path]:
-        """The run_folder, locked against other runs; it stays while it holds a checkpoint."""
+    def lock(self, name: str, *, wait: float = 0) -> Iterator[Path]:
+        """The run_folder, locked against other runs; it stays while it holds a checkpoint.
+
+        wait: seconds in which another run may come to its end.
+        """
         folder = self.run_folder(name)
         was_there = self.folder.exists()
         self.keep_fetched(leave_out=name)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / "lock", timeout=0)
-            lock.acquire()
+            lock = acquire(folder / "lock", wait)
         except Timeout:
             raise InputError(
                 f"another run is writing revision {name} in {self.folder}; wait for it, or give "
@@ -178,11 +201,17 @@ class Store:
                 raise
             raise InputError(f"--repo {self.folder}: cannot be written: {error}") from None
         try:
+            if others := [e.name for e in folder.iterdir() if not _RUN_FILES.fullmatch(e.name)]:
+                logger.warning(
+                    f"{folder}: holds files that are no run's, perhaps copies that a tool made; "
+                    f"they are neither read nor removed: {', '.join(sorted(others))}"
+                )
             _clear_replaced(folder / f"revision{_REPLACED}", self.folder / name)
             yield folder
         finally:
-            if not any(folder.glob("update_*")):
-                for entry in folder.iterdir():
+            files = _run_files(folder)
+            if not any(CHECKPOINT_NAME.fullmatch(entry.name) for entry in files):
+                for entry in files:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             lock.release()  # until then NFS keeps a file that is open, and its folder
             for empty in [folder, folder.parent, *([] if was_there else [self.folder])]:
@@ -226,10 +255,14 @@ class Store:
         """
         while self._fetched:
             name, source = self._fetched.popitem()
-            if name != leave_out and not (self.folder / name).exists():
-                with self.new_revision(name, overwrite=False) as new:
-                    copy_files(source, new)
-                logger.info(f"{name}: copied to {self.folder}, which is the store from now on")
+            if name == leave_out or (self.folder / name).exists():
+                continue
+            with self.lock(name, wait=_LONGEST_COPY) as folder:
+                if (self.folder / name).exists():  # another run began at the same time
+                    continue
+                with self.publish(folder, name, overwrite=False) as new:
+                    transfer.take(source, new)
+            logger.info(f"{name}: copied to {self.folder}, which is the store from now on")
 
     # ------------------------------------------------------------ sending
 
@@ -253,7 +286,8 @@ class Store:
         )
         try:
             with stretch:
-                return self.repository.push(self.folder / name, name, overwrite=overwrite)
+                files = transfer.files_to_send(self.folder / name)
+                return self.repository.push(files, name, overwrite=overwrite)
         except InputError as error:
             raise InputError(f"{error}; {again}") from None
         except Interrupted as interrupted:
@@ -278,8 +312,34 @@ def check_name(name: str) -> None:
     if not REVISION_NAME.fullmatch(name):
         raise InputError(
             f"{name!r} cannot be the name of a revision: wanted up to 100 letters, digits and "
-            f"_ - . (the last two not first)"
+            f"_ - . (the last two not first; as git wants it, no .. and no . or .lock at the end)"
         )
+
+
+def acquire(path: Path, wait: float = 0) -> FileLock:
+    """The lock on a file, which is made where it is missing; Timeout while another run has it.
+
+    A run that ends removes the file and the folders that are empty then, between any two steps of
+    this one.
+    """
+    lock = FileLock(path, timeout=wait)
+    for tries_left in reversed(range(100)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            break
+        except (FileNotFoundError, FileExistsError):
+            if not tries_left:
+                raise
+    return lock
+
+
+def _run_files(folder: Path) -> list[Path]:
+    """The files of a run_folder that are nerc's."""
+    try:
+        return [entry for entry in folder.iterdir() if _RUN_FILES.fullmatch(entry.name)]
+    except _NO_FOLDER:
+        return []
 
 
 def _put_in_place(new: Path, target: Path) -> None:

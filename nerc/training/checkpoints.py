@@ -19,6 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from nerc.errors import InputError
 from nerc.files import system_errors, unfinished
+from nerc.store.revisions import CHECKPOINT_NAME
 
 KEPT = 2
 
@@ -34,7 +35,7 @@ class Checkpoints:
         self._writer = None
 
     def __enter__(self) -> "Checkpoints":
-        for partial in self.folder.glob(".update_*"):  # left by a run killed while it wrote
+        for partial in self.folder.glob(".update_*.safetensors-*"):  # a kill came meanwhile
             partial.unlink()
         return self
 
@@ -71,7 +72,8 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """The checkpoints, newest first."""
-        return sorted(self.folder.glob("update_*.safetensors"), key=_update, reverse=True)
+        paths = [p for p in self.folder.glob("update_*") if CHECKPOINT_NAME.fullmatch(p.name)]
+        return sorted(paths, key=_update, reverse=True)
 
     def newest(self) -> int | None:
         """The update of the newest checkpoint; None if there is none."""

@@ -1,7 +1,6 @@
 """Reads files that others may have written, and writes files that are whole or absent."""
 
 import json
-import math
 import os
 import re
 import shutil

@@ -16,7 +16,6 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nerc.data import tags
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.words import Text
 from nerc.errors import InputError

@@ -26,6 +26,10 @@ _KINDS |= {dict: "an object", list: "a list", type(None): "null"}
 T = TypeVar("T")
 
 
+class Replaced(InputError):
+    """A folder is replaced faster than it can be read."""
+
+
 class Wanted(NamedTuple):
     """A shape that only a test can tell, and the words for it; the test may assume the shape of."""
 
@@ -142,10 +146,10 @@ def stamps(folder: Path) -> dict[str, tuple[int, ...]]:
     try:
         status = folder.stat()
         found = {".": (status.st_dev, status.st_ino)}
-        for entry in os.scandir(folder):
-            if entry.name.endswith((".json", ".safetensors", ".txt")):
-                s = entry.stat()
-                found[entry.name] = (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+        for path in folder.iterdir():
+            if path.suffix in (".json", ".safetensors", ".txt"):
+                s = path.stat()
+                found[path.name] = (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     return found
@@ -160,6 +164,8 @@ def read_unreplaced(folder: Path, read: Callable[[], T]) -> T:
     for attempt in range(_MOST_READS):
         try:
             result = read()
+        except Replaced:
+            raise
         except Exception:
             after = stamps(folder)
             if after == before and (after or attempt):
@@ -168,9 +174,9 @@ def read_unreplaced(folder: Path, read: Callable[[], T]) -> T:
             after = stamps(folder)
             if after == before:
                 return result
-        time.sleep(0.02 * attempt)
+        time.sleep(0.01 * attempt)
         before = stamps(folder)
-    raise InputError(
+    raise Replaced(
         f"{folder}: was replaced {_MOST_READS} times while it was read; run the same command again"
     )
 

@@ -28,7 +28,7 @@ from transformers.models.bert.modeling_bert import BertLayer, BertPreTrainedMode
 from nerc import hub
 from nerc.data import tags
 from nerc.errors import InputError
-from nerc.files import read_unreplaced, stamps
+from nerc.files import Replaced, read_unreplaced, stamps
 from nerc.model import pipeline
 from nerc.model.layers import Dropout, bilstm, replace_dropout
 from nerc.model.source import check_config, check_folder
@@ -167,12 +167,13 @@ class NERSmall(BertPreTrainedModel):
             raise InputError(
                 "this model was not loaded from files: set model.tokenizer before model.predict"
             )
-        tokenizer = tokenizer_beside(self.folder, self.config.vocab_size)
-        if self.read_stamps.items() - stamps(self.folder).items():
-            raise InputError(
-                f"{self.folder}: was replaced after its weights were read; load the model again"
-            )
-        return tokenizer
+        try:
+            return tokenizer_beside(self.folder, self.config.vocab_size)
+        finally:
+            if self.read_stamps.items() - stamps(self.folder).items():
+                raise Replaced(
+                    f"{self.folder}: was replaced after its weights were read; load the model again"
+                )
 
     def predict(self, texts: str | Iterable[str]) -> list:
         """The entities of a text, or a list of them for each of several texts, in order.

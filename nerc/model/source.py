@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ _REFUSED |= {"compression_config", "distributed_config", "fusion_config", "per_l
 # All other names that its configurations have are those of methods and of what classes share.
 _PROPERTIES = {"model_type", "name_or_path", "num_labels", "output_attentions", "torch_dtype"}
 _PROPERTIES |= {"use_return_dict", "_attn_implementation", "_experts_implementation", "_auto_class"}
-_FIELDS = _PROPERTIES | set(BertConfig.__dataclass_fields__)
+_FIELDS = _PROPERTIES | {field.name for field in fields(BertConfig)}
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _SPARE = 10_000_000  # weights that config.json may describe and the files may lack: a new head
@@ -99,7 +100,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
         if not path.name.startswith(".") and not path.is_dir():
             check_input(path)
     config = folder / "config.json"
-    values = read_json(config, dict)
+    values = read_json(config, _CONFIG)
     try:
         check_config(values)
     except InputError as error:

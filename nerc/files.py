@@ -6,11 +6,12 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from safetensors import SafetensorError
 
@@ -18,8 +19,17 @@ from nerc.errors import InputError
 
 MOST_BYTES = 2**30  # of a file that is read whole
 MOST_LINE = 2**24  # bytes of a line of a file that is read line by line
+_MOST_READS = 10  # of a folder that is replaced again and again
+_TOO_LARGE = 2.0**63  # for a number of which the kind matters
 _KINDS = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
 _KINDS |= {dict: "an object", list: "a list", type(None): "null"}
+
+
+T = TypeVar("T")
+
+
+class Replaced(InputError):
+    """A folder is replaced faster than it can be read."""
 
 
 class Wanted(NamedTuple):
@@ -91,12 +101,14 @@ def parse_json(text: str, shape: Any = object) -> Any:
     """
     try:
         value = json.loads(text)
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        fault = next(_faults(value, shape, ""), None)
+        if fault is None:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         raise InputError("has half a surrogate pair, which is not a character") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"is not JSON: {error}") from None
-    for fault in _faults(value, shape, ""):
+    if fault is not None:
         raise InputError(fault)
     return value
 
@@ -130,8 +142,10 @@ def _faults(value: Any, shape: Any, place: str) -> Iterator[str]:
 def _is_kind(value: Any, kind: Any) -> bool:
     """Whether value is of a type or a union; in JSON, true is no number, and 1 is a float, too."""
     kinds = getattr(kind, "__args__", (kind,))
-    if isinstance(value, bool):
+    if isinstance(value, bool) or object in kinds:
         return object in kinds or bool in kinds
+    if isinstance(value, int | float) and not abs(value) < _TOO_LARGE:  # or NaN
+        return False
     return isinstance(value, (*kinds, int) if float in kinds else kinds)
 
 
@@ -139,6 +153,49 @@ def _fault(value: Any, wanted: str, place: str) -> str:
     found = json.dumps(value, ensure_ascii=False)
     found = found if len(found) <= 60 else f"{found[:56]} ..."
     return f"{place or 'its content'} is {found}, wanted {wanted}"
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, ...]]:
+    """What tells a folder, and each file of a model in it, from others in its place; {}: no folder.
+
+    A folder's own stamp, under the name ".", is the same whatever is put into it.
+    """
+    try:
+        status = folder.stat()
+        found = {".": (status.st_dev, status.st_ino)}
+        for path in folder.iterdir():
+            if path.suffix in (".json", ".safetensors", ".txt"):
+                s = path.stat()
+                found[path.name] = (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return found
+
+
+def read_unreplaced(folder: Path, read: Callable[[], T]) -> T:
+    """What read() makes of the files in folder; it reads again where they changed meanwhile.
+
+    A run that replaces a revision renames folders: in between, there is no folder at all.
+    """
+    before = stamps(folder)
+    for attempt in range(_MOST_READS):
+        try:
+            result = read()
+        except Replaced:
+            raise
+        except Exception:
+            after = stamps(folder)
+            if after == before and (after or attempt):
+                raise
+        else:
+            after = stamps(folder)
+            if after == before:
+                return result
+        time.sleep(0.01 * attempt)
+        before = stamps(folder)
+    raise Replaced(
+        f"{folder}: was replaced {_MOST_READS} times while it was read; run the same command again"
+    )
 
 
 # ------------------------------------------------------------ writing

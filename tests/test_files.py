@@ -61,6 +61,8 @@ def test_devices_and_endless_files_are_refused_at_once(tmp_path):
         ('"2"', Wanted("above 2", lambda v: v > 2, int), 'is "2", wanted a whole number'),
         ("NaN", object, "is not JSON"),
         ("[1e999]", object, "is not JSON"),
+        ("[1e999]", [float], r"\[0\] is Infinity, wanted a finite number"),
+        ("1" * 400, float, "wanted a finite number"),
         ('"\\ud800"', object, "half a surrogate pair"),
         ("[" * 100_000, object, "is not JSON"),
         ("1" * 10_000, object, "is not JSON"),

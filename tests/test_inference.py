@@ -1,13 +1,17 @@
 """Predictions depend on the sentence alone; decoding finds the best valid sequence."""
 
 import dataclasses
+import re
+import tracemalloc
 from itertools import product
 
 import numpy as np
 import pytest
+import torch
 
 from nerc.data import sources, tags
 from nerc.data.corpus import Corpus, Sentence
+from nerc.errors import InputError
 from nerc.model import encoding, inference
 
 WORD_TAGS = tags.inventory(tags.CONLL_TYPES)[:9]
@@ -105,3 +109,37 @@ def test_argmax_takes_each_word_by_itself():
     rows = [np.log(np.array([[0.1, 0.2, 0.7], [0.8, 0.1, 0.1]]))]
     assert inference.decode(rows, ["O", "B-x", "I-x"], "argmax") == [["I-x", "O"]]
     assert inference.decode(rows, ["O", "B-x", "I-x"], "viterbi") == [["B-x", "O"]]
+
+
+def test_a_prediction_that_is_not_finite_is_an_error(model, tokenizer, corpus):
+    encoded = encoding.encode_for(model, tokenizer, corpus)
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight[tokenizer.cls_token_id] = torch.nan
+    with pytest.raises(InputError, match="not finite: its weights are broken"):
+        inference.predict(model, encoded)
+    model.tokenizer = tokenizer
+    assert model.predict("") == []
+    with pytest.raises(InputError, match=re.escape(f"the model from {model.name_or_path} gives")):
+        model.predict(["\u2603"])
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight[tokenizer.cls_token_id] = 0.0
+        model.classifier.weight.fill_(3e38)  # finite, but not what is computed from them
+    with pytest.raises(InputError, match="not finite"):
+        inference.predict(model, encoded)
+
+
+def test_viterbi_over_many_types_takes_little_memory():
+    some_tags = ["O", *(f"{prefix}-type{i}" for i in range(500) for prefix in "BI")]
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=(2 + i % 5, len(some_tags))).astype(np.float32) for i in range(500)]
+    for row in rows:
+        row[:, 2::2] += 5  # I- tags are likely, and so is what has to stand before them
+    tracemalloc.start()
+    found = inference.decode(rows, some_tags)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26  # a matrix of tags by tags for each sentence: 4 GB
+    for row, decoded in zip(rows[:5], found[:5], strict=True):
+        assert tags.num_invalid_inside(decoded) == 0
+        (alone,) = inference.decode([row], some_tags)
+        assert decoded == alone and any(tag.startswith("I-") for tag in decoded)

@@ -184,12 +184,12 @@ def spoil(folder, source, what):
         ("no weights", "holds no model.safetensors"),
         ("no config", "holds no config.json"),
         ("cut off", "cannot be loaded"),
-        ("no json", "cannot be loaded"),
+        ("no json", "config.json: is not JSON"),
         ("other type", "of type 'gpt2', wanted bert"),
         ("layer missing", "its weights lack 16 tensors"),
         ("layer too many", "have 16 tensors, such as .* not in config.json"),
-        ("wrong value", "cannot be loaded"),
-        ("a list", "cannot be loaded"),
+        ("wrong value", 'config.json: hidden_size is "x", wanted a whole number'),
+        ("a list", r"config.json: its content is \[\], wanted an object"),
     ],
 )
 def test_a_broken_encoder_is_refused_with_what_is_wrong(tmp_path, encoder, what, message):

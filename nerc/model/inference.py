@@ -16,15 +16,16 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nerc.data import tags
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.words import Text
+from nerc.errors import InputError
 from nerc.model.encoding import MULTIPLE, Encoded, collate, encode_for
 
 # Word pieces, padding included, that are computed together: enough to keep the device busy.
 BATCH_PIECES = {"cpu": 4096, "cuda": 32768}
 STREAM_CHUNK = 4096  # sentences of a stream: enough to find many of similar length
 _VITERBI_CHUNK = 512  # sentences decoded together
+_VITERBI_CELLS = 2**24  # fewer sentences, if these times tags times words are more
 
 
 @torch.inference_mode()
@@ -60,12 +61,22 @@ def predict(
             batch = collate(encoded, sentences, MULTIPLE)
             logits = model(**batch.inputs(device)).logits[..., columns]  # (words, tags)
             rows = logits.float().log_softmax(dim=-1).cpu().numpy()
+            if not np.isfinite(rows).all():
+                raise InputError(_not_finite(model.name_or_path))
             of_sentences = np.split(rows, batch.num_words.cumsum(0))[: len(sentences)]
             results += zip(sentences.tolist(), of_sentences, strict=True)
     results = gather_object(results) if world > 1 else results
     by_sentence = dict(results)
     assert len(results) == len(by_sentence) == len(chosen), "a sentence is missing or there twice"
     return [by_sentence[sentence] for sentence in chosen.tolist()]
+
+
+def _not_finite(source: str) -> str:
+    source = f"the model from {source}" if source else "the model"
+    return (
+        f"{source} gives words probabilities that are not finite: its weights are broken; fetch it "
+        f"again, or lower --lr or set --clip to train it again"
+    )
 
 
 def predict_stream(
@@ -128,29 +139,40 @@ def decode(
     assert how == "viterbi", how
     order = sorted(range(len(log_probabilities)), key=lambda i: -len(log_probabilities[i]))
     result: list[list[str]] = [[] for _ in order]
-    for start in range(0, len(order), _VITERBI_CHUNK):
-        chunk = order[start : start + _VITERBI_CHUNK]
+    start = 0
+    while start < len(order):
+        cells = len(word_tags) * len(log_probabilities[order[start]])
+        chunk = order[start : start + max(1, min(_VITERBI_CHUNK, _VITERBI_CELLS // cells))]
         paths = _viterbi([log_probabilities[i] for i in chunk], word_tags)
         for sentence, path in zip(chunk, paths, strict=True):
             result[sentence] = [word_tags[i] for i in path]
+        start += len(chunk)
     return result
 
 
 def _viterbi(rows: Sequence[np.ndarray], word_tags: Sequence[str]) -> list[np.ndarray]:
-    """The best path (Viterbi 1967) over each of rows (words, K), which come longest first."""
-    allowed = np.array([[tags.may_follow(a, b) for b in word_tags] for a in word_tags])
-    begins = np.array([tags.may_follow(None, tag) for tag in word_tags])
-    cost = np.where(allowed, 0.0, -np.inf)  # (K, K), from row's tag to column's
+    """The best path (Viterbi 1967) over each of rows (words, K), which come longest first.
+
+    Of the tags before a word, I-TYPE wants the better one of B-TYPE and I-TYPE. Every other tag may
+    follow all, so it wants the best of all.
+    """
+    place = {tag: i for i, tag in enumerate(word_tags)}
+    inside = [i for i, tag in enumerate(word_tags) if tag.startswith("I-")]
+    before = [sorted((place[f"B-{word_tags[i][2:]}"], i)) for i in inside]
+    before = np.array(before, dtype=np.int64).reshape(-1, 2)  # (I- tags, 2)
     lengths = np.array([len(row) for row in rows])
-    scores = np.stack([row[0] for row in rows]).astype(np.float64) + np.where(begins, 0.0, -np.inf)
+    scores = np.stack([row[0] for row in rows]).astype(np.float64)
+    scores[:, inside] = -np.inf
     pointers = []  # for word t >= 1 of the sentences that have one: (sentences, K), best tag before
     for t in range(1, lengths[0]):
         alive = int((lengths > t).sum())
-        steps = scores[:alive, :, None] + cost  # (sentences, K, K)
-        best = steps.argmax(axis=1)
+        scores_before = scores[:alive]
+        best = np.repeat(scores_before.argmax(axis=1)[:, None], len(word_tags), axis=1)
+        second = scores_before[:, before[:, 1]] > scores_before[:, before[:, 0]]
+        best[:, inside] = np.where(second, before[:, 1], before[:, 0])
         pointers.append(best)
         emitted = np.stack([row[t] for row in rows[:alive]])
-        scores[:alive] = np.take_along_axis(steps, best[:, None], axis=1)[:, 0] + emitted
+        scores[:alive] = np.take_along_axis(scores_before, best, axis=1) + emitted
     paths = []
     for sentence, length in enumerate(lengths):
         path = [int(scores[sentence].argmax())]

@@ -13,9 +13,9 @@ from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 from nerc import hub
-from nerc.data import tags
 from nerc.errors import InputError
 from nerc.model.modeling import NERSmall, NERSmallConfig, labels_of
+from nerc.model.source import check_folder
 
 # --encoder tiny: small enough to learn the built-in corpus from scratch in minutes on two cores.
 TINY = {"hidden_size": 128, "intermediate_size": 512}
@@ -50,11 +50,7 @@ def load(name: str) -> NERSmall:
     """The NERSmall in a folder, with its head; also reads a BertForTokenClassification."""
     _check_source(name, types=("bert", NERSmallConfig.model_type))
     model = _load(name, new_head=False)
-    if unknown := [label for label in model.config.word_tags if not tags.is_tag(label)]:
-        raise InputError(
-            f"{name}: its labels, such as {unknown[0]}, are not tags, wanted O, B-TYPE and I-TYPE; "
-            f"put the tags into id2label of its config.json"
-        )
+    _ = model.config.inventory  # InputError where its labels are not tags
     return model
 
 
@@ -67,16 +63,12 @@ def _check_source(name: str, types: Sequence[str]) -> None:
     """Raise InputError unless name, a folder or a Hub name, is a model of one of these types."""
     folder = Path(name)
     if folder.is_dir():
-        for file in ("config.json", "model.safetensors"):
-            if not any((folder / f"{file}{end}").exists() for end in ("", ".index.json")):
-                raise InputError(
-                    f"{name}: holds no {file}, wanted config.json, model.safetensors and a "
-                    f"tokenizer, as save_pretrained writes them (pickled weights are not read)"
-                )
-    elif not hub.may_be_model(name):
+        model_type = check_folder(folder).get("model_type")
+    elif hub.may_be_model(name):
+        with _loading(name):
+            model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
+    else:
         raise InputError(f"{name}: no such folder")
-    with _loading(name):
-        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
     if model_type not in types:
         raise InputError(f"{name}: is a model of type {model_type!r}, wanted {' or '.join(types)}")
 
@@ -97,6 +89,12 @@ def _load(name: str, *, new_head: bool, **kwargs) -> NERSmall:
                 f"{name}: its weights {fault.format(len(keys), min(keys))}; do config.json and "
                 f"model.safetensors belong together?"
             )
+    for key, weights in model.named_parameters():
+        if not weights.sum().isfinite() and not weights.isfinite().all():
+            raise InputError(
+                f"{name}: its weights have values that are not finite, in {key}; fetch it again, "
+                f"or train it again with a lower --lr or with --clip"
+            )
     return model
 
 
@@ -106,6 +104,8 @@ def _loading(name: str) -> Iterator[None]:
     try:
         with quiet():
             yield
+    except InputError:
+        raise
     except _LOADING_ERRORS as error:
         what = f"{type(error).__name__}: {error}"
         if Path(name).is_dir():

@@ -5,9 +5,12 @@ windows, without padding; H hidden size, A attention heads, K labels. B is S, un
 longer than a window.
 """
 
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,8 +28,10 @@ from transformers.models.bert.modeling_bert import BertLayer, BertPreTrainedMode
 from nerc import hub
 from nerc.data import tags
 from nerc.errors import InputError
+from nerc.files import Replaced, read_unreplaced, stamps
 from nerc.model import pipeline
 from nerc.model.layers import Dropout, bilstm, replace_dropout
+from nerc.model.source import check_config, check_folder
 from nerc.model.tokenizer import tokenizer_beside
 
 # Windows whose attention is computed together, g rows and t pieces wide: their pieces among all
@@ -52,10 +57,34 @@ class NERSmallConfig(BertConfig):
         if list(self.id2label.values()) == [f"LABEL_{i}" for i in range(len(conll))]:
             self.id2label, self.label2id = labels_of(conll).values()
 
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **kwargs):
+        """Load from a folder or the Hub; InputError names the field that is wrong."""
+        try:
+            return super().from_pretrained(name, **kwargs)
+        except InputError as error:
+            raise InputError(f"{Path(name) / 'config.json'}: {error}") from None
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+        """Check what config.json holds; attention is always our own, whatever it names.
+
+        transformers would fetch the code of an attention USER/NAME from the Hub.
+        """
+        check_config(config_dict)
+        values = {k: v for k, v in config_dict.items() if not k.endswith("_implementation")}
+        return super().from_dict(values, **kwargs)
+
     @property
     def inventory(self) -> tuple[str, ...]:
-        """All tags; the index of a tag is its id."""
-        return tuple(self.id2label[i] for i in range(len(self.id2label)))
+        """All tags; the index of a tag is its id. InputError where they are none of ours."""
+        try:
+            return _inventory(tuple(self.id2label.items()))
+        except InputError as error:
+            source = self.name_or_path or "the configuration"
+            raise InputError(
+                f"{source}: {error}; put the tags into id2label of its config.json"
+            ) from None
 
     @property
     def word_tags(self) -> tuple[str, ...]:
@@ -69,11 +98,32 @@ def labels_of(inventory: Sequence[str]) -> dict[str, dict]:
     return {"id2label": id2label, "label2id": {tag: i for i, tag in id2label.items()}}
 
 
+@lru_cache
+def _inventory(labels: tuple[tuple[int, str], ...]) -> tuple[str, ...]:
+    """The labels in the order of their ids; InputError unless they are tags of ours."""
+    ids, names = zip(*sorted(labels), strict=True)
+    if ids != (*range(len(ids)),):
+        raise InputError(f"its labels have other ids than 0 to {len(ids) - 1}")
+    wanted = {"O"}
+    for name in (name for name in names if name not in tags.SPECIAL_TAGS):
+        if not tags.is_tag(name) or name[0] not in "OBI":
+            raise InputError(
+                f"its labels, such as {name}, are not tags, wanted O, B-TYPE and I-TYPE"
+            )
+        wanted |= {name} if name == "O" else {f"B{name[1:]}", f"I{name[1:]}"}
+    if missing := sorted(wanted - {*names}):
+        raise InputError(f"its labels lack {missing[0]}, wanted O, B-TYPE and I-TYPE of each type")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"its labels have {twice[0]} more than once")
+    return names
+
+
 class NERSmall(BertPreTrainedModel):
     """BERT over word pieces -> first piece of each word -> BiLSTM over words -> linear."""
 
     config_class = NERSmallConfig
     folder: Path | None = None  # from which from_pretrained loaded it
+    read_stamps: Mapping[str, tuple[int, ...]] = MappingProxyType({})  # of its files, at that time
 
     def __init__(self, config: NERSmallConfig) -> None:
         super().__init__(config)
@@ -98,10 +148,17 @@ class NERSmall(BertPreTrainedModel):
         if "config" not in kwargs:  # with a config, name is the encoder of a new model
             name, revision = _locate_weights(name, revision, kwargs), None
         kwargs = {"dtype": torch.float32, "use_safetensors": True} | kwargs
-        loaded = super().from_pretrained(name, *args, revision=revision or "main", **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
-        model.folder = Path(name).resolve() if Path(name).is_dir() else None
-        return loaded
+        read = partial(super().from_pretrained, name, *args, revision=revision or "main", **kwargs)
+        folder = Path(name)
+
+        def read_folder() -> Any:
+            check_folder(folder)
+            loaded = read()
+            model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
+            model.folder, model.read_stamps = folder.resolve(), stamps(folder)
+            return loaded
+
+        return read_unreplaced(folder, read_folder) if folder.is_dir() else read()
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -110,7 +167,13 @@ class NERSmall(BertPreTrainedModel):
             raise InputError(
                 "this model was not loaded from files: set model.tokenizer before model.predict"
             )
-        return tokenizer_beside(self.folder, self.config.vocab_size)
+        try:
+            return tokenizer_beside(self.folder, self.config.vocab_size)
+        finally:
+            if self.read_stamps.items() - stamps(self.folder).items():
+                raise Replaced(
+                    f"{self.folder}: was replaced after its weights were read; load the model again"
+                )
 
     def predict(self, texts: str | Iterable[str]) -> list:
         """The entities of a text, or a list of them for each of several texts, in order.

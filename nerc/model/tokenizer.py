@@ -1,6 +1,5 @@
 """Tokenizers: learnt from a corpus, or loaded with an encoder or a revision."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -9,13 +8,20 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from nerc import hub
-from nerc.data.corpus import Corpus
+from nerc.data.corpus import Corpus, Sentence
 from nerc.errors import InputError
+from nerc.files import read_json
+from nerc.model.encoding import encode
 
 logger = logging.getLogger(__name__)
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 DEFAULT_ENCODER = "bert-base-cased"
+
+# The files from which transformers makes a tokenizer, and what they hold at least.
+_FILES = {"tokenizer.json": {"model": {"type": str}}, "tokenizer_config.json": dict}
+_FILES |= {"special_tokens_map.json": dict, "added_tokens.json": dict}
+_TRIAL = Corpus.of([Sentence(("a", "\u2603", "\U0010fffe"), None, "", 0)])  # most are unknown
 
 
 def learn_tokenizer(corpus: Corpus, vocab_size: int) -> PreTrainedTokenizerBase:
@@ -52,12 +58,13 @@ def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
         raise InputError(f"{name}: no such folder")
     if folder.is_dir() and not any((folder / file).exists() for file in TOKENIZER_FILES):
         raise InputError(f"{name}: holds no tokenizer (no tokenizer.json and no vocab.txt)")
+    for file, shape in _FILES.items():
+        if (folder / file).exists():
+            read_json(folder / file, shape)
     try:
-        if (folder / "tokenizer.json").exists():
-            json.loads((folder / "tokenizer.json").read_bytes())["model"]["type"]
         # Without trust_remote_code=False, transformers asks whether to run the folder's code.
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # tokenizers raises no narrower class
         raise InputError(f"{name}: its tokenizer cannot be loaded: {error!r}") from None
     needed = ("cls_token", "sep_token", "unk_token")
     if missing := [token for token in needed if getattr(tokenizer, token) is None]:
@@ -68,6 +75,17 @@ def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
             f"{name}: its tokenizer has {num_pieces} word pieces and does not fit the encoder, "
             f"whose vocabulary has {vocab_size}; put the encoder's tokenizer.json there"
         )
+    numbers = sorted(tokenizer.get_vocab().values())
+    if numbers[-1] >= vocab_size or len({*numbers}) < len(numbers):
+        raise InputError(
+            f"{name}: its tokenizer numbers pieces up to {numbers[-1]}, or two alike, wanted a "
+            f"number of its own for each, below {vocab_size}, the encoder's vocab_size; put the "
+            f"encoder's tokenizer.json there"
+        )
+    try:
+        encode(_TRIAL, tokenizer, (), 64)
+    except Exception as error:
+        raise InputError(f"{name}: its tokenizer cannot cut a word: {error!r}") from None
     return tokenizer
 
 
@@ -81,7 +99,7 @@ def tokenizer_beside(
     """
     if instead is not None or any((folder / file).exists() for file in TOKENIZER_FILES):
         return load_tokenizer(instead or str(folder), vocab_size)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json", {"_name_or_path?": str})
     encoder = config.get("_name_or_path") or DEFAULT_ENCODER
     try:
         tokenizer = load_tokenizer(encoder, vocab_size)

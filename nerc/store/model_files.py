@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from nerc.files import system_errors, write_json
+from nerc.files import read_unreplaced, system_errors, write_json
 from nerc.model.loading import load, quiet
 from nerc.model.modeling import NERSmall
 from nerc.model.tokenizer import tokenizer_beside
@@ -44,5 +44,9 @@ def load_revision(
     folder: Path, *, tokenizer: str | None = None
 ) -> tuple[NERSmall, PreTrainedTokenizerBase]:
     """A revision's model, in float32, and its tokenizer, or the tokenizer that is named here."""
-    model = load(str(folder))
-    return model, tokenizer_beside(folder, model.config.vocab_size, instead=tokenizer)
+
+    def read() -> tuple[NERSmall, PreTrainedTokenizerBase]:
+        model = load(str(folder))
+        return model, tokenizer_beside(folder, model.config.vocab_size, instead=tokenizer)
+
+    return read_unreplaced(folder, read)

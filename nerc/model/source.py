@@ -1,0 +1,154 @@
+"""Checks the files of a model, which others may have written, before transformers reads them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from transformers import BertConfig
+from transformers.activations import ACT2FN
+
+from nerc.errors import InputError
+from nerc.files import Wanted, check_input, parse_json, read_json
+
+_SIZE = Wanted("a whole number above 0", lambda value: value > 0, int)
+_RATE = Wanted("a probability below 1", lambda value: 0 <= value < 1, float)
+_NO = Wanted("false", lambda value: not value, bool)
+_DTYPE = Wanted("float32, float16 or bfloat16", lambda value: value in _DTYPES, str)
+_DTYPES = ("float64", "float32", "float16", "bfloat16", "auto")
+# A window of six pieces has room for four besides [CLS] and [SEP], and a word may fill a quarter.
+_POSITIONS = Wanted("6 or more", lambda value: value >= 6, int)
+_CONFIG = {
+    "model_type?": str,
+    "_name_or_path?": str,
+    "vocab_size?": _SIZE,
+    "hidden_size?": _SIZE,
+    "num_hidden_layers?": _SIZE,
+    "num_attention_heads?": _SIZE,
+    "intermediate_size?": _SIZE,
+    "type_vocab_size?": _SIZE,
+    "max_position_embeddings?": _POSITIONS,
+    "lstm_hidden_size?": Wanted("0 or more", lambda value: value >= 0, int),
+    "hidden_act?": Wanted("the name of an activation", lambda name: name in ACT2FN, str),
+    "hidden_dropout_prob?": _RATE,
+    "attention_probs_dropout_prob?": _RATE,
+    "classifier_dropout?": _RATE,
+    "layer_norm_eps?": Wanted("a number above 0", lambda value: value > 0, float),
+    "initializer_range?": Wanted("0 or more", lambda value: value >= 0, float),
+    "calibration?": Wanted("a slope and an offset", lambda values: len(values) == 2, [float]),
+    "num_labels?": Wanted("1 to 100,000", lambda value: 0 < value <= 100_000, int),
+    "id2label?": {str: str},
+    "is_decoder?": _NO,
+    "add_cross_attention?": _NO,
+    "dtype?": _DTYPE,
+    "torch_dtype?": _DTYPE,
+}
+# Fields by which transformers would run other code, read other files, or build another network.
+_REFUSED = {"auto_map", "configuration_files", "transformers_weights", "quantization_config"}
+_REFUSED |= {"compression_config", "distributed_config", "fusion_config", "per_layer_config"}
+# All other names that its configurations have are those of methods and of what classes share.
+_PROPERTIES = {"model_type", "name_or_path", "num_labels", "output_attentions", "torch_dtype"}
+_PROPERTIES |= {"use_return_dict", "_attn_implementation", "_experts_implementation", "_auto_class"}
+_FIELDS = _PROPERTIES | {field.name for field in fields(BertConfig)}
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_SPARE = 10_000_000  # weights that config.json may describe and the files may lack: a new head
+
+
+def check_config(values: Mapping[str, Any]) -> None:
+    """Raise InputError that names the field where config.json describes no network of ours."""
+    values = parse_json(json.dumps(values, default=str), _CONFIG)
+    for name in values:
+        if name in _REFUSED or (hasattr(BertConfig, name) and name not in _FIELDS):
+            raise InputError(f"has the field {name}, which nerc does not read; remove it")
+    sizes = _sizes(values)
+    if sizes["hidden_size"] % sizes["num_attention_heads"]:
+        raise InputError(
+            f"num_attention_heads is {sizes['num_attention_heads']}, wanted a number that divides "
+            f"hidden_size, {sizes['hidden_size']}"
+        )
+    pad = values.get("pad_token_id")
+    if pad is not None and not (isinstance(pad, int) and 0 <= pad < sizes["vocab_size"]):
+        raise InputError(
+            f"pad_token_id is {pad}, wanted one of the vocabulary, or below "
+            f"vocab_size, {sizes['vocab_size']}"
+        )
+
+
+def _sizes(values: Mapping[str, Any]) -> dict[str, int]:
+    names = (name.removesuffix("?") for name, wanted in _CONFIG.items() if wanted is _SIZE)
+    sizes = {name: values.get(name) or getattr(BertConfig, name) for name in names}
+    return sizes | {"lstm_hidden_size": values.get("lstm_hidden_size") or 0}
+
+
+def check_folder(folder: Path) -> dict[str, Any]:
+    """The values in config.json; InputError unless they, and the weights, may be read.
+
+    transformers compares the two, but a few bytes must not describe a network that fills the
+    memory before.
+    """
+    for file in ("config.json", "model.safetensors"):
+        if not any((folder / f"{file}{end}").exists() for end in ("", ".index.json")):
+            raise InputError(
+                f"{folder}: holds no {file}, wanted config.json, model.safetensors and a "
+                f"tokenizer, as save_pretrained writes them (pickled weights are not read)"
+            )
+    for path in folder.iterdir():
+        if not path.name.startswith(".") and not path.is_dir():
+            check_input(path)
+    config = folder / "config.json"
+    values = read_json(config, _CONFIG)
+    try:
+        check_config(values)
+    except InputError as error:
+        raise InputError(f"{config}: {error}") from None
+    found = sum(num for path in _weight_files(folder) for num in _num_weights(path))
+    size = _sizes(values)
+    width, inner, units = size["hidden_size"], size["intermediate_size"], size["lstm_hidden_size"]
+    rows = size["vocab_size"] + size["type_vocab_size"]
+    rows += values.get("max_position_embeddings") or BertConfig.max_position_embeddings
+    wanted = rows * width + size["num_hidden_layers"] * 2 * width * (2 * width + inner)
+    wanted += 8 * units * (width + units)
+    if wanted > found + _SPARE:
+        raise InputError(
+            f"{config}: describes a network of {wanted:,} weights, and its files hold {found:,}; "
+            f"do config.json and model.safetensors belong together?"
+        )
+    return values
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files of the weights: one, or those that an index in the folder names."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if shards := [path.name for path in folder.glob("shard-*.safetensors")]:
+        raise InputError(f"{folder}: holds {shards[0]}, wanted model.safetensors")
+    if whole.exists():
+        return [whole]
+    names = read_json(index, {"weight_map": {str: str}, "metadata": dict})["weight_map"].values()
+    for name in names:
+        if name != Path(name).name or "\\" in name or not name.endswith(".safetensors"):
+            raise InputError(
+                f"{index}: names {name!r}, wanted names of safetensors files beside it"
+            )
+    return [folder / name for name in sorted({*names})]
+
+
+def _num_weights(path: Path) -> Iterator[int]:
+    """The number of weights in each tensor of a safetensors file."""
+    check_input(path)
+    try:
+        with safe_open(path, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118, it is no dict
+                about = tensors.get_slice(name)
+                # Old versions of transformers saved position_ids.
+                if about.get_dtype() not in _FLOATS and not name.endswith("_ids"):
+                    raise InputError(
+                        f"{path}: {name} has numbers of type {about.get_dtype()}, wanted "
+                        f"{', '.join(_FLOATS)}"
+                    )
+                yield prod(about.get_shape())
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: cannot be loaded: {error}") from None

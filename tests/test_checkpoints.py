@@ -1,5 +1,7 @@
 """A checkpoint is complete or skipped, and the curves agree with it."""
 
+import os
+
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -93,14 +95,38 @@ def test_the_curves_are_cut_back_to_the_checkpoint_and_continue(tmp_path):
         assert steps(tmp_path) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
-def test_lost_curves_are_reported(tmp_path):
+def replace_by(make):
+    def damage(path) -> None:
+        path.unlink()
+        make(path)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(cut(path.read_bytes())),
+        lambda path: path.unlink(),
+        replace_by(lambda path: path.mkdir()),
+        replace_by(lambda path: os.mkfifo(path)),
+        replace_by(lambda path: path.symlink_to("nowhere")),
+        replace_by(lambda path: path.symlink_to("/dev/zero")),
+    ],
+    ids=["cut", "missing", "folder", "pipe", "dangling link", "device"],
+)
+def test_lost_curves_are_reported(tmp_path, damage):
     with Checkpoints(tmp_path) as first:
         first.log("loss", 0.5, 1)
         write(first, 1)
     (log,) = (tmp_path / "logs").iterdir()
-    log.write_bytes(cut(log.read_bytes()))
-    update, notes = read(tmp_path)
-    assert update == 1 and "the curves will have a gap" in notes[0]
+    damage(log)
+    with Checkpoints(tmp_path) as second:
+        tensors, progress, notes = second.read()
+        assert progress["update"] == 1 and "the curves will have a gap" in notes[0]
+        second.log("loss", 0.5, 2)
+        write(second, 2)
+    assert steps(tmp_path) == [2] and read(tmp_path) == (2, [])
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,10 @@ class Checkpoints:
 
     def _cut_logs(self, sizes: dict[str, int]) -> list[str]:
         for path in self.logs.glob("*"):
-            if path.name not in sizes:
+            is_file = path.is_file() and not path.is_symlink()
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name not in sizes or not is_file:
                 path.unlink()
         damaged = []
         for path, size in ((self.logs / name, size) for name, size in sizes.items()):

@@ -8,9 +8,9 @@ from conftest import refused
 
 from nerc.active_learning import curves
 from nerc.commands import curves as command
-from nerc.data import pool
 from nerc.data.pool import Query
 from nerc.errors import InputError
+from nerc.store import query_records
 from nerc.store.revisions import Store
 
 PLAN = {"add": "10", "data": "mixed"}
@@ -26,7 +26,7 @@ def revision(repo, name, f1, *, active=None, asked=(), **config):
     (place / "metrics.json").write_text(json.dumps(metrics))
     run = {"config": config, "data": {}} | ({"active": active} if active else {})
     (place / "run.json").write_text(json.dumps(run))
-    (place / pool.QUERIES_FILE).write_text(pool.queries_to_text(asked))
+    (place / query_records.FILE).write_text(query_records.to_text(asked))
 
 
 def rounds(repo, strategy, seed, scores, words_each, plan=PLAN):

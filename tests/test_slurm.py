@@ -18,7 +18,7 @@ import pytest
 from conftest import SAMPLE, same_weights, small
 
 import active_learn
-from nerc.data import pool
+from nerc.store import query_records
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
@@ -208,7 +208,7 @@ def test_active_learning_is_requeued_and_asks_what_it_would_have_asked(
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == sorted(path.name for path in repo.iterdir()) and len(names) == 3
     for name in names:
-        for file in (pool.QUERIES_FILE, "model.safetensors"):
+        for file in (query_records.FILE, "model.safetensors"):
             assert (repo / name / file).read_bytes() == (tmp_path / name / file).read_bytes()
 
 

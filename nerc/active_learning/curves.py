@@ -18,10 +18,10 @@ import numpy as np
 from nerc import files, tables
 from nerc.active_learning.plan import REMOVED_FLAGS
 from nerc.data import tags
-from nerc.data.pool import QUERIES_FILE, Query, answered, count_acquired, read_queries
+from nerc.data.pool import Query, answered, count_acquired
 from nerc.errors import InputError
 from nerc.evaluation import plots
-from nerc.store import records
+from nerc.store import query_records, records
 from nerc.store.revisions import Store
 
 UNITS = ("sentences", "words", "entities")  # of acquired labels
@@ -53,7 +53,7 @@ class Curve:
     @cached_property
     def queries(self) -> list[Query]:
         """What the strategy itself asked for, so nothing of round 0."""
-        return [query for query in read_queries(self.folder / QUERIES_FILE) if query.round > 0]
+        return [query for query in query_records.read(self.folder) if query.round > 0]
 
     def at(self, amount: float, unit: str, split: str) -> float:
         """F1 with an amount of labels: a straight line between rounds, level outside them."""
@@ -93,7 +93,7 @@ def read_curves(store: Store) -> list[Curve]:
         if start in runs:
             about = rounds.get(start)
             if about is None:  # a revision of --start
-                queries = read_queries(store.folder / names[0] / QUERIES_FILE)
+                queries = query_records.read(store.folder / names[0])
                 known = count_acquired(query for query in queries if query.strategy == "start")
                 about = {"round": 0} | known
             points.insert(0, _point(store, start, about))

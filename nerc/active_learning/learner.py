@@ -26,10 +26,10 @@ from nerc.active_learning.query import PoolPredictor, Request
 from nerc.annotation.people import WaitingForAnswers, ask
 from nerc.config import Amount, Unit
 from nerc.data.labels import num_drawn
-from nerc.data.pool import QUERIES_FILE, Query, answered, count_acquired, queries_to_text
+from nerc.data.pool import Query, answered, count_acquired
 from nerc.distributed import Session, from_main
 from nerc.errors import InputError, Interrupted
-from nerc.store import model_files, records
+from nerc.store import model_files, query_records, records
 from nerc.store.revisions import Store
 from nerc.training import setup
 from nerc.training.run import train
@@ -204,7 +204,7 @@ class ActiveLearner:
             "plan": plan.description,
         }
         name = self.state.revision_name(number, counts["sentences"])
-        beside = {QUERIES_FILE: queries_to_text(queries)}
+        beside = {query_records.FILE: query_records.to_text(queries)}
         keep = plan.keep.of_round
         reports = train(run_setup, name, self.store, keep, self.session, plan.command, beside)
         if reports is not None:  # None: a kill came between the revision and the end of its round

@@ -20,13 +20,12 @@ from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveSt
 from nerc.cli import Effect, flags_with
 from nerc.config import ModelConfig, TrainConfig
 from nerc.data import pool as pools
-from nerc.data import tags
 from nerc.data.labels import num_drawn
 from nerc.data.pool import Pool, Query
 from nerc.data.sources import Sources, read_sources
 from nerc.errors import InputError
 from nerc.files import Wanted, read_json, write_json
-from nerc.store import records
+from nerc.store import query_records, records
 from nerc.store.revisions import Store, acquire
 from nerc.store.transfer import SHORTENED
 
@@ -230,7 +229,13 @@ class TrialState:
         if not path.exists():
             return None
         values = read_json(path, _ROUND)
-        queries = pools.queries_from_text(values["queries"], path)
+        written = values.pop("sha256", None)  # earlier versions wrote none
+        if written not in (None, _digest(values)):
+            raise InputError(
+                f"{path}: is not as active_learn.py wrote it (another SHA-256); move it away, and "
+                f"the round asks anew"
+            )
+        queries = query_records.from_text(values["queries"], path)
         known = {sentence.words for sentence in self.plan.pool.sentences}
         asked = [query.words for query in queries]
         if not known.issuperset(asked) or len(set(asked)) < len(asked):
@@ -242,8 +247,9 @@ class TrialState:
         return RoundQuery(number, queries, **others)
 
     def write_query(self, query: RoundQuery) -> None:
-        values = query._asdict() | {"queries": pools.queries_to_text(query.queries)}
+        values = query._asdict() | {"queries": query_records.to_text(query.queries)}
         del values["number"]
+        values["sha256"] = _digest(values)
         write_json(self.folder / f"round_{query.number}.json", values)
 
     # ------------------------------------------------------------ revisions
@@ -263,8 +269,7 @@ class TrialState:
                 continue
             if (about["strategy"], about["seed"]) == (self.trial.strategy, self.trial.seed):
                 self._check_same_plan(folder, about)
-                rounds[about["round"]] = done = read_round(folder)
-                self._check_types(folder, done.queries)
+                rounds[about["round"]] = read_round(folder)
                 continue
             # Whether a round of the trial could have this name.
             number, _, rest = name.removeprefix("active_iter_").partition("_added_")
@@ -296,35 +301,21 @@ class TrialState:
                 f"--repo"
             )
 
-    def _check_types(self, folder: Path, queries: list[Query]) -> None:
-        """Raise InputError where answers of experts have a type that they cannot have."""
-        asked = (query for query in pools.answered(queries) if query.strategy != "start")
-        types = tags.types_of(tag for query in asked for tag in query.tags)
-        if self.plan.pool.types and (wrong := types - self.plan.pool.types):
-            raise InputError(
-                f"{folder / pools.QUERIES_FILE}: tags has the type {min(wrong)}, wanted one of "
-                f"{', '.join(tags.ordered(self.plan.pool.types))}"
-            )
-
     def revision_name(self, number: int, num_labelled: int) -> str:
         """active_iter_ROUND_added_PERCENT: the percent of the sentences that experts labelled."""
         percent = f"{100 * num_labelled / len(self.plan.pool.text):.2f}".rstrip("0").rstrip(".")
         return f"active_iter_{number}_added_{percent}{self.trial.suffix}"
 
 
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def read_round(folder: Path) -> CompletedRound:
     """The round whose revision is in folder."""
     validation = records.read_metrics(folder).get("validation", {}).get("f1")
-    path = folder / pools.QUERIES_FILE
-    queries = pools.read_queries(path)
-    run = records.read_run(folder)
-    for unit, number in pools.count_acquired(queries).items():
-        if run["active"][unit] != number:
-            raise InputError(
-                f"{path}: has {number:,} {unit} with expert labels, wanted {run['active'][unit]:,} "
-                f"as in run.json; one of the two was changed"
-            )
-    return CompletedRound(folder.name, queries, validation, run.get("precision"))
+    precision = records.read_run(folder).get("precision")
+    return CompletedRound(folder.name, query_records.read(folder), validation, precision)
 
 
 def skipped_rounds(completed: dict[int, CompletedRound]) -> set[int]:

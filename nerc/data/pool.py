@@ -1,21 +1,16 @@
 """The pool of active learning: sentences that experts can label, and what they were asked."""
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nerc.data import sources
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.labels import AcquiredLabels
 from nerc.data.sources import MissingSplit
-from nerc.data.tags import entities, is_tag, to_iob2
+from nerc.data.tags import entities
 from nerc.errors import InputError
-from nerc.files import Wanted, parse_json, read_text
-
-QUERIES_FILE = "queries.jsonl"  # in a revision: every query up to its round
 
 
 class Query(NamedTuple):
@@ -109,52 +104,3 @@ def _by_words(corpus: Corpus) -> dict[tuple[str, ...], Sentence]:
     for sentence in corpus:
         sentences.setdefault(sentence.words, sentence)
     return sentences
-
-
-def queries_to_text(queries: Iterable[Query]) -> str:
-    """JSON lines, one for each query."""
-    return "".join(json.dumps(query._asdict(), ensure_ascii=False) + "\n" for query in queries)
-
-
-def queries_from_text(text: str, path: Path) -> list[Query]:
-    """The queries of queries_to_text(); path: the file that an InputError names."""
-    queries = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line:
-            try:
-                queries.append(_to_query(parse_json(line, _QUERY)))
-            except InputError as error:
-                raise InputError(
-                    f"{path}:{number}: {error}; wanted what active_learn.py writes there"
-                ) from None
-    return queries
-
-
-_WORDS = Wanted("a list of words, at least one", bool, [str])
-_TAGS = Wanted("a list of IOB2 tags", lambda t: all(map(is_tag, t)) and to_iob2(t) == t, [str])
-_QUERY = {
-    "round": Wanted("0 or more", lambda number: number >= 0, int),
-    **{"strategy": str, "score": float | None, "origin": str, "words": _WORDS},
-    **{"tags?": _TAGS, "proposed?": _TAGS, "cheap?": bool},
-}
-
-
-def _to_query(row: dict[str, Any]) -> Query:
-    """The query of a line, whose fields have the right shape; InputError for other faults."""
-    if unknown := row.keys() - set(Query._fields):
-        raise InputError(f"has an unknown field, {min(unknown)}")
-    if "tags" not in row:
-        raise InputError("has no tags")
-    query = Query(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
-    for name in ("tags", "proposed"):
-        labels = getattr(query, name)
-        if labels is not None and len(labels) != len(query.words):
-            raise InputError(f"has {len(query.words)} words but {len(labels)} {name}")
-    return query
-
-
-def read_queries(path: Path) -> list[Query]:
-    """The queries in a file."""
-    if not path.exists():
-        raise InputError(f"{path}: is missing; it holds what experts answered")
-    return queries_from_text(read_text(path), path)

@@ -10,6 +10,7 @@ from nerc.files import read_unreplaced, system_errors, write_json
 from nerc.model.loading import load, quiet
 from nerc.model.modeling import NERSmall
 from nerc.model.tokenizer import tokenizer_beside
+from nerc.store import records
 from nerc.store.card import model_card
 
 
@@ -34,7 +35,7 @@ def save(
             model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     write_json(folder / "metrics.json", metrics)
-    write_json(folder / "run.json", run)
+    write_json(folder / "run.json", run | {"files": records.hashes(folder)})
     calibrated = model.config.calibration is not None
     card = model_card(name, metrics, run, calibrated=calibrated)
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -43,9 +44,13 @@ def save(
 def load_revision(
     folder: Path, *, tokenizer: str | None = None
 ) -> tuple[NERSmall, PreTrainedTokenizerBase]:
-    """A revision's model, in float32, and its tokenizer, or the tokenizer that is named here."""
+    """A revision's model, in float32, and its tokenizer, or the tokenizer that is named here.
+
+    InputError where a file is damaged, or is not what the revision's run wrote.
+    """
 
     def read() -> tuple[NERSmall, PreTrainedTokenizerBase]:
+        records.check_unchanged(folder)
         model = load(str(folder))
         return model, tokenizer_beside(folder, model.config.vocab_size, instead=tokenizer)
 

@@ -1,5 +1,6 @@
 """Reads the records in a revision's folder: run.json, and the reports in metrics.json."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,11 +25,42 @@ def _is_run(values: dict[str, Any]) -> bool:
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """metrics.json of a revision: the report of each split; {} where it has none."""
+    check_unchanged(folder, "metrics.json")
     return _read(folder / "metrics.json", _is_metrics)
 
 
 def _is_metrics(values: dict[str, Any]) -> bool:
     return all(isinstance(r[key], float) for r in values.values() for key in ("f1", "loss"))
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of the files in a revision's folder that nothing rewrites when it moves."""
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in _UNHASHED)
+    return {name: _sha256(folder / name) for name in names}
+
+
+_UNHASHED = ("run.json", "README.md", "log.txt")
+
+
+def check_unchanged(folder: Path, *names: str) -> None:
+    """Raise InputError where a file of a revision is not what its run wrote.
+
+    names: the files, all of them if none is named. A revision of earlier versions has no hashes.
+    """
+    written = read_run(folder).get("files", {})
+    for name in names or written:
+        path = folder / name
+        if name in written and (not path.is_file() or _sha256(path) != written[name]):
+            raise InputError(
+                f"{path}: is not as its run wrote it (another SHA-256 than in run.json); fetch or "
+                f'train it again or, if the change is yours, take {name} out of "files" in '
+                f"{folder / 'run.json'}"
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path, is_whole: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

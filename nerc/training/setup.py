@@ -12,14 +12,14 @@ from transformers import PreTrainedTokenizerBase
 from nerc.config import DataConfig, ModelConfig, TrainConfig
 from nerc.data import labels
 from nerc.data.corpus import Corpus, check_tags
-from nerc.data.pool import QUERIES_FILE, open_pool, read_queries
+from nerc.data.pool import open_pool
 from nerc.data.sources import Sources, load_sources, read_sources
 from nerc.errors import InputError
 from nerc.model import encoding, loading, modeling
 from nerc.model.encoding import Encoded
 from nerc.model.tokenizer import DEFAULT_ENCODER, learn_tokenizer, load_tokenizer
 from nerc.recipes import RECIPES
-from nerc.store import model_files
+from nerc.store import model_files, query_records
 from nerc.store.revisions import Store
 from nerc.training import combine
 from nerc.training.combine import CombinationMethod, CombinationSettings, TrainingSet
@@ -134,7 +134,7 @@ def _rebuild_training_corpus(run: dict[str, Any], folder: Path) -> labels.MixedC
     if active:
         plan, with_weak = active["plan"], data.data == "mixed"
         pool = open_pool(data.corpus, plan["oracle"], with_weak=with_weak, types=plan["types"])
-        acquired = pool.acquired_labels(read_queries(folder / QUERIES_FILE))
+        acquired = pool.acquired_labels(query_records.read(folder))
     sources = load_sources(data, with_train=acquired is None, optional=())
     mixed = labels.mix(sources, data, config["seed"], acquired)
     if mixed.corpus.fingerprint() != fingerprint:

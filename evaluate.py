@@ -186,12 +186,14 @@ def evaluate(
     from nerc.data.tags import types_of
     from nerc.evaluation import evaluator
     from nerc.model import encoding
-    from nerc.store import model_files
+    from nerc.store import model_files, records
     from nerc.training.setup import training_sentences
 
     name, folder, record, source = found
     corpus = corpora[source]
     model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
+    if records.read_run(folder) != record:
+        raise InputError(f"{folder}: was replaced meanwhile; run the same command again")
     model.to(accelerator.device)
     check_tags(corpus, model.config.inventory, f"revision {name}")
     absent = types_of(model.config.word_tags) - corpus.entity_types()

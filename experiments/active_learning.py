@@ -161,7 +161,7 @@ def read(group: str) -> list[Curve]:
     for strategy, seed in pairs:
         rows = [x for x in rounds if x["seed"] == seed and x["strategy"] in (None, strategy)]
         points = sorted(map(point, rows), key=lambda p: p.round)
-        curves.append(Curve(strategy, seed, points, HERE))
+        curves.append(Curve(strategy, seed, points, HERE, []))
     order = next(run.strategies.split() for run in RUNS if run.group == group) + REMOVED
     return sorted(curves, key=lambda curve: (order.index(curve.strategy), curve.seed))
 

@@ -185,7 +185,7 @@ def read_unreplaced(folder: Path, read: Callable[[], T]) -> T:
             raise
         except Exception:
             after = stamps(folder)
-            if after == before and (after or attempt):
+            if after == before and (after or attempt > 3):
                 raise
         else:
             after = stamps(folder)

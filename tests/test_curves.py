@@ -67,8 +67,20 @@ def repo(tmp_path):
     return repo
 
 
+def read(store) -> list[curves.Curve]:
+    """The curves of a store without a fault."""
+    known, faults = curves.read_store(store)
+    found = curves.read_curves(store, known, faults)
+    assert not faults
+    return found
+
+
+def levels(store, full) -> dict[str, float]:
+    return curves.reference_levels(store, curves.read_store(store)[0], full, "test")
+
+
 def test_areas_and_leads_over_chance(repo):
-    found = curves.read_curves(Store(str(repo)))
+    found = read(Store(str(repo)))
     header, default, _ = curves.area_table(found, "test")
     by_name = dict(zip(header, default, strict=True))
     # By sentences, of 20: ((.2 + .6) / 2 + (.6 + .8) / 2) / 2 = .55, and .575.
@@ -84,16 +96,16 @@ def test_areas_and_leads_over_chance(repo):
 
 def test_what_is_needed_for_a_share_of_full_gold(repo):
     store = Store(str(repo))
-    found = curves.read_curves(store)
-    assert curves.reference_levels(store, (), "test") == {
+    found = read(store)
+    assert levels(store, ()) == {
         "all expert labels": 0.8,
         "weak labels alone": 0.3,
     }
     revision(store.folder, "published", 0.1)  # nothing says what it learnt from
-    assert curves.reference_levels(store, ("published",), "test")["all expert labels"] == 0.1
+    assert levels(store, ("published",))["all expert labels"] == 0.1
     for name in ("another", "main", found[0].points[1].name):
         with pytest.raises(InputError, match=f"--full {name}: did not learn from all"):
-            curves.reference_levels(store, (name,), "test")
+            levels(store, (name,))
     header, default, random = curves.share_table(found, 0.8, "test")
     # The mean curve of default goes .3, .6, .75: 90 % of .8 is at .72, 95 % at .76.
     row = dict(zip(header, default, strict=True))
@@ -102,7 +114,7 @@ def test_what_is_needed_for_a_share_of_full_gold(repo):
 
 
 def test_what_was_picked_is_what_the_strategy_asked_for(repo):
-    header, default, random = curves.query_table(curves.read_curves(Store(str(repo))))
+    header, default, random = curves.query_table(read(Store(str(repo))))
     row = dict(zip(header, default, strict=True))
     assert (
         row["sentences"] == "40" and row["words each"] == "10.0"
@@ -141,7 +153,7 @@ def test_one_command_makes_everything_from_the_store(repo, tmp_path, capsys):
 def test_runs_of_other_plans_are_told_apart(repo):
     # bald: a strategy that is no longer there, as others in the records of earlier versions
     rounds(repo, "bald", 7, [0.1, 0.2], 5, plan=PLAN | {"data": "gold"})
-    names = {curve.strategy for curve in curves.read_curves(Store(str(repo)))}
+    names = {curve.strategy for curve in read(Store(str(repo)))}
     assert names == {"default, data mixed", "random, data mixed", "bald, data gold"}
 
 
@@ -172,3 +184,28 @@ def test_a_store_without_rounds_is_refused(tmp_path, capsys):
     assert "holds no round of active learning (there: main)" in message
     message = refused(command, capsys, "--repo", tmp_path / "nowhere")
     assert "holds no round of active learning (there: no such folder)" in message
+
+
+def test_damaged_rounds_do_not_hide_the_others(repo, capsys):
+    (repo / "main/run.json").write_text("{")
+    (repo / "active_iter_2_random_seed0/metrics.json").write_text('{"test": {"f1": "high"}}')
+    (repo / "active_iter_2_random_seed1/queries.jsonl").write_text("{}")
+    with pytest.raises(SystemExit) as stop:
+        command.main(["--repo", str(repo)])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2 and err.count("\n") == 1
+    for name in ("active_iter_2_default_seed0", "active_iter_1_random_seed0", "all expert labels"):
+        assert name in out
+    assert "active_iter_2_random_seed0" not in out and "weak labels alone" not in out
+    assert "active_iter_1_random_seed1" not in out
+    for fault in (
+        "main/run.json: is damaged",
+        'active_iter_2_random_seed0/metrics.json: is damaged: test.f1 is "high"',
+        "active_iter_2_random_seed1/queries.jsonl",
+    ):
+        assert fault in err
+    (repo / "active_iter_1_random_seed0/run.json").write_text("[]")
+    (repo / "active_iter_0_seed0/run.json").write_text("[]")
+    for path in repo.glob("active_iter_*/run.json"):
+        path.write_text("[]")
+    assert "active_iter_0_seed0/run.json: is damaged" in refused(command, capsys, "--repo", repo)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 from conftest import refused
@@ -68,6 +69,57 @@ def test_damaged_reports_are_refused(tmp_path, text):
         records.read_metrics(tmp_path)
 
 
+ACTIVE = {"round": 1, "strategy": "mnlp", "seed": 0, "start": None, "plan": {"add": "1%"}}
+ACTIVE |= {"sentences": 1, "words": 2, "entities": 3}
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"config": 1}, "config is 1, wanted an object"),
+        ({"config": {"data": "golden"}}, 'config.data is "golden", wanted one of gold, llm, mixed'),
+        ({"config": {"seed": "0"}}, 'config.seed is "0", wanted a whole number'),
+        ({"config": {"corpus": ["a"]}}, r'config.corpus is \["a"\], wanted text'),
+        ({"config": {"repair": "form"}}, 'config.repair is "form", wanted a list'),
+        ({"config": {"lr": "fast"}}, 'config.lr is "fast", wanted a finite number'),
+        ({"data": {"train": {"sentences": 3}}}, "has no data.train.sha256"),
+        ({"data": {"train": {"sentences": "3", "sha256": "a"}}}, 'data.train.sentences is "3"'),
+        ({"precision": 16}, "precision is 16, wanted text"),
+        ({"epochs": [{"number": 1, "validation_f1": 0.5}]}, r"has no epochs\[0\].validation_loss"),
+        ({"active": []}, r"active is \[\], wanted an object"),
+        ({"active": ACTIVE | {"round": None}}, "active.round is null, wanted a whole number"),
+        ({"active": ACTIVE | {"plan": {}}}, "has no active.plan.add"),
+        ({"active": ACTIVE | {"words": 10**400}}, "active.words is 1000.*, wanted a whole number"),
+    ],
+)
+def test_a_run_that_lacks_what_readers_want_is_refused(tmp_path, fields, fault):
+    (tmp_path / "run.json").write_text(json.dumps(run() | {"active": ACTIVE}))
+    assert records.read_run(tmp_path)["active"] == ACTIVE
+    (tmp_path / "run.json").write_text(json.dumps(run() | fields))
+    with pytest.raises(InputError, match=f"run.json: is damaged: {fault}"):
+        records.read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "report", [[], {"f1": 1}, {"f1": None, "loss": 1}, {"f1": 1e999, "loss": 1}]
+)
+def test_reports_without_figures_are_refused(tmp_path, report):
+    (tmp_path / "metrics.json").write_text(json.dumps({"test": report}))
+    with pytest.raises(InputError, match=r"metrics.json: is damaged: .*test"):
+        records.read_metrics(tmp_path)
+
+
+def test_the_records_of_earlier_versions_are_read():
+    for folder in (Path(__file__).parents[1] / "experiments/results").iterdir():
+        assert all(records.read(folder))
+
+
+def test_a_revision_that_is_not_there_has_no_empty_record(tmp_path):
+    assert records.read(tmp_path) == ({}, {})
+    with pytest.raises(InputError, match="no such folder"):
+        records.read_run(tmp_path / "none")
+
+
 def write(folder, config: dict, f1: float) -> None:
     folder.mkdir()
     scores = {"f1": f1, "loss": 1.0, "accuracy": 0.5, "precision": 0.25, "recall": f1 / 2}
@@ -81,7 +133,7 @@ def test_the_table_of_a_store(tmp_path, capsys):
     write(tmp_path / "two", {"lr": 1e-4}, 0.7)
     write(tmp_path / "three", {"lr": 1e-4, "seed": 1}, 0.8)
     write(tmp_path / "four", {"recipe": "paper", "lr": 1e-3}, 0.1)
-    rows = results.results_table(results.read_groups(tmp_path))
+    rows = results.results_table(results.read_groups(tmp_path)[0])
     # What the recipe decides, here the learning rate, has no column of its own.
     assert rows[0] == [
         *("--data", "--recipe", "seeds", "validation F1"),
@@ -96,7 +148,7 @@ def test_the_table_of_a_store(tmp_path, capsys):
         ["llm", "strong", "0", "50.00", "25.00", "25.00", "50.00", "50.00"],
     ]
     write(tmp_path / "five", {"lr": 1e-3}, 0.2)
-    rows = results.results_table(results.read_groups(tmp_path))
+    rows = results.results_table(results.read_groups(tmp_path)[0])
     assert rows[0][2] == "--lr"
     results.main(["--repo", str(tmp_path)])
     assert capsys.readouterr().out == tables.markdown(rows) + "\n"
@@ -150,7 +202,7 @@ def test_a_split_without_report_has_no_figures(tmp_path):
     write(tmp_path / "one", {}, 0.5)
     metrics = json.loads((tmp_path / "one/metrics.json").read_text())
     (tmp_path / "one/metrics.json").write_text(json.dumps({"test": metrics["test"]}))
-    groups = results.read_groups(tmp_path)
+    groups, _ = results.read_groups(tmp_path)
     assert results.results_table(groups)[1][2:5] == ["0", "-", "25.00"]
     assert results.results_table(groups, split_deviation=True)[1][2:6] == ["0", "", "", "25.0000"]
 
@@ -164,3 +216,28 @@ def test_a_store_without_results_is_refused(tmp_path, capsys):
         with pytest.raises(InputError, match=wanted):
             results.read_groups(place)
     assert "unrecognized arguments: tabel" in refused(results, capsys, "tabel")
+
+
+def test_damaged_records_do_not_hide_the_others(two_seeds, capsys):
+    whole = results.results_table(results.read_groups(two_seeds)[0])
+    write(two_seeds / "a", {"data": "golden"}, 0.1)
+    write(two_seeds / "b", {"seed": None}, 0.1)
+    write(two_seeds / "c", {}, 0.1)
+    (two_seeds / "c/metrics.json").write_text('{"test": {"f1": 0.1, "loss": 1.0}}')
+    write(two_seeds / "d", {}, 0.1)
+    (two_seeds / "d/metrics.json").write_text("\x1b[31m")
+    with pytest.raises(SystemExit) as stop:
+        results.main(["--repo", str(two_seeds)])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2 and out == tables.markdown(whole) + "\n"
+    assert err.count("\n") == 1 and "\x1b" not in err
+    for fault in (
+        'a/run.json: is damaged: config.data is "golden"',
+        "b/run.json: has no config.seed",
+        "c/metrics.json: has no test.precision",
+        "d/metrics.json: is damaged: is not JSON",
+    ):
+        assert fault in err
+    for name in ("one", "two", "three"):
+        (two_seeds / name / "run.json").write_text("[]")
+    assert "one/run.json: is damaged" in refused(results, capsys, "--repo", two_seeds)

@@ -8,12 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import accelerate
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from transformers.integrations import hub_kernels
 
+import evaluate
 from nerc import NERSmall, files
 from nerc.data import sources, tags
 from nerc.errors import InputError
@@ -323,3 +325,14 @@ def test_the_tokenizer_of_another_revision_is_not_used(tmp_path):
     save(tmp_path / "main", ["PER"], 1, 80)
     with pytest.raises(InputError, match="was replaced after its weights were read; load the"):
         model.predict("Zoe")
+
+
+def test_a_revision_that_is_replaced_before_its_weights_are_read_is_refused(store, tmp_path):
+    """Its run.json says which corpus to evaluate it on."""
+    shutil.copytree(store, tmp_path / "models")
+    config = evaluate.EvaluateConfig(("model_primary",), str(tmp_path / "models"))
+    (found,) = evaluate.find_revisions(config)
+    corpora = evaluate.read_corpora([found], config)
+    change(tmp_path / "models/model_primary/run.json", id="of another run")
+    with pytest.raises(InputError, match="was replaced meanwhile; run the same command again"):
+        evaluate.evaluate(found, corpora, config, accelerate.Accelerator(), bf16=False)

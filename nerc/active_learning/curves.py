@@ -4,11 +4,11 @@ plots and a CSV file.
 
 import csv
 import io
+import logging
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain, pairwise, product
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from nerc.errors import InputError
 from nerc.evaluation import plots
 from nerc.store import query_records, records
 from nerc.store.revisions import Store
+
+logger = logging.getLogger(__name__)
 
 UNITS = ("sentences", "words", "entities")  # of acquired labels
 SHARES = (0.90, 0.95, 0.98, 0.99)  # of the F1 of all expert labels
@@ -49,11 +51,7 @@ class Curve:
     seed: int
     points: list[Point]
     folder: Path  # of its last revision
-
-    @cached_property
-    def queries(self) -> list[Query]:
-        """What the strategy itself asked for, so nothing of round 0."""
-        return [query for query in query_records.read(self.folder) if query.round > 0]
+    queries: list[Query]  # what the strategy itself asked for, so nothing of round 0
 
     def at(self, amount: float, unit: str, split: str) -> float:
         """F1 with an amount of labels: a straight line between rounds, level outside them."""
@@ -64,10 +62,20 @@ class Curve:
 # ------------------------------------------------------------ reading a store
 
 
-def read_curves(store: Store) -> list[Curve]:
-    """The curves of a store, by strategy and seed; InputError where it holds no round."""
-    runs = {name: records.read_run(store.folder / name) for name in store.names()}
-    rounds = {name: run["active"] for name, run in runs.items() if "active" in run}
+def read_store(store: Store) -> tuple[dict[str, records.Record], list[str]]:
+    """The records of a store's revisions, and what is wrong with those that are left out."""
+    return records.read_all({name: store.folder / name for name in store.names()})
+
+
+def read_curves(
+    store: Store, known: Mapping[str, records.Record], faults: list[str]
+) -> list[Curve]:
+    """The curves of a store, by strategy and seed; InputError where it holds no round.
+
+    known: the records of the store. What is wrong with a curve that is left out joins faults.
+    """
+    runs = {name: run for name, (run, _) in known.items()}
+    rounds = {name: run["active"] for name, run in runs.items() if run.get("active")}
     if not rounds:
         held = ", ".join(runs) or ("nothing" if store.folder.is_dir() else "no such folder")
         raise InputError(
@@ -88,37 +96,49 @@ def read_curves(store: Store) -> list[Curve]:
     curves = []
     for (strategy, what, seed), names in groups.items():
         names.sort(key=lambda name: rounds[name]["round"])
-        points = [_point(store, name, rounds[name]) for name in names]
-        start = rounds[names[0]]["start"]
-        if start in runs:
-            about = rounds.get(start)
-            if about is None:  # a revision of --start
-                queries = query_records.read(store.folder / names[0])
-                known = count_acquired(query for query in queries if query.strategy == "start")
-                about = {"round": 0} | known
-            points.insert(0, _point(store, start, about))
         title = f"{strategy}, {what}" if what else strategy
-        curves.append(Curve(title, seed, points, store.folder / names[-1]))
+        try:
+            asked = query_records.read(store.folder / names[-1])
+            first = _first_point(store, names[0], known)
+        except InputError as error:
+            faults.append(f"{title}, seed {seed}: {error}")
+            continue
+        points = [*first, *(_point(name, known, rounds[name]) for name in names)]
+        queries = [query for query in asked if query.round > 0]
+        curves.append(Curve(title, seed, points, store.folder / names[-1], queries))
     return sorted(curves, key=lambda c: (c.strategy != "default", c.strategy, c.seed))
 
 
-def _point(store: Store, name: str, about: Mapping[str, Any]) -> Point:
-    metrics = records.read_metrics(store.folder / name)
-    f1 = {split: report["f1"] for split, report in metrics.items()}
+def _first_point(store: Store, name: str, known: Mapping[str, records.Record]) -> list[Point]:
+    """The revision from which the first round of a curve started, if it is in the store."""
+    start = known[name][0]["active"]["start"]
+    if start not in known:
+        return []
+    about = known[start][0].get("active")
+    if about is None:  # a revision of --start
+        queries = query_records.read(store.folder / name)
+        labelled = count_acquired(query for query in queries if query.strategy == "start")
+        about = {"round": 0} | labelled
+    return [_point(start, known, about)]
+
+
+def _point(name: str, known: Mapping[str, records.Record], about: Mapping[str, Any]) -> Point:
+    f1 = {split: report["f1"] for split, report in known[name][1].items()}
     return Point(name, about["round"], {unit: about[unit] for unit in UNITS}, f1)
 
 
-def reference_levels(store: Store, full: Sequence[str], split: str) -> dict[str, float]:
+def reference_levels(
+    store: Store, known: Mapping[str, records.Record], full: Sequence[str], split: str
+) -> dict[str, float]:
     """F1 without active learning: of all expert labels, and of the weak labels alone.
 
-    full: revisions trained on all expert labels; if empty, those in the store.
+    full: revisions trained on all expert labels; if empty, those among known, the store's records.
     """
     for name in full:
         _check_full(name, store.local(name), split)
     scores: dict[str, list[float]] = {}
-    for name in store.names():
-        run, metrics = records.read(store.folder / name)
-        if split not in metrics or "active" in run:
+    for name, (run, metrics) in known.items():
+        if split not in metrics or run.get("active"):
             continue
         config = run.get("config", {})
         is_full = config.get("data") == "gold" and config.get("expert") in _ALL_EXPERTS
@@ -134,7 +154,7 @@ def _check_full(name: str, folder: Path, split: str) -> None:
     run, metrics = records.read(folder)
     config = run.get("config", {})
     is_partial = config.get("data", "gold") != "gold" or config.get("expert") not in _ALL_EXPERTS
-    if "active" in run or is_partial:
+    if run.get("active") or is_partial:
         raise InputError(
             f"--full {name}: did not learn from all expert labels; make one that does with: "
             f"python train.py --data gold --recipe strong --repo {folder.parent} --revision NAME"
@@ -279,7 +299,10 @@ def round_table(curves: Sequence[Curve], price: float) -> tables.Rows:
 
 def summary(store: Store, price: float) -> str:
     """The rounds of a store, and the best of them by validation."""
-    curves = read_curves(store)
+    known, faults = read_store(store)
+    curves = read_curves(store, known, faults)
+    for fault in faults:
+        logger.warning(f"left out: {fault}")
     if not curves:
         return f"{store.folder} holds round 0 alone"
     points = [point for curve in curves for point in curve.points]

@@ -6,8 +6,10 @@ python -m nerc curves --split test --full model_primary
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nerc import tables
 from nerc.cli import check_flag, option, parse, start_logging
@@ -37,21 +39,36 @@ class CurvesConfig:
 
 
 def show(config: CurvesConfig) -> None:
-    """Print tables of the curves of a store; write plots and a CSV file if asked to."""
+    """Show the curves of a store; InputError at the end lists the revisions that are left out."""
     from nerc.active_learning import curves as learning_curves
     from nerc.store.revisions import Store
 
-    store, split = Store(config.repo), config.split
-    curves = learning_curves.read_curves(store)
+    store = Store(config.repo)
+    known, faults = learning_curves.read_store(store)
+    try:
+        curves = learning_curves.read_curves(store, known, faults)
+        levels = learning_curves.reference_levels(store, known, config.full, config.split)
+        print_tables(config, curves, levels)
+    except InputError as error:
+        faults.insert(0, str(error))
+    if faults:
+        sys.stdout.flush()
+        raise InputError("; ".join(faults))
+
+
+def print_tables(config: CurvesConfig, curves: list[Any], levels: dict[str, float]) -> None:
+    """Print tables of curves; write plots and a CSV file if asked to."""
+    from nerc.active_learning import curves as learning_curves
+
+    split = config.split
     if not curves:
-        raise InputError(f"--repo {store.folder}: holds round 0 alone, wanted a round after it")
+        raise InputError(f"--repo {config.repo}: holds round 0 alone, wanted a round after it")
     splits = set.intersection(*(set(point.f1) for curve in curves for point in curve.points))
     if split not in splits:
         raise InputError(
-            f"--split {split}: not all rounds in {store.folder} were evaluated on it (all were on: "
+            f"--split {split}: not all rounds in {config.repo} were evaluated on it (all were on: "
             f"{', '.join(sorted(splits)) or 'none'})"
         )
-    levels = learning_curves.reference_levels(store, config.full, split)
     print(f"F1 on {split}, in percent; areas are mean heights where all curves have values\n")
     print(tables.markdown(learning_curves.area_table(curves, split)))
     if len(leads := learning_curves.lead_table(curves, split)) > 1:
@@ -61,8 +78,9 @@ def show(config: CurvesConfig) -> None:
         print(f"\nall expert labels: {100 * full:.2f}; labels needed to reach a share of it:\n")
         print(tables.markdown(learning_curves.share_table(curves, full, split)))
     else:
-        place = visible(str(store.folder))
-        print(f"\nno revision in {place} used all expert labels: name some with --full")
+        print(
+            f"\nno revision in {visible(config.repo)} used all expert labels: name some with --full"
+        )
     print(f"\nWhat strategies asked for\n\n{tables.markdown(learning_curves.query_table(curves))}")
     print(f"\nRounds\n\n{tables.markdown(learning_curves.round_table(curves, config.price))}")
     if config.output:

@@ -43,16 +43,25 @@ class ResultsConfig:
 Group = tuple[dict[str, Any], list[int], dict[str, list[float]]]
 
 
-def read_groups(folder: Path) -> list[Group]:
-    """Read the records of all revisions in a folder; InputError if there are none."""
+def read_groups(folder: Path) -> tuple[list[Group], list[str]]:
+    """The records of all revisions in a folder, and what is wrong with those that are left out.
+
+    InputError if there are none.
+    """
     if not folder.is_dir():
         raise InputError(f"--repo {folder}: is no folder")
     if (folder / "metrics.json").exists():
         raise InputError(f"--repo {folder}: is a revision; give the folder that it is in")
-    found = {path.parent.name: records.read(path.parent) for path in folder.glob("*/metrics.json")}
-    found = {name: found[name] for name in sorted(found) if found[name][0]}
+    folders = {path.parent.name: path.parent for path in sorted(folder.glob("*/metrics.json"))}
+    found, faults = records.read_all(folders)
+    for name, (run, metrics) in list(found.items()):
+        if missing := _missing(run, metrics):
+            faults.append(f"{name}: {folders[name] / missing[0]}: has no {missing[1]}")
+        if missing or not run:
+            del found[name]
     if not found:
-        raise InputError(f"--repo {folder}: holds no revision with a run.json and a metrics.json")
+        none = f"--repo {folder}: holds no revision with a run.json and a metrics.json"
+        raise InputError("; ".join(faults) or none)
     groups = []
     for names in sorted(records.by_configuration({name: run for name, (run, _) in found.items()})):
         members = sorted((found[name] for name in names), key=lambda r: r[0]["config"]["seed"])
@@ -62,7 +71,18 @@ def read_groups(folder: Path) -> list[Group]:
             scores[column] = [100 * r[split][score] for _, r in members if split in r]
         seeds = [run["config"]["seed"] for run, _ in members]
         groups.append((records.settings(members[0][0]), seeds, scores))
-    return sorted(groups, key=lambda group: DATA.index(group[0]["data"]))
+    return sorted(groups, key=lambda group: DATA.index(group[0]["data"])), faults
+
+
+def _missing(run: dict[str, Any], metrics: dict[str, Any]) -> tuple[str, str] | None:
+    """The file and the field that a row of the table would need and a record lacks."""
+    for name in ("data", "recipe", "seed") if run else ():
+        if run["config"].get(name) is None:
+            return "run.json", f"config.{name}"
+    for split, score in (column.lower().split() for column in SCORES):
+        if split in metrics and metrics[split].get(score) is None:
+            return "metrics.json", f"{split}.{score}"
+    return None
 
 
 def differing_settings(groups: Sequence[Group]) -> list[str]:
@@ -111,9 +131,13 @@ def main(argv: list[str]) -> None:
     (config,) = parse(argv, PROGRAM, __doc__, ResultsConfig)
     start_logging()
     with one_line_errors(PROGRAM):
-        rows = results_table(read_groups(Path(config.repo)), split_deviation=config.format == "csv")
+        groups, faults = read_groups(Path(config.repo))
+        rows = results_table(groups, split_deviation=config.format == "csv")
         if config.format == "csv":
             shown = [[visible(cell) for cell in row] for row in rows]
             csv.writer(sys.stdout, lineterminator="\n").writerows(shown)
         else:
             print(tables.latex(rows) if config.format == "latex" else tables.markdown(rows))
+        if faults:
+            sys.stdout.flush()
+            raise InputError("; ".join(faults))

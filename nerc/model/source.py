@@ -49,9 +49,10 @@ _CONFIG = {
 # Fields by which transformers would run other code, read other files, or build another network.
 _REFUSED = {"auto_map", "configuration_files", "transformers_weights", "quantization_config"}
 _REFUSED |= {"compression_config", "distributed_config", "fusion_config", "per_layer_config"}
+_REFUSED |= {"inventory", "word_tags"}  # properties of ours
 # All other names that its configurations have are those of methods and of what classes share.
 _PROPERTIES = {"model_type", "name_or_path", "num_labels", "output_attentions", "torch_dtype"}
-_PROPERTIES |= {"use_return_dict", "_attn_implementation", "_experts_implementation", "_auto_class"}
+_PROPERTIES |= {"_attn_implementation", "_experts_implementation", "_auto_class"}
 _FIELDS = _PROPERTIES | {field.name for field in fields(BertConfig)}
 
 _FLOATS = ("F64", "F32", "F16", "BF16")

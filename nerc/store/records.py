@@ -2,35 +2,47 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from nerc.cli import Effect, flags_with
 from nerc.config import DataConfig, ModelConfig, TrainConfig
 from nerc.errors import InputError
+from nerc.files import Wanted, read_json, read_unreplaced
 
 Record = tuple[dict[str, Any], dict[str, Any]]  # run.json and metrics.json
+
+# What both files hold of that which nerc reads. Earlier versions wrote fewer flags and figures.
+_CONFIGS = DataConfig, ModelConfig, TrainConfig
+_FLAGS = {f"{f.name}?": f.type for config in _CONFIGS for f in fields(config)}
+_FLAGS = {name: [str] if kind == tuple[str, ...] else kind for name, kind in _FLAGS.items()}
+_DATA = DataConfig.__dataclass_fields__["data"].metadata["choices"]
+_FLAGS["data?"] = Wanted(f"one of {', '.join(_DATA)}", lambda value: value in _DATA, str)
+_PLAN = {"add": str, "pool?": str, "oracle?": str, "types?": [str], "start?": str}
+_ACTIVE = {"plan": _PLAN, "round": int, "strategy": str | None, "seed": int, "start": str | None}
+_ACTIVE |= {"sentences": int, "words": int, "entities": int, "words_of?": str}
+_EPOCH = {"number": int, "validation_f1": float | None, "validation_loss": float | None}
+_RUN = {"config": _FLAGS, "data": {str: {"sentences": int, "sha256": str}}, "id?": str}
+_RUN |= {"precision?": str, "pieces_sha256?": str, "epochs?": [_EPOCH], "active?": _ACTIVE}
+_REPORT = {"f1": float, "loss": float, "accuracy?": float, "precision?": float, "recall?": float}
+_METRICS = {str: _REPORT}
 
 
 def read_run(folder: Path) -> dict[str, Any]:
     """run.json of a revision; {} where it has none (published checkpoints)."""
-    return _read(folder / "run.json", _is_run)
-
-
-def _is_run(values: dict[str, Any]) -> bool:
-    sources = [values["config"].get(key) for key in ("corpus", "encoder", "start")]
-    return isinstance(values["data"], dict) and all(isinstance(s, str | None) for s in sources)
+    return read_unreplaced(folder, lambda: _read(folder / "run.json", _RUN))
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """metrics.json of a revision: the report of each split; {} where it has none."""
+    return read_unreplaced(folder, lambda: _read_metrics(folder))
+
+
+def _read_metrics(folder: Path) -> dict[str, Any]:
     check_unchanged(folder, "metrics.json")
-    return _read(folder / "metrics.json", _is_metrics)
-
-
-def _is_metrics(values: dict[str, Any]) -> bool:
-    return all(isinstance(r[key], float) for r in values.values() for key in ("f1", "loss"))
+    return _read(folder / "metrics.json", _METRICS)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -63,21 +75,33 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Path, is_whole: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+def read(folder: Path) -> Record:
+    """run.json and metrics.json of a revision, which belong together."""
+    return read_unreplaced(folder, lambda: (read_run(folder), read_metrics(folder)))
+
+
+def read_all(folders: Mapping[str, Path]) -> tuple[dict[str, Record], list[str]]:
+    """The records of revisions by name, and what is wrong with those that are left out."""
+    found, faults = {}, []
+    for name, folder in folders.items():
+        try:
+            found[name] = read(folder)
+        except InputError as error:
+            faults.append(f"{name}: {error}")
+    return found, faults
+
+
+def _read(path: Path, shape: dict[str, Any]) -> dict[str, Any]:
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder")
     if not path.exists():
         return {}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if is_whole(values):
-            return values
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        pass
-    raise InputError(f"{path}: is damaged; wanted the JSON that train.py writes")
-
-
-def read(folder: Path) -> Record:
-    """run.json and metrics.json of a revision."""
-    return read_run(folder), read_metrics(folder)
+        return read_json(path, shape)
+    except InputError as error:
+        fault = str(error).removeprefix(f"{path}: ")
+        wanted = "wanted the JSON that train.py writes"
+        raise InputError(f"{path}: is damaged: {fault}; {wanted}") from None
 
 
 def by_configuration(runs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
@@ -104,9 +128,8 @@ def _fingerprints(run: Mapping[str, Any]) -> dict[str, str | None]:
 
 def settings(run: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that results depend on, without the seed, and the precision that was used."""
-    configs = DataConfig, ModelConfig, TrainConfig
-    places = flags_with({Effect.PLACE}, *configs)  # in other folders on other machines
-    names = sorted(places | flags_with({Effect.RESULT}, *configs))
+    places = flags_with({Effect.PLACE}, *_CONFIGS)  # in other folders on other machines
+    names = sorted(places | flags_with({Effect.RESULT}, *_CONFIGS))
     config = {name: run["config"].get(name) for name in names}
     config |= {name: Path(config[name]).name for name in places if config[name]}
     if active := run.get("active"):

@@ -26,6 +26,7 @@ _ACTIVE |= {"sentences": int, "words": int, "entities": int, "words_of?": str}
 _EPOCH = {"number": int, "validation_f1": float | None, "validation_loss": float | None}
 _RUN = {"config": _FLAGS, "data": {str: {"sentences": int, "sha256": str}}, "id?": str}
 _RUN |= {"precision?": str, "pieces_sha256?": str, "epochs?": [_EPOCH], "active?": _ACTIVE}
+_RUN |= {"files?": {str: str}}
 _REPORT = {"f1": float, "loss": float, "accuracy?": float, "precision?": float, "recall?": float}
 _METRICS = {str: _REPORT}
 

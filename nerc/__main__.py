@@ -1,4 +1,5 @@
-"""python -m nerc VERB, or nerc VERB where nerc is installed: what a revision is used for.
+__doc__ = """\
+python -m nerc VERB, or nerc VERB where nerc is installed: what a revision is used for.
 
 train.py trains the revisions that these commands read.
 
@@ -8,12 +9,13 @@ python -m nerc results
 python -m nerc VERB --help
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from nerc.cli import parse
-from nerc.errors import fail
+from nerc.errors import WORLD_SIZES, fail, is_launched_alone
 
 PROGRAM = "python -m nerc"
 VERBS = {
@@ -29,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command that argv (default: the process's own arguments) begins with."""
     argv = sys.argv[1:] if argv is None else argv
     verb, rest = (argv[0], argv[1:]) if argv else (None, [])
+    if verb in VERBS and not is_launched_alone():
+        found = {name: os.environ[name] for name in WORLD_SIZES if name in os.environ}
+        about = ", ".join(f"{name} is {value!r}" for name, value in found.items())
+        fail(f"{PROGRAM} {verb}", f"runs in one process, and {about}: start it without a launcher")
     if verb in VERBS:
         import_module(f"nerc.commands.{verb}").main(rest)
         return

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from nerc.cli import parse
-from nerc.errors import WORLD_SIZES, fail, is_launched_alone
+from nerc.errors import WORLD_SIZES, InputError, fail, is_launched_alone, one_line_errors
 
 PROGRAM = "python -m nerc"
 VERBS = {
@@ -31,17 +31,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command that argv (default: the process's own arguments) begins with."""
     argv = sys.argv[1:] if argv is None else argv
     verb, rest = (argv[0], argv[1:]) if argv else (None, [])
-    if verb in VERBS and not is_launched_alone():
-        found = {name: os.environ[name] for name in WORLD_SIZES if name in os.environ}
-        about = ", ".join(f"{name} is {value!r}" for name, value in found.items())
-        fail(f"{PROGRAM} {verb}", f"runs in one process, and {about}: start it without a launcher")
     if verb in VERBS:
-        import_module(f"nerc.commands.{verb}").main(rest)
+        with one_line_errors(f"{PROGRAM} {verb}"):
+            _check_alone()
+            import_module(f"nerc.commands.{verb}").main(rest)
         return
     verbs = "".join(f"\n  {name:10} {what}" for name, what in VERBS.items())
     parse([a for a in argv if a in ("-h", "--help")], PROGRAM, f"{__doc__}\nverbs:{verbs}")
     found = f"found {verb!r}" if verb else "found no verb"
     fail(PROGRAM, f"{found}, wanted one of: {', '.join(VERBS)}; see {PROGRAM} --help")
+
+
+def _check_alone() -> None:
+    """Raise InputError where a launcher started several processes: all would do the same."""
+    given = [f"{name} is {os.environ[name]!r}" for name in WORLD_SIZES if name in os.environ]
+    if not is_launched_alone():
+        raise InputError(
+            f"runs in one process, and {' and '.join(given)}; start it without a launcher, or "
+            f"unset the variable"
+        )
 
 
 if __name__ == "__main__":

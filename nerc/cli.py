@@ -93,6 +93,10 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
         group = parser.add_argument_group(config.__doc__.splitlines()[0].rstrip("."))
         for f in fields(config):
             _add_flag(group, f)
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # without one, torch would end the process
+        fail(program, "the current folder has been removed; change to another one")
     known, unknown = parser.parse_known_args([_with_hyphens(argument) for argument in argv])
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{_our_flag(unknown, parser)}")
@@ -104,7 +108,7 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
                 parser.error(f"{flag} is empty")
             if isinstance(text, str) and not _is_text(text):
                 encoding = sys.getfilesystemencoding()
-                parser.error(f"{flag} {text}: is no text in this system's encoding, {encoding}")
+                parser.error(f"{flag} {text}: is no text in {encoding}, the encoding of names here")
     try:
         return tuple(c(**{f.name: values[f.name] for f in fields(c)}) for c in configs)
     except InputError as error:

@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn, TextIO
@@ -104,6 +105,20 @@ def one_line_errors(program: str) -> Iterator[None]:
         if rank() == 0:
             say(f"{program}: interrupted by {stop.name}: {stop.advice}\n")
         raise SystemExit(stop.exit_code) from None
+    except Exception as error:
+        library = _library_that_fails_to_load(error)
+        if library is None:
+            raise
+        advice = "check the environment variables that it reads, and whether it is installed whole"
+        fail(program, f"{library} cannot be loaded: {type(error).__name__}: {error}; {advice}")
+
+
+def _library_that_fails_to_load(error: Exception) -> str | None:
+    """The module, not of ours, whose import raised error; None if it came from elsewhere."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [f.f_globals["__name__"] for f in frames if f.f_code.co_name == "<module>"]
+    others = [name for name in names if name.partition(".")[0] not in ("nerc", "__main__")]
+    return others[-1] if others and names[-1] == others[-1] else None
 
 
 @contextmanager
@@ -134,8 +149,8 @@ def _describe(error: OSError) -> str:
     if is_disk_full(error):
         where = f" while writing {error.filename}" if error.filename else ""
         return f"no room on the disk{where}: {error.strerror}; make room and run again"
-    if error.errno == errno.ENOENT and not error.filename:
-        return "the current folder has been removed; change to another one"
+    if error.errno == errno.EBADF:
+        return "standard input or output is closed, wanted an open one"
     where = f"{error.filename}: " if error.filename else ""
     if isinstance(error, PermissionError):
         return f"{where}no permission to read or write it; check its permissions"

@@ -30,3 +30,5 @@ class _NoDocumentation(ModuleType):
 if sys.flags.optimize > 1:
     _DOCUMENTATION = "transformers.utils.auto_docstring"
     sys.modules[_DOCUMENTATION] = _NoDocumentation(_DOCUMENTATION)
+    if _utils := sys.modules.get("transformers.utils"):
+        _utils.auto_docstring = sys.modules[_DOCUMENTATION].auto_docstring

@@ -150,7 +150,7 @@ def test_nothing_is_needed_that_windows_lacks(tmp_path):
     """Other libraries know Windows; they get what they took from this system before it is gone."""
     code = """
 import os, signal, sys
-import accelerate, datasets, matplotlib.pyplot, seqeval.metrics, torch.utils.tensorboard
+import accelerate, datasets, matplotlib.pyplot, nerc, seqeval.metrics, torch.utils.tensorboard
 from transformers import AutoModelForTokenClassification, BertModel, Pipeline
 
 gone = {signal: "SIGHUP SIGUSR1 SIGUSR2 SIGPIPE SIGKILL SIGALRM SIGQUIT alarm pthread_kill"}

@@ -1,4 +1,5 @@
-"""Choose which sentences experts label next, round by round, and keep every round as a revision.
+__doc__ = """\
+Choose which sentences experts label next, round by round, and keep every round as a revision.
 
 python active_learn.py --corpus sample --rounds 3     the built-in corpus, no network, minutes
 accelerate launch active_learn.py --start main --corpus DIR --add 50 --rounds 5
@@ -32,7 +33,7 @@ logger = logging.getLogger("nerc.active_learn")
 
 def main(argv: list[str]) -> None:
     *configs, log = parse(argv, PROGRAM, __doc__, *CONFIGS)
-    start_logging(quiet=log.quiet)
+    start_logging(quiet=log.quiet, alone=True)
     with one_line_errors(PROGRAM):
         run(*configs, command=shlex.join([PROGRAM, *argv]))
 

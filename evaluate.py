@@ -1,4 +1,5 @@
-"""Evaluate revisions on labelled sentences, side by side.
+__doc__ = """\
+Evaluate revisions on labelled sentences, side by side.
 
 python evaluate.py --revision main model_primary
 python evaluate.py --revision model_primary --split test --json report.json
@@ -26,7 +27,7 @@ Found = tuple[str, Path, dict[str, Any], str]  # name, folder, run.json ({} if n
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What evaluate.py evaluates, on which corpus, and where the results go."""
+    __doc__ = "What evaluate.py evaluates, on which corpus, and where the results go."
 
     revision: tuple[str, ...] = option((), "the revisions to evaluate, side by side")
     repo: str = option("models", REPO_HELP)

@@ -1,4 +1,5 @@
-"""Train a tagger and keep it as a revision.
+__doc__ = """\
+Train a tagger and keep it as a revision.
 
 python train.py --corpus sample                       the built-in corpus, no network, minutes
 accelerate launch train.py --data gold                CoNLL-2003's expert labels, every GPU
@@ -25,7 +26,7 @@ logger = logging.getLogger("nerc.train")
 
 def main(argv: list[str]) -> None:
     *configs, log = parse(argv, PROGRAM, __doc__, *CONFIGS)
-    start_logging(quiet=log.quiet)
+    start_logging(quiet=log.quiet, alone=True)
     with one_line_errors(PROGRAM):
         run(*configs, command=shlex.join([PROGRAM, *argv]))
 

@@ -1,6 +1,7 @@
 """Dataclass fields as command-line flags: option() declares one, parse() reads them all."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -8,11 +9,12 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from io import TextIOWrapper
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from nerc.errors import InputError, fail, rank, visible
+from nerc.errors import InputError, discard, fail, rank, say, visible
 from nerc.recipes import RECIPES
 
 
@@ -81,30 +83,64 @@ class _Parser(argparse.ArgumentParser):
 def parse(argv: Sequence[str], program: str, description: str, *configs: type) -> tuple:
     """One instance of each config from the command line; ends with one line on bad input.
 
-    Flags accept - and _; field names must be unique among the configs.
+    Flags accept - and _; field names must be unique among the configs. What --help tells of a
+    command and its configs is assigned to their __doc__: python -OO drops docstrings.
     """
+    _open_standard_streams()
     parser = _Parser(program, description=description, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     for config in configs:
         group = parser.add_argument_group(config.__doc__.splitlines()[0].rstrip("."))
         for f in fields(config):
             _add_flag(group, f)
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # without one, torch would end the process
+        fail(program, "the current folder has been removed; change to another one")
     known, unknown = parser.parse_known_args([_with_hyphens(argument) for argument in argv])
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{_our_flag(unknown, parser)}")
     values = {n: tuple(v) if isinstance(v, list) else v for n, v in vars(known).items()}
     for name, value in values.items():
-        if "" in (value if isinstance(value, tuple) else [value]):
-            parser.error(f"--{name.replace('_', '-')} is empty")
+        flag = f"--{name.replace('_', '-')}"
+        for text in value if isinstance(value, tuple) else [value]:
+            if text == "":
+                parser.error(f"{flag} is empty")
+            if isinstance(text, str) and not _is_text(text):
+                encoding = sys.getfilesystemencoding()
+                parser.error(f"{flag} {text}: is no text in {encoding}, the encoding of names here")
     try:
         return tuple(c(**{f.name: values[f.name] for f in fields(c)}) for c in configs)
     except InputError as error:
         parser.error(str(error))
 
 
+def _open_standard_streams() -> None:
+    """Make each standard stream an open one that can tell any text.
+
+    Where one is closed, the next file to be opened would get its number, and what is written to the
+    stream. So its number leads nowhere, and writing to standard output or reading is an error.
+    """
+    for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # takes the lowest free number
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what replaces it takes any text
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_text(value: str) -> bool:
+    """Whether a command line's value is free of zeros and of bytes that are no characters."""
+    return "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
 @dataclass(frozen=True)
 class LogConfig:
-    """What is printed."""
+    __doc__ = "What is printed."
 
     quiet: bool = option(False, "print only results, warnings and errors", effect=Effect.NONE)
 
@@ -119,23 +155,30 @@ class _Formatter(logging.Formatter):
 class _Console(logging.Handler):
     """Prints messages, on the main process alone.
 
-    A reader that has gone away (a closed pipe) ends no run: hours of work would be lost.
+    A stream that holds nothing but messages ends no run when it is closed or its reader has gone:
+    hours of work would be lost.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, *, alone: bool) -> None:
         super().__init__()
         self.prefix = prefix and f"{prefix}: "
+        self.forgiven = (errno.EPIPE, errno.EBADF) if alone else ()
         self.setFormatter(_Formatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         if rank():
             return
+        text = f"{self.prefix}{self.format(record)}\n"
+        if self.prefix:
+            say(text)
+            return
         try:
-            stream = sys.stderr if self.prefix else sys.stdout
-            stream.write(f"{self.prefix}{self.format(record)}\n")
-            stream.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno not in self.forgiven:
+                raise
+            discard(sys.stdout)
 
 
 class _LogFile(logging.FileHandler):
@@ -145,15 +188,16 @@ class _LogFile(logging.FileHandler):
         raise  # logging calls this while it handles the error
 
 
-def start_logging(*, quiet: bool = False, prefix: str = "") -> None:
+def start_logging(*, quiet: bool = False, prefix: str = "", alone: bool = False) -> None:
     """Print what the package logs: to standard output or, with a prefix, to standard error.
 
-    quiet: warnings and errors alone. The messages are also kept for log_to().
+    quiet: warnings and errors alone. alone: the command prints nothing else to standard output. The
+    messages are also kept for log_to().
     """
     logger = logging.getLogger("nerc")
     for handler in [*logger.handlers]:
         logger.removeHandler(handler)
-    console = _Console(prefix)
+    console = _Console(prefix, alone=alone)
     console.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.addHandler(console)
     logger.addHandler(MemoryHandler(sys.maxsize, flushLevel=sys.maxsize, flushOnClose=False))

@@ -26,7 +26,7 @@ MAX_THREADS = 1024  # past some thousands, torch crashes
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Whose labels (--data) on which text (--corpus)."""
+    __doc__ = "Whose labels (--data) on which text (--corpus)."
 
     data: str = option(
         "gold",
@@ -141,13 +141,14 @@ class Amount:
 
     def num_sentences(self, total: int) -> int:
         """How many of total sentences a share or a number of sentences is."""
-        assert self.unit is not Unit.WORDS, "words are not counted in sentences"
+        if self.unit is Unit.WORDS:
+            raise ValueError("words are not counted in sentences")
         return max(1, round(self.number * total)) if self.unit is Unit.SHARE else int(self.number)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network, before training."""
+    __doc__ = "The network, before training."
 
     encoder: str | None = option(
         None,
@@ -197,7 +198,7 @@ _by_recipe = partial(option, None, by_recipe=True)
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train; the recipe decides what is not given."""
+    __doc__ = "How to train; the recipe decides what is not given."
 
     recipe: str = option(
         "strong",
@@ -305,7 +306,7 @@ _without_effect = partial(option, effect=Effect.NONE)  # on what is learnt
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """Where a run saves its revision."""
+    __doc__ = "Where a run saves its revision."
 
     repo: str = _without_effect(
         "models",

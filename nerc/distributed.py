@@ -7,10 +7,11 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import torch
@@ -19,15 +20,20 @@ from accelerate.utils import broadcast_object_list
 from torch import distributed
 from tqdm import tqdm
 
-from nerc.errors import InputError, Interrupted
+from nerc.errors import STOP_SIGNALS, WORLD_SIZES, InputError, Interrupted
 from nerc.files import write_json
 
 logger = logging.getLogger(__name__)
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 _LAUNCH_ADVICE = (
     "launch with: accelerate launch train.py (every GPU), or torchrun --nproc_per_node N train.py"
 )
+
+
+_USED_BY_ACCELERATE = {"ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE", "ACCELERATE_CPU_AFFINITY"}
+_OTHER_WAYS = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
+
+_SAYS_AFTER = 15.0  # seconds of waiting for other processes
 
 
 def start(*, uses_every_gpu: bool = True) -> Accelerator:
@@ -37,10 +43,16 @@ def start(*, uses_every_gpu: bool = True) -> Accelerator:
     all GPUs, so warn where some are idle.
     """
     num_asked = _num_processes_asked(os.environ)
+    _prepare_environment(os.environ, num_asked)
     on_cpu = num_asked > 1 and not torch.accelerator.is_available()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # else Accelerate warns; set_threads decides
-    # Only --precision decides the precision, whatever the user's configuration of Accelerate says.
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
+    try:
+        with _waiting(num_asked):
+            accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        environment = "LOCAL_RANK, MASTER_ADDR, MASTER_PORT and ACCELERATE_..."
+        raise InputError(
+            f"Accelerate cannot start: {error}; see the environment variables {environment}"
+        ) from error
     num_processes = accelerator.num_processes
     if num_processes != num_asked:
         raise InputError(
@@ -53,6 +65,68 @@ def start(*, uses_every_gpu: bool = True) -> Accelerator:
         if note := idle_gpus(torch.cuda.device_count(), num_used, num_processes // num_here):
             logger.warning(note)
     return accelerator
+
+
+def _prepare_environment(environment: MutableMapping[str, str], num_processes: int) -> None:
+    """Check what a launcher says, and remove what shall decide nothing.
+
+    Only flags decide how a run computes, whatever the user's configuration of Accelerate says.
+    """
+    for name in _OTHER_WAYS:
+        if environment.get(f"ACCELERATE_USE_{name}", "").lower() in ("true", "1", "yes"):
+            raise InputError(
+                f"ACCELERATE_USE_{name} is set, and nerc has the whole model in every process; "
+                f"launch without {name}, which `accelerate config` may have chosen"
+            )
+    for name in [name for name in environment if name.startswith("ACCELERATE_")]:
+        if name not in _USED_BY_ACCELERATE:
+            del environment[name]
+    environment["OMP_NUM_THREADS"] = "1"  # else Accelerate warns; set_threads decides
+    if num_processes == 1:
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+            environment.pop(name, None)
+        return
+    if "WORLD_SIZE" in environment:
+        _number(environment, "RANK", "missing", most=num_processes - 1)
+    num_here = _number(environment, "LOCAL_WORLD_SIZE", num_processes, least=1, most=num_processes)
+    _number(environment, "LOCAL_RANK", 0, most=num_here - 1)
+    _number(environment, "MASTER_PORT", 29500, least=1, most=65535)
+
+
+def _number(
+    environment: Mapping[str, str], name: str, default: Any, *, least: int = 0, most: int = 10**9
+) -> int:
+    """What a launcher says by an environment variable, a number from least to most."""
+    text = environment.get(name, str(default))
+    if re.fullmatch("[0-9]{1,9}", text) and least <= int(text) <= most:
+        return int(text)
+    wanted = f"a number from {least}" + (f" to {most}" if most < 10**9 else "")
+    raise InputError(
+        f"the environment variable {name} is {text!r}, wanted {wanted}; {_LAUNCH_ADVICE}"
+    )
+
+
+@contextmanager
+def _waiting(num_processes: int) -> Iterator[None]:
+    """While this process may wait for others, in code of C++, let a signal end it at once."""
+    if num_processes == 1:
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    note = f"still waiting at {address} for all {num_processes} processes of this run"
+    timer = Timer(_SAYS_AFTER, logger.warning, [note])
+    timer.daemon = True
+    timer.start()
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def idle_gpus(num_gpus: int, num_used: int, num_machines: int) -> str | None:
@@ -70,16 +144,10 @@ def idle_gpus(num_gpus: int, num_used: int, num_machines: int) -> str | None:
 def _num_processes_asked(environment: Mapping[str, str]) -> int:
     """How many processes the launcher was asked for, from the environment that it sets."""
 
-    def number(name: str, default: int) -> int:
-        text = environment.get(name, str(default))
-        if text.isdecimal():
-            return int(text)
-        raise InputError(
-            f"the environment variable {name} is {text!r}, wanted a number; {_LAUNCH_ADVICE}"
-        )
-
-    num_tasks = number("SLURM_STEP_NUM_TASKS", 1)
-    num_groups = number("GROUP_WORLD_SIZE", num_tasks)  # launchers that know of each other
+    num_tasks = _number(environment, "SLURM_STEP_NUM_TASKS", 1, least=1)
+    num_groups = _number(
+        environment, "GROUP_WORLD_SIZE", num_tasks
+    )  # launchers that know of each other
     if num_tasks > 1 and ("WORLD_SIZE" not in environment or num_groups != num_tasks):
         raise InputError(
             f"srun started {num_tasks} tasks that do not know of each other, so each would be a "
@@ -93,9 +161,8 @@ def _num_processes_asked(environment: Mapping[str, str]) -> int:
             "with: torchrun --nproc_per_node N train.py (for one process: --num_processes 1, and "
             "unset MASTER_ADDR if you have set it)"
         )
-    names = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-    name = next((name for name in names if name in environment), "WORLD_SIZE")
-    num_asked = number(name, 1)
+    name = next((name for name in WORLD_SIZES if name in environment), "WORLD_SIZE")
+    num_asked = _number(environment, name, 1, least=1)
     if num_asked > 1 and "MASTER_ADDR" not in environment:
         raise InputError(
             f"{name} is {num_asked}, and no MASTER_ADDR says where the processes meet; "
@@ -118,12 +185,14 @@ class StopSignals:
         self._is_main = accelerator.is_main_process
         # A group for the CPUs: asking through a GPU would make each process wait for its GPU.
         several = accelerator.num_processes > 1
-        self._group = distributed.new_group(backend="gloo") if several else None
+        with _waiting(accelerator.num_processes):
+            self._group = distributed.new_group(backend="gloo") if several else None
 
     def __enter__(self) -> "StopSignals":
         self._before = {}
         for number in STOP_SIGNALS:
-            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+            is_hangup = signal.Signals(number).name == "SIGHUP"  # which Windows does not know
+            if is_hangup and signal.getsignal(number) == signal.SIG_IGN:
                 continue  # nohup asks for that
             self._before[number] = signal.signal(number, self._receive)
         return self

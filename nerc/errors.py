@@ -2,13 +2,21 @@
 
 import errno
 import os
+import re
 import signal
 import sys
 import time
+import traceback
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 _WAIT_FOR_MAIN = 5.0  # seconds; by then, a launcher has ended all processes where one failed
+_SIGPIPE = 13  # Windows has no such signal, and neither SIGUSR1 nor SIGHUP
+_STOP = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+STOP_SIGNALS = tuple(getattr(signal, name) for name in _STOP if hasattr(signal, name))
+# In which launchers tell their processes how many there are.
+WORLD_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 class InputError(ValueError):
@@ -34,7 +42,9 @@ def visible(text: str) -> str:
 
 def rank() -> int:
     """The number of this process among those of its run; 0 for the main process."""
-    return int(os.environ.get("RANK", "0"))
+    text = os.environ.get("RANK", "")
+    is_number = re.fullmatch("[0-9]{1,9}", text)  # the start of the run refuses what is none
+    return int(text) if is_number and not is_launched_alone() else 0
 
 
 def is_launched_alone() -> bool:
@@ -42,7 +52,21 @@ def is_launched_alone() -> bool:
 
     With others, an error must not come before all have met: they would wait for this one.
     """
-    return os.environ.get("WORLD_SIZE", "1") == "1"
+    return all(os.environ.get(name, "1") == "1" for name in WORLD_SIZES)
+
+
+def say(text: str) -> None:
+    """Write to standard error, if it can be written at all."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:  # there is no other place; the exit code tells
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Let a standard stream that cannot be written lead nowhere: the interpreter flushes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def fail(program: str, message: str) -> NoReturn:
@@ -51,35 +75,86 @@ def fail(program: str, message: str) -> NoReturn:
     The main process reports what is wrong for all processes of a run, and its launcher ends the
     others. So another process waits for that, and reports only what it alone found wrong.
     """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard(sys.stdout)
     if rank():
         time.sleep(_WAIT_FOR_MAIN)
         message = f"process {rank()}: {message}"
-    sys.stderr.write(f"{program}: error: {visible(' '.join(message.split()))}\n")
+    say(f"{program}: error: {visible(' '.join(message.split()))}\n")
     raise SystemExit(2)
 
 
 @contextmanager
-def one_line_errors(program: str):
-    """Turn errors that the user can fix (InputError, a full disk) into one line and exit code 2."""
+def one_line_errors(program: str) -> Iterator[None]:
+    """Turn errors that the user can fix, and signals, into one line; the caller cleans up first."""
     try:
-        yield
+        with _stop_signals():
+            yield
+            sys.stdout.flush()
     except InputError as error:
         fail(program, str(error))
-    except PermissionError as error:
-        fail(program, f"{error.filename}: no permission to read or write it; check its permissions")
     except BrokenPipeError:  # the reader has gone: end like a program that SIGPIPE ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(128 + signal.SIGPIPE) from None
+        discard(sys.stdout)
+        raise SystemExit(128 + _SIGPIPE) from None
     except OSError as error:
-        if not is_disk_full(error):
-            raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        fail(program, f"no room on the disk{where}: {error.strerror}; make room and run again")
+        fail(program, _describe(error))
     except (KeyboardInterrupt, Interrupted) as signalled:
         stop = signalled if isinstance(signalled, Interrupted) else Interrupted(signal.SIGINT)
         if rank() == 0:
-            sys.stderr.write(f"{program}: interrupted by {stop.name}: {stop.advice}\n")
+            say(f"{program}: interrupted by {stop.name}: {stop.advice}\n")
         raise SystemExit(stop.exit_code) from None
+    except Exception as error:
+        library = _library_that_fails_to_load(error)
+        if library is None:
+            raise
+        advice = "check the environment variables that it reads, and whether it is installed whole"
+        fail(program, f"{library} cannot be loaded: {type(error).__name__}: {error}; {advice}")
+
+
+def _library_that_fails_to_load(error: Exception) -> str | None:
+    """The module, not of ours, whose import raised error; None if it came from elsewhere."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [f.f_globals["__name__"] for f in frames if f.f_code.co_name == "<module>"]
+    others = [name for name in names if name.partition(".")[0] not in ("nerc", "__main__")]
+    return others[-1] if others and names[-1] == others[-1] else None
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """Let the signals that would end this process raise Interrupted, so that it cleans up."""
+    stopped_at = -1.0
+
+    def stop(number: int, _) -> None:
+        nonlocal stopped_at
+        # A launcher, or a terminal that closes, may send the signal twice.
+        if time.monotonic() > stopped_at + 1:
+            stopped_at = time.monotonic()
+            raise Interrupted(number)
+
+    # Python raises KeyboardInterrupt for SIGINT, and nohup ignores SIGHUP.
+    ours = [number for number in STOP_SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _describe(error: OSError) -> str:
+    """What the system refused, and what to do."""
+    if is_disk_full(error):
+        where = f" while writing {error.filename}" if error.filename else ""
+        return f"no room on the disk{where}: {error.strerror}; make room and run again"
+    if error.errno == errno.EBADF:
+        return "standard input or output is closed, wanted an open one"
+    where = f"{error.filename}: " if error.filename else ""
+    if isinstance(error, PermissionError):
+        return f"{where}no permission to read or write it; check its permissions"
+    return f"{where}{error.strerror or error}"
 
 
 def is_disk_full(error: Exception) -> bool:

@@ -3,9 +3,9 @@
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -213,13 +213,13 @@ def check_file(path: Path, flag: str) -> None:
     """Raise InputError unless a file may be written at path."""
     if str(path).startswith(("/dev/", "/proc/")):
         raise InputError(f"{flag} {path}: is a device, wanted a file in a folder")
+    if len(os.fsencode(path.name)) > 200:
+        raise InputError(f"{flag} {path}: the name is too long, wanted up to 200 bytes")
     if path.exists() and not path.is_file():
         raise InputError(f"{flag} {path}: is not a file, wanted the name of one")
-    folder = path.resolve().parent
+    folder = _target(path).parent
     if not folder.is_dir():
         raise InputError(f"{flag} {path}: no such folder; make it first")
-    if len(path.name) > 200:
-        raise InputError(f"{flag} {path}: the name is too long, wanted up to 200 characters")
     if not os.access(folder, os.W_OK):
         raise InputError(f"{flag} {path}: its folder is not writable")
 
@@ -248,19 +248,22 @@ def write_json(path: Path, values: Any) -> None:
 @contextmanager
 def unfinished(path: Path) -> Iterator[Path]:
     """A temporary file in path's folder, which replaces path if no error is raised."""
-    path = path.resolve()
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    path = _target(path)
+    temporary = path.with_name(f".{path.name[:50]}-{secrets.token_hex(8)}")
+    try:  # from before the file is there: a signal may come at any time
+        temporary.touch(exist_ok=False)
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows syncs no file that is open for reading
             os.fsync(file.fileno())  # it must be on the disk before it gets its name
-        make_readable(temporary)
         temporary.replace(path)
     except BaseException:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _target(path: Path) -> Path:
+    """What path leads to; unlike Path.resolve, it takes links that lead in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def copy_files(source: Path, target: Path) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ def keep_freed_memory() -> None:
     Otherwise each training step gets its pages from the system, which clears them first: an eighth
     of a step's time on two cores. Does nothing where the C library is not glibc.
     """
+    if sys.platform == "win32":  # which cannot tell the functions of the program itself
+        return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         trim_threshold, top_pad, mmap_max = -1, -2, -4  # constants of malloc.h

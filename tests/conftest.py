@@ -22,6 +22,8 @@ from safetensors.torch import load_file
 from nerc.data import synthetic
 from nerc.data.sources import FILES
 
+pytest.register_assert_rewrite("hub_server")  # else python -O drops its assertions
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 

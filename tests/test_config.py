@@ -206,6 +206,7 @@ def test_a_flag_that_the_optimiser_does_not_have_is_refused():
 
 
 def test_only_the_main_process_speaks(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit) as stop:
         train("--colour red")
@@ -214,6 +215,7 @@ def test_only_the_main_process_speaks(capsys, monkeypatch):
 
 @pytest.mark.parametrize("rank, start", [("0", "train.py: error: no"), ("3", "process 3: no")])
 def test_what_is_wrong_in_one_process_alone_is_said_by_it(capsys, monkeypatch, rank, start):
+    monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setattr(errors, "_WAIT_FOR_MAIN", 0.01)
     with pytest.raises(SystemExit) as stop, errors.one_line_errors("train.py"):

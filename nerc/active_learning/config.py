@@ -13,7 +13,7 @@ STRATEGIES = ("default", "random", "random-words", "least-confidence", "mnlp", "
 
 @dataclass(frozen=True)
 class ActiveConfig:
-    """Which sentences are labelled, who labels them, and when to stop."""
+    __doc__ = "Which sentences are labelled, who labels them, and when to stop."
 
     rounds: int = option(
         5, "how many times to choose sentences, get their labels and train", effect=Effect.EXTENT
@@ -97,7 +97,7 @@ class ActiveConfig:
 
 @dataclass(frozen=True)
 class ActiveDataConfig(DataConfig):
-    """What is known at the start, and what rounds learn from."""
+    __doc__ = "What is known at the start, and what rounds learn from."
 
     data: str = option(
         "mixed",
@@ -120,7 +120,7 @@ class ActiveDataConfig(DataConfig):
 
 @dataclass(frozen=True)
 class ActiveStoreConfig:
-    """Where rounds are kept, as revisions active_iter_ROUND_added_PERCENT."""
+    __doc__ = "Where rounds are kept, as revisions active_iter_ROUND_added_PERCENT."
 
     repo: str = option("models", help_of(StoreConfig, "repo"), effect=Effect.NONE)
     resume: bool = option(

@@ -1,4 +1,5 @@
-"""Audit weak labels: what they look like and how far they agree with expert labels.
+__doc__ = """\
+Audit weak labels: what they look like and how far they agree with expert labels.
 
 python -m nerc audit --corpus DIR                 compare with all expert labels of train.txt
 python -m nerc audit --corpus DIR --expert 50 --plots audit
@@ -25,7 +26,7 @@ PROGRAM = "python -m nerc audit"
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """Which weak labels to audit, and which expert labels to compare them with."""
+    __doc__ = "Which weak labels to audit, and which expert labels to compare them with."
 
     corpus: str = option(
         "sample",

@@ -1,4 +1,5 @@
-"""Show learning curves of active learning: F1 by the number of expert labels.
+__doc__ = """\
+Show learning curves of active learning: F1 by the number of expert labels.
 
 python -m nerc curves                         tables of ./models
 python -m nerc curves --output curves         also plots and curves.csv
@@ -20,7 +21,7 @@ PROGRAM = "python -m nerc curves"
 
 @dataclass(frozen=True)
 class CurvesConfig:
-    """Which learning curves to show, and where to write plots of them."""
+    __doc__ = "Which learning curves to show, and where to write plots of them."
 
     repo: str = option("models", "folder that holds the rounds of active_learn.py")
     split: str = option("test", "whose F1 to show: test or validation", ("test", "validation"))

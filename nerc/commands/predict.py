@@ -1,4 +1,5 @@
-"""Find the entities in raw text, CoNLL columns or JSON lines; write JSON lines or CoNLL columns.
+__doc__ = """\
+Find the entities in raw text, CoNLL columns or JSON lines; write JSON lines or CoNLL columns.
 
 echo "Angela Merkel visited Paris." | python -m nerc predict --revision model_primary
 python -m nerc predict --revision model_primary --input notes.txt --output notes.jsonl
@@ -40,7 +41,7 @@ PROGRAM = "python -m nerc predict"
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """What is tagged, by which revision, and where the output goes."""
+    __doc__ = "What is tagged, by which revision, and where the output goes."
 
     revision: str = option("model_primary", "revision that finds the entities")
     repo: str = option("models", REPO_HELP)

@@ -1,4 +1,5 @@
-"""Tabulate the scores of all revisions in a folder: a row per configuration, means over seeds.
+__doc__ = """\
+Tabulate the scores of all revisions in a folder: a row per configuration, means over seeds.
 
 python -m nerc results                        the revisions of ./models
 python -m nerc results --repo experiments/results
@@ -27,7 +28,7 @@ DATA = ("gold", "mixed", "llm")  # the order of the rows
 
 @dataclass(frozen=True)
 class ResultsConfig:
-    """What is tabulated, and how."""
+    __doc__ = "What is tabulated, and how."
 
     repo: str = option("models", "folder that holds the revisions, or only their records")
     format: str = option(

@@ -1,4 +1,5 @@
-"""List the revisions of a store, send them to the Hub, fetch them from it.
+__doc__ = """\
+List the revisions of a store, send them to the Hub, fetch them from it.
 
 python -m nerc revisions list                    the revisions of ./models, with their scores
 python -m nerc revisions list --hub USER/NAME    those on the Hub, where a branch is a revision
@@ -30,7 +31,7 @@ _RECORDS = ["config.json", "run.json", "metrics.json"]
 
 @dataclass(frozen=True)
 class ListConfig:
-    """What is listed."""
+    __doc__ = "What is listed."
 
     repo: str = option("models", REPO_HELP)
     hub: str | None = option(
@@ -40,7 +41,7 @@ class ListConfig:
 
 @dataclass(frozen=True)
 class PullConfig:
-    """What is fetched, and where to."""
+    __doc__ = "What is fetched, and where to."
 
     repo: str = option("models", "folder of the revisions")
     hub: str | None = option(None, _HUB)
@@ -50,7 +51,7 @@ class PullConfig:
 
 @dataclass(frozen=True)
 class PushConfig(PullConfig):
-    """What is sent, and where."""
+    __doc__ = "What is sent, and where."
 
     public: bool = option(
         False, "if there is no such repository yet, create one that everybody may read"
@@ -64,16 +65,15 @@ def main(argv: list[str]) -> None:
     if not argv or argv[0] not in ACTIONS:
         parse([a for a in argv if a in ("-h", "--help")], PROGRAM, __doc__)
         fail(PROGRAM, f"wanted {', '.join(ACTIONS)}, and its flags; see {PROGRAM} --help")
-    act, config_class = ACTIONS[argv[0]]
+    act, config_class, description = ACTIONS[argv[0]]
     program = f"{PROGRAM} {argv[0]}"
-    (config,) = parse(argv[1:], program, act.__doc__, config_class)
+    (config,) = parse(argv[1:], program, description, config_class)
     start_logging()
     with one_line_errors(program):
         act(config)
 
 
 def show(config: ListConfig) -> None:
-    """List revisions with their scores, which are read from their records."""
     folder, failures = Path(config.repo), []
     if config.hub is None and (folder.is_dir() or not hub.is_name(config.repo)):
         folders = {name: folder / name for name in Store(config.repo).names()}
@@ -119,7 +119,6 @@ def _is_place(source: str) -> bool:
 
 
 def push(config: PushConfig) -> None:
-    """Send revisions from a folder to the Hub, each to the branch of its name."""
     store, repository = Store(config.repo), _repository(config.hub or config.repo)
     names = config.revision or store.names()
     if not names:
@@ -133,7 +132,6 @@ def push(config: PushConfig) -> None:
 
 
 def pull(config: PullConfig) -> None:
-    """Fetch revisions from the Hub to a folder, each from the branch of its name."""
     store, repository = Store(config.repo), _repository(config.hub or config.repo)
 
     def fetch(name: str) -> str:
@@ -172,4 +170,8 @@ def _repository(name: str) -> hub.Repository:
     return hub.Repository(name)
 
 
-ACTIONS = {"list": (show, ListConfig), "push": (push, PushConfig), "pull": (pull, PullConfig)}
+ACTIONS = {
+    "list": (show, ListConfig, "List revisions with their scores, read from their records."),
+    "push": (push, PushConfig, "Send revisions of a folder to the Hub, each to its branch."),
+    "pull": (pull, PullConfig, "Fetch revisions from the Hub to a folder, each from its branch."),
+}

@@ -60,7 +60,8 @@ def report(
     ids = {tag: i for i, tag in enumerate(word_tags)}
     likelihood = 0.0
     for labels, guesses, row in zip(gold, predicted, log_probabilities, strict=True):
-        assert len(labels) == len(guesses) == len(row), "words and predictions differ in number"
+        if not len(labels) == len(guesses) == len(row):
+            raise RuntimeError("words and predictions differ in number")
         likelihood += row[np.arange(len(row)), [ids[tag] for tag in labels]].sum(dtype=np.float64)
     if not math.isfinite(likelihood):
         raise InputError(

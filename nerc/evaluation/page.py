@@ -101,7 +101,8 @@ def page_sentences(comparison: Comparison) -> list[dict[str, Any]]:
             guesses = [(*e, round(next(confidences), 3), kinds[e]) for e in entities(labels)]
             row["predicted"].append(guesses)
             row["missed"].append([pair.gold for pair in pairs if pair.kind == "missed"])
-        assert next(confidences, None) is None, "a confidence belongs to no entity"
+        if next(confidences, None) is not None:
+            raise RuntimeError("a confidence belongs to no entity")
     return sentences
 
 

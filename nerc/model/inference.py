@@ -67,7 +67,8 @@ def predict(
             results += zip(sentences.tolist(), of_sentences, strict=True)
     results = gather_object(results) if world > 1 else results
     by_sentence = dict(results)
-    assert len(results) == len(by_sentence) == len(chosen), "a sentence is missing or there twice"
+    if not len(results) == len(by_sentence) == len(chosen):
+        raise RuntimeError("a sentence is missing or there twice")
     return [by_sentence[sentence] for sentence in chosen.tolist()]
 
 
@@ -136,7 +137,8 @@ def decode(
     """Tags of each sentence: the best valid IOB2 sequence, or each word's best tag (argmax)."""
     if how == "argmax":
         return [[word_tags[i] for i in row.argmax(axis=1)] for row in log_probabilities]
-    assert how == "viterbi", how
+    if how != "viterbi":
+        raise ValueError(f"how is {how!r}, wanted viterbi or argmax")
     order = sorted(range(len(log_probabilities)), key=lambda i: -len(log_probabilities[i]))
     result: list[list[str]] = [[] for _ in order]
     start = 0

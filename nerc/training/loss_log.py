@@ -54,7 +54,8 @@ class LossLog:
 
     def state(self) -> dict[str, float]:
         """The sums of the epoch so far, for restore()."""
-        assert not self.pending, "losses that were not read"
+        if self.pending:
+            raise RuntimeError("losses that were not read")
         return {name: getattr(self, name) for name in ("loss_sum", "num_words", "seconds")}
 
     def restore(self, state: dict[str, float]) -> None:

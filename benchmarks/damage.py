@@ -416,7 +416,7 @@ class DamagingHub(hub_server.Handler):
 
     def answer(self, code: int, body=b"", **headers: str) -> None:
         handler = type(self)
-        if handler.draw is not None and not handler.did:
+        if handler.draw is not None and not handler.did and self.command != "HEAD":
             handler.skip -= 1
             if handler.skip < 0:
                 content = body if isinstance(body, bytes) else json.dumps(body).encode()

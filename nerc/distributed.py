@@ -28,11 +28,8 @@ logger = logging.getLogger(__name__)
 _LAUNCH_ADVICE = (
     "launch with: accelerate launch train.py (every GPU), or torchrun --nproc_per_node N train.py"
 )
-
-
 _USED_BY_ACCELERATE = {"ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE", "ACCELERATE_CPU_AFFINITY"}
 _OTHER_WAYS = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
-
 _SAYS_AFTER = 15.0  # seconds of waiting for other processes
 
 
@@ -145,9 +142,8 @@ def _num_processes_asked(environment: Mapping[str, str]) -> int:
     """How many processes the launcher was asked for, from the environment that it sets."""
 
     num_tasks = _number(environment, "SLURM_STEP_NUM_TASKS", 1, least=1)
-    num_groups = _number(
-        environment, "GROUP_WORLD_SIZE", num_tasks
-    )  # launchers that know of each other
+    # The launchers that know of each other.
+    num_groups = _number(environment, "GROUP_WORLD_SIZE", num_tasks)
     if num_tasks > 1 and ("WORLD_SIZE" not in environment or num_groups != num_tasks):
         raise InputError(
             f"srun started {num_tasks} tasks that do not know of each other, so each would be a "

@@ -249,6 +249,10 @@ def write_json(path: Path, values: Any) -> None:
 def unfinished(path: Path) -> Iterator[Path]:
     """A temporary file in path's folder, which replaces path if no error is raised."""
     path = _target(path)
+    if path.exists() and not path.is_file():
+        raise InputError(
+            f"{path}: is a folder or a device, wanted a file, or nothing, in its place"
+        )
     temporary = path.with_name(f".{path.name[:50]}-{secrets.token_hex(8)}")
     try:  # from before the file is there: a signal may come at any time
         temporary.touch(exist_ok=False)

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from nerc.errors import InputError, visible
-from nerc.files import Wanted, check_input, parse_json, read_json, read_text
+from nerc.files import Wanted, check_input, parse_json, read_json, read_text, write_json
 from nerc.tables import latex, markdown
 
 
@@ -89,3 +89,15 @@ def test_text_from_files_is_shown_without_control_characters():
     assert r"a\|b" in table and "\x1b" not in table
     assert len({len(line) for line in table.splitlines()}) == 1
     assert "\x1b" not in latex([["\x1b"]])
+
+
+def test_no_file_is_written_in_the_place_of_a_folder_or_of_what_a_link_leads_to(tmp_path):
+    folder, pipe, link = tmp_path / "folder", tmp_path / "pipe", tmp_path / "link"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)  # as to a device, which a user with all rights would replace
+    for path in (folder, pipe, link):
+        with pytest.raises(InputError, match="is a folder or a device, wanted a file"):
+            write_json(path, {})
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "pipe", "link"}
+    assert folder.is_dir() and pipe.is_fifo() and link.is_symlink()

@@ -1,12 +1,16 @@
 """Records of runs: which belong together, and the table of a store's results."""
 
 import csv
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from conftest import refused
+from safetensors.torch import load_file, save_file
 
+import evaluate
 from nerc import tables
 from nerc.commands import results
 from nerc.errors import InputError, visible
@@ -241,3 +245,46 @@ def test_damaged_records_do_not_hide_the_others(two_seeds, capsys):
     for name in ("one", "two", "three"):
         (two_seeds / name / "run.json").write_text("[]")
     assert "one/run.json: is damaged" in refused(results, capsys, "--repo", two_seeds)
+
+
+def append_blank(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b" ")
+
+
+def halve_weights(path: Path) -> None:
+    save_file({name: w / 2 for name, w in load_file(path).items()}, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("model.safetensors", halve_weights),
+        ("config.json", append_blank),
+        ("tokenizer.json", append_blank),
+        ("metrics.json", append_blank),
+    ],
+)
+def test_a_file_that_is_not_what_its_run_wrote_is_refused(store, tmp_path, capsys, name, change):
+    repo = shutil.copytree(store, tmp_path / "models")
+    folder = repo / "model_primary"
+    change(folder / name)
+    fault = f"{folder / name}: is not as its run wrote it (another SHA-256 than in run.json)"
+    read = results if name == "metrics.json" else evaluate
+    flags = ["--repo", str(repo)] + (["--revision", "model_primary"] if read is evaluate else [])
+    assert fault in refused(read, capsys, *flags)
+    run = json.loads((folder / "run.json").read_text())
+    assert run["files"].pop(name)  # as the line says, where the change is wanted
+    (folder / "run.json").write_text(json.dumps(run))
+    read.main(flags)
+    del run["files"]  # as in revisions of earlier versions
+    (folder / "run.json").write_text(json.dumps(run))
+    read.main(flags)
+
+
+def test_the_hashes_are_of_all_files_that_a_model_is_read_from(store):
+    folder = store / "model_primary"
+    written = json.loads((folder / "run.json").read_text())["files"]
+    there = {path.name for path in folder.iterdir() if path.is_file()}
+    assert there - written.keys() == {"run.json", "README.md", "log.txt"}
+    for name, digest in written.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest

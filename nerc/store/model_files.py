@@ -50,8 +50,8 @@ def load_revision(
     """
 
     def read() -> tuple[NERSmall, PreTrainedTokenizerBase]:
-        records.check_unchanged(folder)
         model = load(str(folder))
+        records.check_unchanged(folder)
         return model, tokenizer_beside(folder, model.config.vocab_size, instead=tokenizer)
 
     return read_unreplaced(folder, read)

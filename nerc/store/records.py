@@ -10,7 +10,7 @@ from typing import Any
 from nerc.cli import Effect, flags_with
 from nerc.config import DataConfig, ModelConfig, TrainConfig
 from nerc.errors import InputError
-from nerc.files import Wanted, read_json, read_unreplaced
+from nerc.files import MOST_BYTES, Wanted, check_input, read_json, read_unreplaced
 
 Record = tuple[dict[str, Any], dict[str, Any]]  # run.json and metrics.json
 
@@ -63,7 +63,7 @@ def check_unchanged(folder: Path, *names: str) -> None:
     written = read_run(folder).get("files", {})
     for name in names or written:
         path = folder / name
-        if name in written and (not path.is_file() or _sha256(path) != written[name]):
+        if name in written and _sha256(path) != written[name]:
             raise InputError(
                 f"{path}: is not as its run wrote it (another SHA-256 than in run.json); fetch or "
                 f'train it again or, if the change is yours, take {name} out of "files" in '
@@ -72,6 +72,7 @@ def check_unchanged(folder: Path, *names: str) -> None:
 
 
 def _sha256(path: Path) -> str:
+    check_input(path, most_bytes=None if path.suffix == ".safetensors" else MOST_BYTES)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

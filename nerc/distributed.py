@@ -142,7 +142,7 @@ def _num_processes_asked(environment: Mapping[str, str]) -> int:
     """How many processes the launcher was asked for, from the environment that it sets."""
 
     num_tasks = _number(environment, "SLURM_STEP_NUM_TASKS", 1, least=1)
-    # The launchers that know of each other.
+    # A launcher of each task may know of the others.
     num_groups = _number(environment, "GROUP_WORLD_SIZE", num_tasks)
     if num_tasks > 1 and ("WORLD_SIZE" not in environment or num_groups != num_tasks):
         raise InputError(

@@ -103,7 +103,7 @@ def test_half_an_answer_waits_for_the_rest_and_does_not_say_copy(asked, tmp_path
         ("[1, 2]", "its content is [1, 2], wanted an object"),
         ('{"words": ["Kiwi"]}', "has no entities"),
         ("{", "is not JSON"),
-        ('{"words": ["Kiwi"], "n": 1e999}', "is not JSON: Out of range"),
+        ({"n": float("inf")}, "is not JSON: Out of range"),
         ({"words": ["\ud800"]}, "has half a surrogate pair"),
     ],
 )  # fmt: skip

@@ -172,19 +172,6 @@ def test_an_object_that_cannot_be_read_keeps_its_other_fields(store, tmp_path):
     assert three.keys() == {"error"} and "in.txt:3: is not JSON: Out of range" in three["error"]
 
 
-def test_a_file_may_have_a_name_that_is_no_text(store, tmp_path):
-    source, target = os.fsencode(tmp_path) + b"/\xff.txt", tmp_path / "out.txt"
-    with open(source, "w") as file:
-        file.write("{")
-    flags = ["--repo", str(store), "--input", os.fsdecode(source), "--output", str(target)]
-    with pytest.raises(SystemExit) as stop:
-        predict.main([*flags, "--format", "json", "--num-threads", "1"])
-    assert (
-        stop.value.code == 2
-        and r"\udcff.txt:1: is not JSON" in rows(target.read_text())[0]["error"]
-    )
-
-
 def test_a_field_that_gives_way_to_the_answers_is_named_once(store, tmp_path, capsys):
     lines = [{"text": "in Paris"}, {"text": "in Paris", "entities": [1], "id": 3}]
     lines += [{"text": "no", "error": "x", "entities": 2}, {"error": "y"}]

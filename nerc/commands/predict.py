@@ -32,7 +32,7 @@ from nerc import files
 from nerc.cli import LogConfig, check_flag, option, parse, start_logging
 from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
 from nerc.data.words import DOCSTART, Text, split_columns
-from nerc.errors import InputError, one_line_errors, visible
+from nerc.errors import InputError, one_line_errors
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ def items(config: PredictConfig) -> Iterator[Item]:
     lost: set[str] = set()  # fields that the input has and the answer has not
     for path in config.input or ("-",):
         # Not sys.stdin: the interpreter cannot end while a thread waits for it.
-        place, name = (0, "standard input") if path == "-" else (path, visible(path))
+        place, name = (0, "standard input") if path == "-" else (path, path)
         with open(place, "rb", closefd=path != "-") as file:
             rows = lines(file, name)
             for item in of_lines(rows, read) if read else of_conll(rows):

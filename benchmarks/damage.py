@@ -377,10 +377,11 @@ def damages_for(name: str) -> tuple[Damage, ...]:
     return ANY
 
 
-def replace_path(path: Path, draw: random.Random) -> str:
+def replace_path(path: Path, draw: random.Random, *, may_be_pipe: bool) -> str:
     """Put something that is no file, or nothing, in a file's place; says what."""
     path.unlink()
-    kind = draw.choice(("nothing", "folder", "pipe", "endless", "huge", "circle", "dangling"))
+    kinds = ["nothing", "folder", "endless", "huge", "circle", "dangling"]
+    kind = draw.choice(kinds if may_be_pipe else [*kinds, "pipe"])
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
@@ -397,10 +398,10 @@ def replace_path(path: Path, draw: random.Random) -> str:
     return kind
 
 
-def damage_file(path: Path, draw: random.Random) -> str:
-    """Damage a file; says how."""
+def damage_file(path: Path, draw: random.Random, *, may_be_pipe: bool) -> str:
+    """Damage a file; says how. may_be_pipe: a pipe is no damage, and would wait for its writer."""
     if draw.random() < 0.08:
-        return replace_path(path, draw)
+        return replace_path(path, draw, may_be_pipe=may_be_pipe)
     damage, content = draw.choice(damages_for(path.name)), path.read_bytes()
     path.unlink()
     path.write_bytes(damage(content, draw))
@@ -533,7 +534,7 @@ class Worker:
             if command.folders:
                 path = draw.choice(sorted(folder.glob(pattern)))
                 file = str(path.relative_to(folder))
-                how = damage_file(path, draw)
+                how = damage_file(path, draw, may_be_pipe=pattern in command.arguments)
             else:
                 self.handler.draw, self.handler.skip = draw, draw.randrange(24)
                 self.handler.did = ""

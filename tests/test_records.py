@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import evaluate
 from nerc import tables
-from nerc.commands import results
+from nerc.commands import results, revisions
 from nerc.errors import InputError, visible
 from nerc.store import records
 
@@ -288,3 +288,17 @@ def test_the_hashes_are_of_all_files_that_a_model_is_read_from(store):
     assert there - written.keys() == {"run.json", "README.md", "log.txt"}
     for name, digest in written.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+def test_a_revision_that_lacks_a_record_is_not_left_out_in_silence(store, tmp_path, capsys):
+    repo = shutil.copytree(store, tmp_path / "models")
+    for name, missing in (("a", "run.json"), ("b", "metrics.json"), ("c", "config.json")):
+        shutil.copytree(store / "model_primary", repo / name)
+        (repo / name / missing).unlink()
+    (repo / "c" / "config.json").symlink_to("nowhere")
+    message = refused(results, capsys, "--repo", str(repo))
+    assert "a: " in message and f"{repo / 'a/run.json'}: no such file" in message
+    assert "b: " in message and f"{repo / 'b/metrics.json'}: no such file" in message
+    assert "c: " not in message
+    message = refused(revisions, capsys, "list", "--repo", str(repo))
+    assert "a: " not in message and "b: " in message and "c: " not in message

@@ -7,6 +7,7 @@ python -m nerc results --format latex         for a paper; csv: for a spreadshee
 """
 
 import csv
+import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -53,12 +54,16 @@ def read_groups(folder: Path) -> tuple[list[Group], list[str]]:
         raise InputError(f"--repo {folder}: is no folder")
     if (folder / "metrics.json").exists():
         raise InputError(f"--repo {folder}: is a revision; give the folder that it is in")
-    folders = {path.parent.name: path.parent for path in sorted(folder.glob("*/metrics.json"))}
+    names = ("run.json", "metrics.json")
+    folders = {
+        place.name: place
+        for place in sorted(folder.iterdir())
+        if any(os.path.lexists(place / name) for name in names)
+    }
     found, faults = records.read_all(folders)
     for name, (run, metrics) in list(found.items()):
         if missing := _missing(run, metrics):
-            faults.append(f"{name}: {folders[name] / missing[0]}: has no {missing[1]}")
-        if missing or not run:
+            faults.append(f"{name}: {folders[name] / missing[0]}: {missing[1]}")
             del found[name]
     if not found:
         none = f"--repo {folder}: holds no revision with a run.json and a metrics.json"
@@ -76,13 +81,15 @@ def read_groups(folder: Path) -> tuple[list[Group], list[str]]:
 
 
 def _missing(run: dict[str, Any], metrics: dict[str, Any]) -> tuple[str, str] | None:
-    """The file and the field that a row of the table would need and a record lacks."""
-    for name in ("data", "recipe", "seed") if run else ():
+    """The file that lacks what a row of the table needs, and what it lacks."""
+    if not run:
+        return "run.json", "no such file"
+    for name in ("data", "recipe", "seed"):
         if run["config"].get(name) is None:
-            return "run.json", f"config.{name}"
+            return "run.json", f"has no config.{name}"
     for split, score in (column.lower().split() for column in SCORES):
         if split in metrics and metrics[split].get(score) is None:
-            return "metrics.json", f"{split}.{score}"
+            return "metrics.json", f"has no {split}.{score}"
     return None
 
 

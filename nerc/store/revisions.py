@@ -72,12 +72,12 @@ class Store:
         self._fetched: dict[str, Path] = {}  # revisions read from the Hub, in its cache
 
     def names(self) -> list[str]:
-        """The revisions in the folder, in alphabetical order."""
+        """The revisions in the folder, damaged ones included, in alphabetical order."""
         try:
             entries = list(self.folder.iterdir())
         except _NO_FOLDER:
             return []
-        names = (entry.name for entry in entries if (entry / "config.json").exists())
+        names = (entry.name for entry in entries if _may_be_revision(entry))
         return sorted(name for name in names if not name.startswith("."))
 
     def check_free(self, name: str, *, overwrite: bool) -> None:
@@ -340,6 +340,11 @@ def _run_files(folder: Path) -> list[Path]:
         return [entry for entry in folder.iterdir() if _RUN_FILES.fullmatch(entry.name)]
     except _NO_FOLDER:
         return []
+
+
+def _may_be_revision(folder: Path) -> bool:
+    """Whether a folder holds a record or a configuration, be it a link that leads nowhere."""
+    return any(os.path.lexists(folder / name) for name in ("config.json", "run.json"))
 
 
 def _put_in_place(new: Path, target: Path) -> None:

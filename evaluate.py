@@ -16,13 +16,21 @@ from typing import Any
 
 from nerc import files
 from nerc.cli import LogConfig, check_flag, option, parse, start_logging
-from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
+from nerc.config import (
+    MAX_THREADS,
+    PRECISION_HELP,
+    REPO_HELP,
+    THREADS_HELP,
+    TOKENIZER_HELP,
+    check_columns,
+)
 from nerc.errors import InputError, one_line_errors
 
 logger = logging.getLogger("nerc.evaluate")
 
 PROGRAM = "evaluate.py"
-Found = tuple[str, Path, dict[str, Any], str]  # name, folder, run.json ({} if none), corpus
+Source = tuple[str, str | None]  # --corpus and --columns
+Found = tuple[str, Path, dict[str, Any], Source]  # name, folder, run.json ({} if none), corpus
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,9 @@ class EvaluateConfig:
     repo: str = option("models", REPO_HELP)
     corpus: str | None = option(
         None, "corpus to evaluate on, as in train.py. Default: the one the revision was trained on"
+    )
+    columns: str | None = option(
+        None, "the columns of the word and of the tag, as in train.py. Default: as in training"
     )
     split: str = option("validation", "which split of the corpus", ("validation", "test"))
     decode: str = option(
@@ -72,6 +83,7 @@ class EvaluateConfig:
     num_threads: int = option(0, THREADS_HELP)
 
     def __post_init__(self) -> None:
+        check_columns(self.columns)
         for pair in self.map:
             ok = re.fullmatch(r"[^=\s]+=[^=\s]+", pair) is not None
             check_flag(ok, "map", "pairs of types, such as PERSON=PER or DATE=O", pair)
@@ -142,29 +154,32 @@ def find_revisions(config: EvaluateConfig) -> list[Found]:
     found = []
     for name, folder in {name: store.path(name) for name in config.revision}.items():
         record = records.read_run(folder)
-        source = config.corpus or record.get("config", {}).get("corpus")
-        if source is None:
+        trained_on = record.get("config", {})
+        corpus = config.corpus or trained_on.get("corpus")
+        if corpus is None:
             raise InputError(f"{folder}: has no run.json that names a corpus; give --corpus")
-        found.append((name, folder, record, source))
+        columns = config.columns or (None if config.corpus else trained_on.get("columns"))
+        found.append((name, folder, record, (corpus, columns)))
     return found
 
 
-def read_corpora(found: list[Found], config: EvaluateConfig) -> dict[str, Any]:
+def read_corpora(found: list[Found], config: EvaluateConfig) -> dict[Source, Any]:
     """Read each corpus once, and rename its types as --map says; by source."""
     from nerc.data.sources import load
 
     corpora = {}
     for name, _, record, source in found:
         try:
-            corpus = corpora[source] = corpora.get(source) or load(source, config.split)
+            corpus = corpora.get(source) or load(source[0], config.split, source[1])
+            corpora[source] = corpus
         except InputError as error:
             if config.corpus is not None:
                 raise
-            raise InputError(f"{name} was trained on {source}: {error}; give --corpus") from None
+            raise InputError(f"{name} was trained on {source[0]}: {error}; give --corpus") from None
         trained = record.get("data", {}).get(config.split)
         if not config.corpus and trained and trained["sha256"] != corpus.fingerprint():
             logger.warning(
-                f"{name}: the {config.split} sentences of {source} have changed since training"
+                f"{name}: the {config.split} sentences of {source[0]} have changed since training"
             )
     types = dict(pair.split("=") for pair in config.map)
     corpora = {source: corpus.renamed(types) for source, corpus in corpora.items()}

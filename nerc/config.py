@@ -47,6 +47,13 @@ class DataConfig:
         "training sentences; sample:1000:missing: weak labels that miss entities)",
         effect=Effect.PLACE,
     )
+    columns: str | None = option(
+        None,
+        "the columns of the word and of the tag in train.txt, valid.txt and test.txt: their "
+        "numbers, such as 2,4, or their names in the first line, such as TOKEN,NER. Default: the "
+        "first and the last one, or others where that is certain; the output says which",
+        effect=Effect.PLACE,
+    )
     combine: str | None = option(
         None,
         "how mixed combines labels. selftrain: two models learn from weak, then expert labels; "
@@ -82,6 +89,7 @@ class DataConfig:
         if self.data == "gold":
             check_given(self, "left out with --data gold, which has no weak labels", "repair")
         check_repairs(self.repair)
+        check_columns(self.columns)
         check_given(self, "0 or more", "unlabelled", test=lambda number: number >= 0)
 
     def resolved(self, recipe: str) -> "DataConfig":
@@ -101,6 +109,12 @@ class DataConfig:
     def expert_amount(self) -> str | None:
         """--expert or its default; None: every expert sentence."""
         return self.expert or ("12%" if self.data == "mixed" else None)
+
+
+def check_columns(columns: str | None) -> None:
+    """Raise InputError unless columns names two columns."""
+    ok = columns is None or re.fullmatch(r"([^\s,]+),([^\s,]+)", columns) is not None
+    check_flag(ok, "columns", "two numbers or names, such as 2,4 or TOKEN,NER", columns)
 
 
 def check_repairs(repairs: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ REMOVED_FLAGS = {"from_last": False}
 # Flags that runs of the same plan may differ in; of the two places, the content is described.
 _CONFIGS = (ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig)
 _VARIABLE_FLAGS = flags_with({Effect.NONE, Effect.SEED, Effect.EXTENT}, *_CONFIGS)
-_VARIABLE_FLAGS |= {"corpus", "oracle"}
+_VARIABLE_FLAGS |= {"corpus", "columns", "oracle"}
 _PLACES = flags_with({Effect.PLACE}, *_CONFIGS)
 
 
@@ -126,7 +126,8 @@ def make_plan(
     if start is not None:
         network = _network_of_start(start, data, network, store)
     is_mixed = data.data == "mixed"
-    pool = pools.open_pool(data.corpus, active.oracle, with_weak=is_mixed, types=active.types)
+    about = {"types": active.types, "columns": data.columns}
+    pool = pools.open_pool(data.corpus, active.oracle, with_weak=is_mixed, **about)
     if data.expert is not None:
         num_drawn(len(pool.text), data.expert, "sentences")  # raises where there are fewer
     sources = read_sources(data.resolved(training.recipe), training.keep, with_train=False)

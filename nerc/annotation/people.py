@@ -11,14 +11,14 @@ round_3.answers.conll: the sentences that are done; one whose tags are all X is 
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from nerc import files
 from nerc.data import tags
+from nerc.data.columns import blocks
 from nerc.data.pool import Query
-from nerc.data.words import DOCSTART, Text, split_columns
+from nerc.data.words import Text
 from nerc.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -157,16 +157,12 @@ def _lines(path: Path, faults: list[str]) -> list[str]:
 
 def _read_conll(path: Path, faults: list[str]) -> Iterator[Answer]:
     """The answers in a CoNLL file, whose sentences are all done."""
-    rows = ((n, line, split_columns(line)) for n, line in enumerate(_lines(path, faults), start=1))
-    for is_sentence, group in groupby(rows, lambda row: row[2][:1] not in ([], [DOCSTART])):
-        if not is_sentence:
-            continue
-        block = list(group)
-        words = tuple(columns[0] for _, _, columns in block)
-        labels = [columns[-1] for _, _, columns in block]
+    for _, block in blocks(enumerate(_lines(path, faults), start=1), comments=[]):
+        words = tuple(columns[0] for _, columns in block)
+        labels = [columns[-1] for _, columns in block]
         wrong = [
-            f"{path}:{number}: found {line!r}, wanted a word and its tag"
-            for number, line, columns in block
+            f"{path}:{number}: found {' '.join(columns)!r}, wanted a word and its tag"
+            for number, columns in block
             if len(columns) < 2 or not (tags.is_tag(columns[-1]) or columns[-1] == SKIPPED)
         ]
         faults += wrong

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nerc import files
 from nerc.cli import check_flag, option, parse, start_logging
-from nerc.config import REPAIRS, Amount, check_repairs
+from nerc.config import REPAIRS, Amount, check_columns, check_repairs
 from nerc.errors import InputError, one_line_errors, visible
 from nerc.tables import markdown
 
@@ -39,6 +39,9 @@ class AuditConfig:
         "--seed: a share (12%%) or a number (240). Default: all",
     )
     seed: int = option(0, "seed of that draw")
+    columns: str | None = option(
+        None, "the columns of the word and of the tag in train.txt, as in train.py"
+    )
     repair: tuple[str, ...] = option(
         (),
         "how to repair the weak labels first, as in train.py: inventory, well-formed, form, none",
@@ -52,6 +55,7 @@ class AuditConfig:
         if self.expert is not None:
             Amount.parse(self.expert, "expert")
         check_flag(0 <= self.seed < 2**32, "seed", "at least 0 and below 2^32", self.seed)
+        check_columns(self.columns)
         check_repairs(self.repair)
 
 
@@ -64,7 +68,8 @@ def run(config: AuditConfig) -> None:
     from nerc.evaluation import label_audit, plots
 
     written = sources.load(config.corpus, "llm")
-    experts = label_audit.read_experts(config.corpus, written, config.expert, config.seed)
+    source = config.corpus, config.columns
+    experts = label_audit.read_experts(*source, written, config.expert, config.seed)
     types = frozenset(tags.types_of(tag for row in experts.values() for tag in row))
     if "inventory" in config.repair and not experts:
         raise InputError("--repair inventory compares with expert labels, and there are none here")

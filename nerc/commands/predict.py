@@ -20,18 +20,20 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
 from typing import Any, BinaryIO, TextIO
 
 from nerc import files
-from nerc.cli import LogConfig, check_flag, option, parse, start_logging
+from nerc.cli import LogConfig, check_flag, check_given, option, parse, start_logging
 from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
-from nerc.data.words import DOCSTART, Text, split_columns
+from nerc.data.columns import is_comment, split_columns, word_column
+from nerc.data.words import DOCSTART, Text
 from nerc.errors import InputError, one_line_errors
 
 logger = logging.getLogger(__name__)
@@ -51,8 +53,13 @@ class PredictConfig:
     format: str = option(
         "text",
         "what each line of the input holds. text: a text; json: an object with text or words; "
-        "conll: a word, in the first column; an empty line separates texts",
+        "conll: a word and other columns; an empty line separates texts",
         ("text", "json", "conll"),
+    )
+    columns: str | None = option(
+        None,
+        "with --format conll, the column of the words: its number, or its name in the first line. "
+        "Default: the first one",
     )
     output: str | None = option(None, "file to write. Default: standard output")
     to: str = option(
@@ -69,6 +76,8 @@ class PredictConfig:
     def __post_init__(self) -> None:
         threads = self.num_threads
         check_flag(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
+        if self.format != "conll":
+            check_given(self, "left out without --format conll", "columns")
 
 
 OUR_FIELDS = ("text", "entities", "error")  # of an answer, be it of a line that has them, too
@@ -179,7 +188,7 @@ def items(config: PredictConfig) -> Iterator[Item]:
         place, name = (0, "standard input") if path == "-" else (path, path)
         with open(place, "rb", closefd=path != "-") as file:
             rows = lines(file, name)
-            for item in of_lines(rows, read) if read else of_conll(rows):
+            for item in of_lines(rows, read) if read else of_conll(rows, config.columns):
                 if config.to == "json":
                     warn_of_lost_fields(item, lost)
                 yield item
@@ -237,29 +246,45 @@ def is_words(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(w, str) and w.split() == [w] for w in value)
 
 
-def of_conll(rows: Rows) -> Iterator[Item]:
-    """The first column holds words; empty lines separate texts. Other columns are not read."""
-    words: list[str] = []
-    first, bad = "", None  # the location of the text's first line; its first unreadable line
+def of_conll(rows: Rows, given: str | None) -> Iterator[Item]:
+    """A column holds words, the first one unless --columns (given) names another.
 
-    def text() -> Iterator[Item]:
-        if bad:  # without one of its words, a sentence is another sentence
-            location, fault = bad
+    Empty lines separate texts, and lines that begin with # at the head of a text are comments.
+    """
+    place, is_first = 0, True
+    sentence: list[Row] = []
+    for location, line, fault in chain(rows, [("", "", None)]):
+        cells = ["?"] if fault else split_columns(line)
+        if not cells or cells[0] == DOCSTART:
+            if sentence:
+                yield of_rows(sentence, place, given)
+            sentence = []
+        elif fault or sentence or not is_comment(cells):
+            if is_first and given is not None:
+                place, is_header = word_column(given, cells)
+            if not (is_first and given is not None and is_header):
+                sentence.append((location, cells, fault))
+            is_first = False
+
+
+Row = tuple[str, list[str], str | None]  # location, cells, and what is wrong with a line
+
+
+def of_rows(sentence: Sequence[Row], place: int, given: str | None) -> Item:
+    """The words of a sentence, or the first fault: without one of its words it is another one."""
+    first = sentence[0][0]
+    for location, cells, fault in sentence:
+        if fault is None and not "".join(cells[place : place + 1]):
+            fault = f"has no word in column {place + 1}"
+        if fault:
             error = f"{fault}, so its sentence, from {first} on, is not read"
-            yield Item(location=location, error=error)
-        elif words:
-            yield replace(Item.of_words(words), location=first)
-
-    for location, line, fault in rows:
-        word = ["?"] if fault else split_columns(line)[:1]
-        if word and word != [DOCSTART]:
-            first = first if words else location
-            bad = bad or (fault and (location, fault))
-            words += word
-        else:
-            yield from text()
-            words, bad = [], None
-    yield from text()
+            return Item(location=location, error=error)
+    numbers = [str(i) for i in range(1, len(sentence) + 1)]
+    counts = [cells[0] for _, cells, _ in sentence if len(cells) > 1] == numbers
+    if given is None and counts and len(sentence) > 2:
+        error = "column 1 counts the words; say by --columns which one holds them, such as 2"
+        return Item(location=first, error=error)
+    return replace(Item.of_words(cells[place] for _, cells, _ in sentence), location=first)
 
 
 @contextmanager

@@ -1,138 +1,283 @@
-"""Reads CoNLL files: one word per line, tags of any usual scheme; every error names its line."""
+"""Reads CoNLL files: one word per line, tags of any usual scheme; every error names its lines."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
+from nerc.data import columns as layout
+from nerc.data.columns import Block, Columns, is_label
 from nerc.data.corpus import Corpus, Sentence
-from nerc.data.tags import SPECIAL_TAGS, is_tag, num_invalid_inside, to_iob2, types_of
-from nerc.data.words import DOCSTART, split_columns
+from nerc.data.tags import SPECIAL_TAGS, is_tag, num_invalid_inside, ordered, to_iob2, types_of
 from nerc.errors import InputError
 from nerc.files import MOST_LINE, bounded_lines, check_input
+from nerc.tables import counted
 
 _NUMBER = r"[-+]?(?:[0-9.,]*|[0-9.,]+e[-+]?[0-9]+|nan|inf(?:inity)?)%?"
 _LIKE_SOFT = re.compile(rf".*\|.*|.*:{_NUMBER}", re.IGNORECASE)
 # A tag, in which no colon has a number after it, and its probability.
 _SOFT = re.compile(r"((?:[^\s:]|:(?![0-9.]+\W))+):([01](?:\.[0-9]*)?|\.[0-9]+)")
+_SEVERAL = re.compile(r".+[,;|/+](?:[BIESLUM]-.+|O)")
+_MAX_SHOWN = 3  # faults
+_BOM = "\ufeff"
+
+Cell = tuple[str, dict[str, float] | None]  # the tag, and probabilities, if a weak label has any
 
 
-def read_conll(path: str | Path, *, weak: bool = False) -> Corpus:
-    """Read a CoNLL file: a word per line, columns split by tabs or spaces, word first, tag last.
+def read_conll(path: str | Path, *, weak: bool = False, columns: str | None = None) -> Corpus:
+    """Read a CoNLL file: a word per line in columns split by tabs or blanks, one of them the tag's.
 
-    Blank lines end sentences, -DOCSTART- lines begin documents. Tags become IOB2, but weak ones
-    stay as they are. Weak labels may also be a special tag, which means no label, or IOB2 tags with
-    probabilities, B-PER:0.7|O:0.2, of which the most probable is the tag (see Corpus.soft). Raises
-    InputError with file and line.
+    Blank lines end sentences, -DOCSTART- lines begin documents, lines that begin with # at the head
+    of a sentence are comments. Columns are found as nerc.data.columns says, unless columns (the
+    flag --columns) names them. Tags become IOB2, but weak ones stay as they are. Weak labels may
+    also be a special tag, which means no label, or IOB2 tags with probabilities, B-PER:0.7|O:0.2,
+    of which the most probable is the tag (see Corpus.soft). The corpus's first note says what was
+    understood of the file. InputError counts all faults of the file and shows the first.
     """
-    path = Path(path)
+    file = _File(Path(path), columns, weak=weak)
     notes: list[str] = []
-    soft: dict[str, list] | None = {} if weak else None
-    corpus = Corpus.of(convert(_conll_sentences(path, soft), str(path), notes, as_written=weak))
+    corpus = Corpus.of(convert(file.sentences(), str(path), notes, as_written=weak))
+    file.check()
     if not len(corpus):
         raise InputError(f"{path}: no sentence in it, wanted lines 'word ... tag'")
-    words = (word for of_words in (soft or {}).values() for word in of_words if word)
+    words = (word for of_words in file.soft.values() for word in of_words if word)
     types = types_of(tag for probabilities in words for tag in probabilities)
-    return Corpus(corpus.table, tuple(notes), types, soft or {})
+    notes = [file.summary(corpus), *file.notes(corpus), *notes]
+    return Corpus(corpus.table, tuple(notes), types, file.soft)
 
 
-def read_words(path: Path) -> Corpus:
-    """Read the first column of a CoNLL file, for sentences without labels."""
-    sentences = []
-    for _, rows in _rows_of_sentences(path):
-        for number, columns in rows:
-            if len(columns) > 1 and not is_tag(columns[-1]):
-                raise InputError(
-                    f"{path}:{number}: found {len(columns)} columns of which the last, "
-                    f"{columns[-1]!r}, is no tag, wanted a word per line, and an empty line after "
-                    f"each sentence"
-                )
-        words = tuple(columns[0] for _, columns in rows)
-        sentences.append(Sentence(words, None, f"{path.name}:{rows[0][0]}", 0))
-    if not sentences:
+def read_words(path: Path, *, columns: str | None = None) -> Corpus:
+    """Read the words of a CoNLL file, for sentences without labels."""
+    file = _File(path, columns, weak=False, only_words=True)
+    corpus = Corpus.of(file.sentences())
+    file.check()
+    if not len(corpus):
         raise InputError(f"{path}: no sentence in it, wanted a word per line")
-    return Corpus.of(sentences)
+    return Corpus(corpus.table, (file.summary(corpus), *file.notes(corpus)))
 
 
-Rows = list[tuple[int, list[str]]]  # of one sentence: line number and columns of each word
+class _File:
+    """A file while it is read: its columns, its faults, and what else is to be said of it."""
 
+    def __init__(
+        self, path: Path, given: str | None, *, weak: bool, only_words: bool = False
+    ) -> None:
+        self.path, self.given, self.weak, self.only_words = path, given, weak, only_words
+        self.columns: Columns | None = None
+        self.comments: list[int] = []  # line numbers
+        self.faults: list[str] = []  # the first _MAX_SHOWN
+        self.num_faults = self.num_marks = 0
+        self.schemes: set[str] = set()  # prefixes of tags
+        self.soft: dict[str, list] = {}  # probabilities of weak labels, by location
+        self.cells: dict[str, Cell | None] = {}  # what was read already; None: a fault
 
-def _rows_of_sentences(path: Path) -> Iterator[tuple[int, Rows]]:
-    """The number of its document and the rows of each sentence."""
-    document, rows = 0, []
-    for number, text in _lines(path):
-        columns = split_columns(text)
-        if columns and columns[0] != DOCSTART:
-            rows.append((number, columns))
-            continue
-        if rows:
-            yield document, rows
-            rows = []
-        document += bool(columns)
-    if rows:
-        yield document, rows
+    def sentences(self) -> Iterator[Sentence]:
+        """The sentences without faults, with tags as they are written; see check()."""
+        rest = layout.blocks(self._lines(), self.comments)
+        head = list(islice(rest, layout.SNIFFED))
+        if not head:
+            return
+        try:
+            is_cell = None if self.only_words else self._is_cell
+            self.columns = layout.understand(head, self.given, is_cell)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from None
+        for block in chain(head, rest):
+            if block.lines[0][0] == self.columns.header:
+                block = block._replace(lines=block.lines[1:])
+            if block.lines and (sentence := self._sentence(block)) is not None:
+                yield sentence
 
-
-def _conll_sentences(path: Path, soft: dict[str, list] | None) -> Iterator[Sentence]:
-    """The sentences, with tags as they are written; soft collects probabilities of weak labels."""
-    for document, rows in _rows_of_sentences(path):
-        location = f"{path.name}:{rows[0][0]}"
-        cells = [_read_tag(f"{path}:{number}", columns, soft) for number, columns in rows]
-        labels, probabilities = zip(*cells, strict=True)
+    def _sentence(self, block: Block) -> Sentence | None:
+        columns, faults_before = self.columns, self.num_faults
+        words, labels, probabilities = [], [], []
+        for place, (number, cells) in enumerate(block.lines):
+            if fault := self._fault_of_line(cells, place):
+                self._add_fault(number, fault)
+                continue
+            words.append(cells[columns.word].removeprefix(columns.prefix))
+            if columns.tag is None:
+                continue
+            cell = cells[columns.tag]
+            if cell not in self.cells:
+                self.cells[cell] = self._read_cell(cell, number)
+            elif self.cells[cell] is None:
+                self._add_fault(number, self._fault_of_cell(cell))
+            tag, of_word = self.cells[cell] or ("O", None)
+            labels.append(tag)
+            probabilities.append(of_word)
+        if self.num_faults > faults_before:
+            return None
+        location = f"{self.path.name}:{block.lines[0][0]}"
         if any(probabilities):
-            soft[location] = list(probabilities)
-        yield Sentence(tuple(columns[0] for _, columns in rows), labels, location, document)
+            self.soft[location] = probabilities
+        tags = None if columns.tag is None else tuple(labels)
+        return Sentence(tuple(words), tags, location, block.document)
+
+    def _fault_of_line(self, cells: list[str], place: int) -> str | None:
+        """What is wrong with a line, but for its tag; place: of the word in its sentence."""
+        columns = self.columns
+        if len(cells) == 1 and columns.tag is not None:
+            return f"found one column, {cells[0]!r}, wanted 'word ... tag'"
+        if len(cells) != columns.count:
+            hint = ""
+            if cells[0][:1] == "#":
+                hint = "; a comment stands before a sentence, not in it"
+            found = counted(len(cells), "column")
+            return f"found {found}, wanted {columns.count}, as in the first line{hint}"
+        if columns.index is not None and cells[0] != str(columns.index + place):
+            return (
+                f"column 1 counts the words of each sentence before this line, and here is "
+                f"{cells[0]!r}; give --columns"
+            )
+        word = cells[columns.word]
+        if columns.prefix and not (word.startswith(columns.prefix) and word != columns.prefix):
+            return f"the word {word!r} lacks {columns.prefix!r}, which all before it begin with"
+        if not word.isascii() and not any(map(_is_seen, word)):
+            return f"the word {word!r} has no character that is seen"
+        if not word:
+            return "the word is empty"
+        return None
+
+    def _is_cell(self, cell: str) -> bool:
+        """Whether a cell can be one of a tag's column."""
+        return is_label(cell) or (self.weak and _LIKE_SOFT.fullmatch(cell) is not None)
+
+    def _read_cell(self, cell: str, number: int) -> Cell | None:
+        """The tag of a cell that was not seen before; None, and a fault, where it is none."""
+        if fault := self._fault_of_cell(cell):
+            self._add_fault(number, fault)
+            return None
+        tag, probabilities = cell, None
+        if self.weak and _LIKE_SOFT.fullmatch(cell):
+            probabilities = _probabilities(cell)
+            tag = max(probabilities, key=probabilities.get)
+        if tag not in SPECIAL_TAGS and tag != "O":
+            self.schemes.add(tag[0])
+        return tag, probabilities
+
+    def _fault_of_cell(self, cell: str) -> str | None:
+        """Why a cell holds no tag, and what to do."""
+        if self.weak and _LIKE_SOFT.fullmatch(cell):
+            if _probabilities(cell) is not None:
+                return None
+            return (
+                f"{cell!r}, wanted IOB2 tags, each once, with probabilities whose sum is at most "
+                f"1, such as B-PER:0.7|O:0.2"
+            )
+        if _SEVERAL.fullmatch(cell):
+            return f"{cell!r} holds several tags; keep one of them, or give each its own column"
+        if all(_SOFT.fullmatch(part) for part in cell.split("|")):
+            return f"{cell!r} has probabilities, which only weak labels (llm.txt) may have"
+        if is_tag(cell) or (self.weak and cell in SPECIAL_TAGS):
+            return None
+        hint = f", wanted O or a tag such as B-PER{', or X for none' if self.weak else ''}"
+        if cell in "BIESLUM":
+            hint = ", which has no type: write B-GENE, I-GENE"
+        elif re.fullmatch(r"[^\W\d_]{2,}", cell):
+            hint = ", which has no B- or I- before the type; or another column holds the tags: "
+            hint += "give --columns"
+        return f"{cell!r} is no tag{hint}"
+
+    def _add_fault(self, number: int, fault: str) -> None:
+        self.num_faults += 1
+        if len(self.faults) < _MAX_SHOWN:
+            self.faults.append(f"{self.path}:{number}: {fault}")
+
+    def check(self) -> None:
+        """Raise InputError with the first faults, and the number of all."""
+        if not self.num_faults:
+            return
+        more = self.num_faults - len(self.faults)
+        rest = f"; {more:,} more lines of the file have faults" if more else ""
+        raise InputError("; ".join(self.faults) + rest)
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """Line numbers, from 1, and lines; only a line feed ends a line."""
+        check_input(self.path)
+        with self.path.open("rb") as file:
+            for number, line in bounded_lines(file, str(self.path)):
+                place = f"{self.path}:{number}"
+                if len(line) > MOST_LINE:
+                    raise InputError(f"{place}: has more than {MOST_LINE:,} bytes")
+                try:
+                    text = line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise InputError(
+                        f"{place}: byte 0x{line[error.start]:02x} at position {error.start + 1} is "
+                        f"not UTF-8; convert the file to UTF-8"
+                    ) from None
+                if text.startswith(_BOM):  # also where files were joined
+                    text = text.removeprefix(_BOM)
+                    self.num_marks += number > 1
+                if "\r" in text.rstrip("\r\n"):
+                    raise InputError(
+                        f"{place}: holds a carriage return, which ends lines on some systems; "
+                        f"convert the file so that line feeds end its lines"
+                    )
+                yield number, text
+
+    # ------------------------------------------------------------ what was understood
+
+    def summary(self, corpus: Corpus) -> str:
+        """A line that says what was understood of the file."""
+        documents = len(set(corpus.table["document"].to_pylist()))
+        sizes = {"sentence": len(corpus), "word": corpus.num_words, "document": documents}
+        sizes = ", ".join(counted(number, noun) for noun, number in sizes.items())
+        if self.columns.tag is None:
+            return f"{self.path}: {sizes}; {self.columns}"
+        counts = corpus.tag_counts()
+        types = types_of(counts)
+        begun = {t: sum(counts[f"{p}-{t}"] for p in "BSU") for t in types}
+        kinds = ", ".join(f"{t} {begun[t]:,}" for t in ordered(types)) or "no entity"
+        return f"{self.path}: {sizes}; {self.columns}, {_scheme(self.schemes)}; {kinds}"
+
+    def notes(self, corpus: Corpus) -> list[str]:
+        """What is odd about the file, though it can be read."""
+        notes = []
+        if self.comments:
+            comments = counted(len(self.comments), "comment")
+            where = f"{self.path}:{self.comments[0]}"
+            notes.append(f"{where}: skipped {comments}, the first one here; they begin with #")
+        if self.num_marks:
+            marks = counted(self.num_marks, "byte-order mark")
+            notes.append(f"{self.path}: removed {marks} at the head of later lines")
+        if self.columns.tag is None:
+            return notes
+        alike: dict[str, list[str]] = {}
+        for name in sorted(types_of(corpus.tag_counts())):
+            alike.setdefault(re.sub(r"\W+$", "", name).lower(), []).append(name)
+        groups = [names for names in alike.values() if len(names) > 1]
+        odd = [names for names in alike.values() if len(names) == 1 and re.search(r"\W$", names[0])]
+        if groups or odd:
+            shown = "; ".join(", ".join(map(repr, names)) for names in [*groups, *odd][:5])
+            notes.append(
+                f"{self.path}: types that differ by case or by a mark at the end are different "
+                f"types: {shown}; if they are not meant so, correct the file"
+            )
+        return notes
 
 
-def _read_tag(
-    location: str, columns: list[str], soft: dict[str, list] | None
-) -> tuple[str, dict[str, float] | None]:
-    """Tag of a word, and the probabilities, if it is a weak label that has any."""
-    if len(columns) < 2:
-        raise InputError(f"{location}: found one column, {columns[0]!r}, wanted 'word ... tag'")
-    tag, probabilities = columns[-1], None
-    if soft is not None and _LIKE_SOFT.fullmatch(tag):
-        probabilities = _probabilities(tag, location)
-        tag = max(probabilities, key=probabilities.get)
-    elif soft is None and all(_SOFT.fullmatch(part) for part in tag.split("|")):
-        raise InputError(
-            f"{location}: {tag!r} in the last column has probabilities, which only weak labels "
-            f"(llm.txt) may have"
-        )
-    if not (is_tag(tag) or (soft is not None and tag in SPECIAL_TAGS)):
-        raise InputError(
-            f"{location}: {tag!r} in the last column is no tag, wanted O or a tag of IOB1, IOB2, "
-            f"BIOES or BILOU such as B-PER{'' if soft is None else ', or X for none'}"
-        )
-    return tag, probabilities
+def _scheme(prefixes: set[str]) -> str:
+    """The tagging scheme, as far as its prefixes tell."""
+    if prefixes & set("ESLUM"):
+        return "BILOU" if prefixes & set("LU") else "BMES" if "M" in prefixes else "BIOES"
+    return "IOB1" if prefixes == {"I"} else "IOB"
 
 
-def _probabilities(cell: str, location: str) -> dict[str, float]:
-    """B-PER:0.7|O:0.2 -> {"B-PER": 0.7, "O": 0.2}."""
+def _is_seen(character: str) -> bool:
+    """Whether a character is seen: not one that only joins, hides or directs others."""
+    return character.isprintable() or character.isspace()
+
+
+def _probabilities(cell: str) -> dict[str, float] | None:
+    """B-PER:0.7|O:0.2 -> {"B-PER": 0.7, "O": 0.2}; None where that is wrong."""
     matches = [_SOFT.fullmatch(part) for part in cell.split("|")]
     probabilities = {match[1]: float(match[2]) for match in matches if match}
     ok = len(probabilities) == len(matches) and 0 < sum(probabilities.values()) <= 1 + 1e-6
     if not ok or not all(re.fullmatch(r"O|[BI]-\S+", tag) for tag in probabilities):
-        raise InputError(
-            f"{location}: {cell!r} in the last column, wanted IOB2 tags, each once, with "
-            f"probabilities whose sum is at most 1, such as B-PER:0.7|O:0.2"
-        )
+        return None
     return probabilities
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers, from 1, and lines; only a line feed ends a line."""
-    check_input(path)
-    with path.open("rb") as file:
-        for number, line in bounded_lines(file, str(path)):
-            if len(line) > MOST_LINE:
-                raise InputError(f"{path}:{number}: has more than {MOST_LINE:,} bytes")
-            try:
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{path}:{number}: byte 0x{line[error.start]:02x} at position "
-                    f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
-                ) from None
 
 
 def num_plain_begins(labels: Sequence[str]) -> int:

@@ -59,7 +59,14 @@ def count_acquired(queries: Iterable[Query]) -> dict[str, int]:
     }
 
 
-def open_pool(corpus: str, oracle: str, *, with_weak: bool, types: Sequence[str] = ()) -> Pool:
+def open_pool(
+    corpus: str,
+    oracle: str,
+    *,
+    with_weak: bool,
+    types: Sequence[str] = (),
+    columns: str | None = None,
+) -> Pool:
     """Read the pool of a corpus.
 
     With --oracle gold it is the training split, whose labels are the answers. With people it is
@@ -71,12 +78,12 @@ def open_pool(corpus: str, oracle: str, *, with_weak: bool, types: Sequence[str]
         raise InputError(f"{error}; without weak labels, give --data gold") from None
     weak_words = frozenset(sentence.words for sentence in weak)
     if oracle == "gold":
-        train = sources.load(corpus, "train")
+        train = sources.load(corpus, "train", columns)
         gold_types = train.entity_types()
         return Pool(list(_by_words(train).values()), train, (), gold_types, gold_types, weak_words)
     expert, unlabelled = Corpus.of(()), Corpus.of(())
     with suppress(MissingSplit):
-        expert = sources.load(corpus, "train")
+        expert = sources.load(corpus, "train", columns)
     with suppress(MissingSplit):
         unlabelled = sources.load(corpus, "unlabelled")
     known = _by_words(expert)

@@ -74,7 +74,7 @@ def load_sources(
     parts, missing = {}, {}
     for part in [*sorted(required), *optional]:
         try:
-            parts[part] = load(data.corpus, "llm" if part == "weak" else part)
+            parts[part] = load(data.corpus, "llm" if part == "weak" else part, data.columns)
         except MissingSplit as error:
             if part in required:
                 raise
@@ -182,10 +182,11 @@ def _find_column(columns: Sequence[str], wanted: Sequence[str], source: str) -> 
 # ------------------------------------------------------------ named corpora
 
 
-def load(corpus: str, split: str) -> Corpus:
+def load(corpus: str, split: str, columns: str | None = None) -> Corpus:
     """One split of --corpus (a key of FILES); MissingSplit if it has no such split.
 
     The tags of llm, which are read from all files of weak labels, stay as they were written.
+    columns: --columns, for files of a folder that hold expert labels.
     """
     if corpus in ("sample", "conll2003") and any(
         Path(corpus, name).exists() for name in FILES.values()
@@ -198,7 +199,7 @@ def load(corpus: str, split: str) -> Corpus:
         return _load_sample(corpus, split)
     if corpus != "conll2003":
         if os.path.isdir(corpus):
-            return _load_folder(Path(corpus), split)
+            return _load_folder(Path(corpus), split, columns)
         if os.path.exists(corpus):
             raise InputError(f"--corpus {corpus}: is a file, wanted a folder with {FILES['train']}")
         if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", corpus):
@@ -211,7 +212,7 @@ def load(corpus: str, split: str) -> Corpus:
     return read_hub(CONLL2003_ON_THE_HUB if corpus == "conll2003" else corpus, split)
 
 
-def _load_folder(folder: Path, split: str) -> Corpus:
+def _load_folder(folder: Path, split: str, columns: str | None) -> Corpus:
     path = folder / FILES[split]
     paths = [path] if path.exists() else []
     if split == "llm":
@@ -226,7 +227,15 @@ def _load_folder(folder: Path, split: str) -> Corpus:
         )
     if split == "unlabelled":
         return read_words(path)
-    return Corpus.joined([read_conll(path, weak=split == "llm") for path in paths])
+    if split == "llm":
+        return Corpus.joined([read_conll(path, weak=True) for path in paths])
+    corpus = read_conll(path, columns=columns)
+    if split == "train" and not corpus.entity_types():
+        raise InputError(
+            f"{path}: none of its {corpus.num_words:,} words is of an entity, wanted labels to "
+            f"learn from; if another column than the last one holds the tags, give --columns"
+        )
+    return corpus
 
 
 def _load_sample(corpus: str, split: str) -> Corpus:

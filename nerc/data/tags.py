@@ -9,7 +9,7 @@ CONLL_TYPES = ("PER", "ORG", "LOC", "MISC")
 # Labels of positions that are no word. Published checkpoints have them; no word is tagged with one.
 SPECIAL_TAGS = ("[CLS]", "[SEP]", "X")
 
-_TAG = re.compile(r"O|[BIESLU]-\S+")
+_TAG = re.compile(r"O|[BIESLUM]-\S+")
 
 
 class Entity(NamedTuple):
@@ -21,7 +21,7 @@ class Entity(NamedTuple):
 
 
 def is_tag(text: str) -> bool:
-    """Whether text is `O`, or a prefix of IOB1, IOB2, BIOES or BILOU, a hyphen and a type."""
+    """Whether text is `O`, or a prefix of IOB1, IOB2, BIOES, BILOU or BMES, a hyphen and a type."""
     return _TAG.fullmatch(text) is not None
 
 
@@ -49,13 +49,13 @@ def types_of(tags: Iterable[str]) -> set[str]:
 
 
 def to_iob2(tags: Sequence[str]) -> list[str]:
-    """Convert one sentence's IOB1, IOB2, BIOES or BILOU tags to IOB2: B- begins every entity.
+    """Convert one sentence's IOB1, IOB2, BIOES, BILOU or BMES tags to IOB2: B- begins an entity.
 
     Entities are read as conlleval reads them (Tjong Kim Sang & De Meulder 2003): I- continues the
     entity before it if that has the same type, and begins one otherwise. So IOB1's neighbours
     `I-PER I-ORG` and `I-PER B-PER` stay separate, and an I- after nothing of its type is an
-    entity. E- and S- (L- and U- in BILOU) also end an entity. A prefix means the same in every
-    scheme that has it, so the scheme need not be known.
+    entity. E- and S- (L- and U- in BILOU) also end an entity, and M- of BMES is an I-. A prefix
+    means the same in every scheme that has it, so the scheme need not be known.
     """
     result = []
     open_type = None  # type of the entity that an I- here would continue
@@ -65,7 +65,7 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
             result.append(tag)
             open_type = None
             continue
-        continues = prefix in "IEL" and open_type == type_
+        continues = prefix in "IELM" and open_type == type_
         result.append(f"{'I' if continues else 'B'}-{type_}")
         open_type = None if prefix in "ESLU" else type_
     return result
@@ -73,7 +73,7 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
 
 def num_invalid_inside(tags: Sequence[str]) -> int:
     """How many tags of one sentence, in any scheme, continue an entity that is not there."""
-    return sum(t[0] in "IEL" and new[0] == "B" for t, new in zip(tags, to_iob2(tags), strict=True))
+    return sum(t[0] in "IELM" and new[0] == "B" for t, new in zip(tags, to_iob2(tags), strict=True))
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:

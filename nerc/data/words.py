@@ -18,7 +18,10 @@ _ABBREVIATIONS = (
     "Lt|Ltd|Maj|Mar|Messrs|Mr|Mrs|Ms|Mt|No|Nov|Oct|Prof|Rep|Rev|Sen|Sep|Sept|Sgt|Sr|St|cts|dlrs|etc|"
     "mln|pct|vs"
 )
-_LETTER = r"[\p{L}\p{M}\p{N}_]"
+# Scripts that put no blanks between words; each character, with its marks, is a word.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+# Soft hyphens and joiners within a word belong to it, as in files of words.
+_LETTER = rf"[[\p{{L}}\p{{M}}\p{{N}}_\u00ad\u200c\u200d\u2060]--[{_UNSPACED}]]"
 _CLITIC = "(?:[sSmMdD]|re|RE|ve|VE|ll|LL)"  # of 's, 'm, 'd, 're, 've, 'll
 _WORD = regex.compile(
     rf"""
@@ -28,6 +31,7 @@ _WORD = regex.compile(
   | (?:\p{{L}}\p{{M}}*\.){{2,}}(?:[-/]{_LETTER}+)*         # U.S. a.m. U.S.-led
   | (?:{_ABBREVIATIONS})\.(?!{_LETTER})
   | \p{{Lu}}\.(?=\s+\p{{Lu}})                            # D. Smith
+  | [{_UNSPACED}]\p{{M}}*
   | {_LETTER}+?(?=[nN]['’][tT](?!{_LETTER}))              # do|n't
   | [nN]['’][tT](?!{_LETTER})
   | ['’]{_CLITIC}(?!{_LETTER})
@@ -36,7 +40,7 @@ _WORD = regex.compile(
   | \p{{GCB=Prepend}}                                     # \X would join even a blank to these
   | (?![\s\x1c-\x1f])\X                                  # one character, as readers see it
     """,
-    regex.VERBOSE,
+    regex.VERBOSE | regex.V1,
 )
 
 
@@ -70,13 +74,3 @@ class Text:
 def words(text: str) -> list[tuple[int, int]]:
     """Start and end of each word in text, in characters."""
     return [match.span() for match in _WORD.finditer(text)]
-
-
-def split_columns(line: str) -> list[str]:
-    """Columns of a CoNLL line, none for a separator; between tabs, a word may contain spaces."""
-    if not line.strip():
-        # A no-break space with a tag is a word; alone it is white space, which separates sentences.
-        return []
-    line = line.strip(" \t\r\n")
-    columns = line.split("\t") if "\t" in line else line.split(" ")
-    return [column.strip(" ") for column in columns if column.strip(" ")]

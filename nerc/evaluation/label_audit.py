@@ -86,10 +86,12 @@ def _percent(part: int, whole: int) -> str:
 # ------------------------------------------------------------ with expert labels
 
 
-def read_experts(corpus: str, written: Corpus, amount: str | None, seed: int) -> ExpertTags:
+def read_experts(
+    corpus: str, columns: str | None, written: Corpus, amount: str | None, seed: int
+) -> ExpertTags:
     """Read the expert labels of sentences that have weak labels; amount: how many, None for all."""
     try:
-        train = sources.load(corpus, "train")
+        train = sources.load(corpus, "train", columns)
     except sources.MissingSplit:
         if amount is not None:
             raise

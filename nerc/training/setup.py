@@ -133,7 +133,8 @@ def _rebuild_training_corpus(run: dict[str, Any], folder: Path) -> labels.MixedC
     data, acquired = DataConfig(**values), None
     if active:
         plan, with_weak = active["plan"], data.data == "mixed"
-        pool = open_pool(data.corpus, plan["oracle"], with_weak=with_weak, types=plan["types"])
+        about = {"types": plan["types"], "columns": data.columns}
+        pool = open_pool(data.corpus, plan["oracle"], with_weak=with_weak, **about)
         acquired = pool.acquired_labels(query_records.read(folder))
     sources = load_sources(data, with_train=acquired is None, optional=())
     mixed = labels.mix(sources, data, config["seed"], acquired)

@@ -1,0 +1,207 @@
+"""Finds out which columns of a file hold words and tags; refuses what is not certain.
+
+Words may follow a number, and tags may stand in several columns. What the first sentences of a file
+leave open, --columns decides.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+from nerc.data.tags import SPECIAL_TAGS, is_tag
+from nerc.data.words import DOCSTART
+from nerc.errors import InputError
+
+SNIFFED = 1000  # sentences at the head of a file, by which its columns are told
+# Types of chunks (Tjong Kim Sang & Buchholz 2000), which CoNLL-2003 has in a column of their own.
+_CHUNKS = set("NP VP PP ADVP ADJP SBAR PRT CONJP INTJ LST UCP PNP".split())
+_LANGUAGE = re.compile(r"([a-z]{2,3}(?:-[a-z]+)?:)\S.*")  # en:Paris, as in WikiANN
+
+Line = tuple[int, list[str]]  # its number in the file, from 1, and its cells
+
+
+class Block(NamedTuple):
+    """The lines of a sentence, and the number of its document."""
+
+    document: int
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold what, counted from 0."""
+
+    count: int  # of every line
+    word: int
+    tag: int | None  # None: only words are read
+    index: int | None = None  # where the first one begins to count the words of each sentence
+    prefix: str = ""  # that every word of the file has, and that is not part of it
+    header: int | None = None  # the number of the line that names the columns
+
+    def __str__(self) -> str:
+        place = f"word in column {self.word + 1}"
+        if self.tag is not None:
+            place += f", tag in column {self.tag + 1}"
+        without = f", {self.prefix!r} removed from every word" if self.prefix else ""
+        return f"{place} of {self.count}{without}"
+
+
+def split_columns(line: str) -> list[str]:
+    """Cells of a line, none for a separator; between tabs, a word may hold blanks, or be absent."""
+    if not line.strip():
+        # A no-break space with a tag is a word; alone it is white space, which separates sentences.
+        return []
+    line = line.rstrip(" \t\r\n")
+    if "\t" in line:
+        return [cell.strip(" ") for cell in line.split("\t")]
+    return [cell for cell in line.split(" ") if cell]
+
+
+def blocks(lines: Iterable[tuple[int, str]], comments: list[int]) -> Iterator[Block]:
+    """The sentences of numbered lines; comments receives the numbers of lines that are comments."""
+    document, rows = 0, []
+    for number, text in lines:
+        cells = split_columns(text)
+        if cells and cells[0] != DOCSTART:
+            if rows or not is_comment(cells):
+                rows.append((number, cells))
+            else:
+                comments.append(number)
+            continue
+        if rows:
+            yield Block(document, rows)
+            rows = []
+        document += bool(cells)
+    if rows:
+        yield Block(document, rows)
+
+
+def is_comment(cells: Sequence[str]) -> bool:
+    """Whether a line at the head of a sentence is a comment: it begins with # and has no tag.
+
+    The word # stands alone, or before its tag.
+    """
+    is_word = cells[0] == "#" and len(cells) == 1
+    return cells[0][:1] == "#" and not is_word and not is_label(cells[-1])
+
+
+def is_label(cell: str) -> bool:
+    """Whether a cell is a tag, or a special tag, which means no label."""
+    return is_tag(cell) or cell in SPECIAL_TAGS
+
+
+def understand(
+    head: Sequence[Block], given: str | None, is_cell: Callable[[str], bool] | None
+) -> Columns:
+    """The columns of a file, by its first sentences, or by --columns (given).
+
+    is_cell: whether a cell can be that of a tag; None: only words are read. InputError, without the
+    name of the file, where the columns are not certain.
+    """
+    first, cells = head[0].lines[0]
+    if given is not None:
+        return _given(given, first, cells, with_tag=is_cell is not None)
+    count = len(cells)
+    table = [line for block in head for _, line in block.lines if len(line) == count]
+    index = _index(head, count)
+    word = int(index is not None)
+    tag = None if is_cell is None else _find_tag(table, word, is_cell)
+    prefix = _common_prefix(row[word] for row in table)
+    return Columns(count, word, tag, index, prefix)
+
+
+def _given(given: str, first: int, cells: Sequence[str], *, with_tag: bool) -> Columns:
+    """The columns that --columns names, which are those of a file's first line."""
+    places, is_header = _places(given, cells)
+    if with_tag and len(places) < 2:
+        raise InputError(f"--columns {given}: names the word's column alone; add the tag's")
+    tag = places[1] if with_tag else None
+    return Columns(len(cells), places[0], tag, header=first if is_header else None)
+
+
+def word_column(given: str, cells: Sequence[str]) -> tuple[int, bool]:
+    """The column of words that --columns names, and whether the first line, cells, is a header."""
+    places, is_header = _places(given, cells)
+    return places[0], is_header
+
+
+def _places(given: str, cells: Sequence[str]) -> tuple[list[int], bool]:
+    """The columns that --columns names by numbers from 1, or by the cells of a header."""
+    names = given.split(",")
+    is_header = not all(re.fullmatch("[1-9][0-9]{0,3}", name) for name in names)
+    if is_header and (missing := [name for name in names if name not in cells]):
+        raise InputError(
+            f"--columns {given}: the first line has no cell {missing[0]!r}, only "
+            f"{', '.join(cells[:20])}"
+        )
+    places = [cells.index(name) if is_header else int(name) - 1 for name in names]
+    if max(places) >= len(cells):
+        raise InputError(f"--columns {given}: the first line has only {len(cells)} columns")
+    return places, is_header
+
+
+def _index(head: Sequence[Block], count: int) -> int | None:
+    """Where the first column begins to count the words of every sentence; None: it holds words."""
+    lines = [cells for block in head for _, cells in block.lines]
+    numbers = [cells[0] for cells in lines]
+    if not all(re.fullmatch(r"[0-9]+(?:[-.][0-9]+)?", number) for number in numbers):
+        return None
+    for start in (0, 1):
+        counted = [str(i) for block in head for i in range(start, start + len(block.lines))]
+        if counted == numbers and count > 2 and len(lines) > 2:
+            return start
+        is_certain = count > 2 or len(lines) > 2
+        if counted == numbers and is_certain:
+            raise InputError(
+                "column 1 counts words, or they are numbers; give --columns, such as "
+                f"{'1,2' if count == 2 else f'2,{count}'}"
+            )
+    if len(lines) > 10 and count > 1:
+        raise InputError("column 1 holds nothing but numbers; give --columns, such as 2,3")
+    return None
+
+
+def _find_tag(
+    table: Sequence[Sequence[str]], word: int, is_cell: Callable[[str], bool]
+) -> int | None:
+    """The column of the tags: the last one, unless another is certain to be it."""
+    last = len(table[0]) - 1
+    if last <= word:
+        return last
+    types: dict[int, set[str]] = {}  # of the columns that hold tags alone
+    for place in range(word + 1, last + 1):
+        cells = {row[place] for row in table}
+        if all(map(is_cell, cells)):
+            types[place] = {cell[2:] for cell in cells if cell[1:2] == "-"}
+    named = [place for place, found in types.items() if found and not found <= _CHUNKS]
+    if named == [last] or not named or (last not in types and _looks_like_tags(table, last)):
+        return last
+    if len(named) > 1 or last in types:
+        places = [p for p in (*named, last) if p in types]
+        found = "; ".join(
+            f"column {p + 1}: {', '.join(sorted(types[p])[:4]) or 'O alone'}"
+            for p in dict.fromkeys(places)
+        )
+        raise InputError(
+            f"several columns hold tags ({found}), so give --columns "
+            f"{' or '.join(f'{word + 1},{p + 1}' for p in dict.fromkeys(places))}"
+        )
+    return named[0]
+
+
+def _looks_like_tags(table: Sequence[Sequence[str]], place: int) -> bool:
+    """Whether a column has a tag with a type somewhere: then its other cells are faults."""
+    return any(is_tag(row[place]) and row[place] != "O" for row in table)
+
+
+def _common_prefix(words: Iterable[str]) -> str:
+    """The language that every word begins with (en:), if there is one."""
+    words = iter(words)
+    first = next(words, "")
+    match = _LANGUAGE.fullmatch(first)
+    prefix = match[1] if match else ""
+    others = set(chain([first], words))
+    is_common = all(word.startswith(prefix) and len(word) > len(prefix) for word in others)
+    return prefix if len(others) > 1 and is_common else ""

@@ -673,20 +673,19 @@ def main() -> int:
 
 
 def tally(results: Sequence[dict]) -> str:
-    """How the runs ended, by command and file."""
-    counts: dict[tuple, Counter] = {}
-    for result in results:
-        row = counts.setdefault((result["command"], result["file"]), Counter())
-        row[result["outcome"]] += 1
-    names = [command.name for command in COMMANDS]
-    order = sorted(counts, key=lambda key: (names.index(key[0]), key[1]))
-    rows = [["command", "file", "runs", *OUTCOMES]]
-    for key in order:
-        numbers = [counts[key].total(), *(counts[key][outcome] for outcome in OUTCOMES)]
-        rows.append([*key, *map(str, numbers)])
-    total = Counter(result["outcome"] for result in results)
-    rows.append(["all", "", str(total.total()), *(str(total[outcome]) for outcome in OUTCOMES)])
-    return markdown(rows)
+    """How the runs of each command ended, and which files were damaged."""
+    rows = [["command", "damaged files", "runs", *OUTCOMES]]
+    for command in COMMANDS:
+        own = [result for result in results if result["command"] == command.name]
+        if own:
+            files = dict.fromkeys(target.rpartition("/")[2] for target in command.targets)
+            rows.append([command.name, ", ".join(files), *_counts(own)])
+    return markdown([*rows, ["all", "", *_counts(results)]])
+
+
+def _counts(results: Sequence[dict]) -> list[str]:
+    counts = Counter(result["outcome"] for result in results)
+    return [f"{counts.total():,}", *(f"{counts[outcome]:,}" for outcome in OUTCOMES)]
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def test_every_flag_says_what_it_changes():
     configs = (DataConfig, ModelConfig, TrainConfig, StoreConfig, LogConfig)
     assert flags_with({Effect.SEED}, *configs) == {"seed"}
     assert flags_with({Effect.MACHINE}, *configs) == {"precision"}
-    assert flags_with({Effect.PLACE}, *configs) == {"corpus", "encoder", "tokenizer"}
+    assert flags_with({Effect.PLACE}, *configs) == {"corpus", "columns", "encoder", "tokenizer"}
     unchanging = {"micro_batch_words", "num_threads", "quiet"}
     assert flags_with({Effect.NONE}, *configs) == unchanging | {f.name for f in fields(StoreConfig)}
 

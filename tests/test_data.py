@@ -67,9 +67,9 @@ def test_neighbours_of_iob1_stay_apart(tmp_path):
         ("", "train.txt: no sentence in it"),
         ("-DOCSTART- O\n\n", "train.txt: no sentence in it"),
         ("a O\nb\n", "train.txt:2: found one column, 'b'"),
-        ("a O\n\nb PER\n", "train.txt:3: 'PER' in the last column is no tag"),
-        ("a O\nb B-\n", "train.txt:2: 'B-' in the last column is no tag"),
-        ("a [CLS]\n", "train.txt:1: '[CLS]' in the last column is no tag"),
+        ("a O\n\nb PER\n", "train.txt:3: 'PER' in column 2 is no tag"),
+        ("a O\nb B-\n", "train.txt:2: 'B-' in column 2 is no tag"),
+        ("a [CLS]\n", "train.txt:1: '[CLS]' in column 2 is no tag"),
         (b"a O\nZ\xfcrich B-LOC\n", "train.txt:2: byte 0xfc at position 2 is not UTF-8"),
         ("a O\n".encode("utf-16"), "train.txt:1: byte 0xff at position 1 is not UTF-8"),
     ],
@@ -85,14 +85,15 @@ def test_words_without_a_label_are_read_from_weak_labels_and_counted(tmp_path):
     path.write_text("a [CLS]\nb B-PER\nc I-LOC\n")
     corpus = conll.read_conll(path, weak=True)
     assert corpus[0].tags == ("[CLS]", "B-PER", "I-LOC")
-    assert "1 words with the tag [CLS], [SEP] or X" in corpus.notes[0]
-    assert "1 I- tags do not continue an entity" in corpus.notes[1]
+    assert "1 words with the tag [CLS], [SEP] or X" in corpus.notes[1]
+    assert "1 I- tags do not continue an entity" in corpus.notes[2]
 
 
 def test_iob1_is_not_called_ill_formed(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("a I-PER\nb B-PER\nc O\n")
-    assert conll.read_conll(path).notes == ()
+    (summary,) = conll.read_conll(path).notes
+    assert summary.endswith("IOB; PER 2")
 
 
 def test_select_keeps_order_and_the_types_of_the_whole():

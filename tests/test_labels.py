@@ -185,7 +185,7 @@ def test_every_source_has_a_scheme_of_its_own(tmp_path):
     ],
 )
 def test_a_run_without_weak_labels_to_learn_from_is_refused(tmp_path, values, message):
-    folder = write(tmp_path, train="z O\n\ny O\n", llm="a O\nb I-PER\n\nc B-PER\nd I-LOC\n")
+    folder = write(tmp_path, train="z O\n\ny B-PER\n", llm="a O\nb I-PER\n\nc B-PER\nd I-LOC\n")
     if values.get("combine") == "selftrain":
         folder = write(tmp_path, llm="z O\n\ny O\n")
     with pytest.raises(InputError, match=message):

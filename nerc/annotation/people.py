@@ -157,7 +157,10 @@ def _lines(path: Path, faults: list[str]) -> list[str]:
 
 def _read_conll(path: Path, faults: list[str]) -> Iterator[Answer]:
     """The answers in a CoNLL file, whose sentences are all done."""
-    for _, block in blocks(enumerate(_lines(path, faults), start=1), comments=[]):
+    for _, marked, lines in blocks(enumerate(_lines(path, faults), start=1)):
+        block = [line for line in marked if len(line[1]) == 2] + lines  # the others are comments
+        if not block:
+            continue
         words = tuple(columns[0] for _, columns in block)
         labels = [columns[-1] for _, columns in block]
         wrong = [

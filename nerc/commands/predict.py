@@ -32,7 +32,7 @@ from typing import Any, BinaryIO, TextIO
 from nerc import files
 from nerc.cli import LogConfig, check_flag, check_given, option, parse, start_logging
 from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
-from nerc.data.columns import is_comment, split_columns, word_column
+from nerc.data.columns import is_header_wanted, is_label, places, split_columns
 from nerc.data.words import DOCSTART, Text
 from nerc.errors import InputError, one_line_errors
 
@@ -249,42 +249,54 @@ def is_words(value: Any) -> bool:
 def of_conll(rows: Rows, given: str | None) -> Iterator[Item]:
     """A column holds words, the first one unless --columns (given) names another.
 
-    Empty lines separate texts, and lines that begin with # at the head of a text are comments.
+    Empty lines separate texts. Lines that begin with # at the head of a text are comments, unless
+    they have the columns of its last line.
     """
-    place, is_first = 0, True
-    sentence: list[Row] = []
+    place = None
+    sentence: list[tuple[str, str, str | None]] = []
     for location, line, fault in chain(rows, [("", "", None)]):
         cells = ["?"] if fault else split_columns(line)
-        if not cells or cells[0] == DOCSTART:
-            if sentence:
-                yield of_rows(sentence, place, given)
-            sentence = []
-        elif fault or sentence or not is_comment(cells):
-            if is_first and given is not None:
-                place, is_header = word_column(given, cells)
-            if not (is_first and given is not None and is_header):
-                sentence.append((location, cells, fault))
-            is_first = False
+        if cells and cells[0] != DOCSTART:
+            if place is None and given is not None and cells[0][:1] != "#":
+                place = places(given, cells)[0]
+                if is_header_wanted(given):
+                    continue
+            sentence.append((location, line, fault))
+            continue
+        while sentence and is_comment(sentence[0][1], sentence[-1][1]):
+            del sentence[0]
+        if sentence:
+            yield of_sentence(sentence, place or 0, is_given=given is not None)
+        sentence = []
 
 
-Row = tuple[str, list[str], str | None]  # location, cells, and what is wrong with a line
+def is_comment(line: str, last: str) -> bool:
+    """Whether the first line of a text is a comment; last: its last line."""
+    cells = split_columns(line)
+    if line is last:  # it stands alone
+        return line[:1] == "#" and len(cells) > 1 and not is_label(cells[-1])
+    is_alike = len(cells) == len(split_columns(last)) and ("\t" in line) == ("\t" in last)
+    return line[:1] == "#" and not is_alike
 
 
-def of_rows(sentence: Sequence[Row], place: int, given: str | None) -> Item:
+def of_sentence(
+    lines: Sequence[tuple[str, str, str | None]], place: int, *, is_given: bool
+) -> Item:
     """The words of a sentence, or the first fault: without one of its words it is another one."""
-    first = sentence[0][0]
-    for location, cells, fault in sentence:
+    first = lines[0][0]
+    table = [split_columns(line) for _, line, _ in lines]
+    for (location, _, fault), cells in zip(lines, table, strict=True):
         if fault is None and not "".join(cells[place : place + 1]):
             fault = f"has no word in column {place + 1}"
         if fault:
             error = f"{fault}, so its sentence, from {first} on, is not read"
             return Item(location=location, error=error)
-    numbers = [str(i) for i in range(1, len(sentence) + 1)]
-    counts = [cells[0] for _, cells, _ in sentence if len(cells) > 1] == numbers
-    if given is None and counts and len(sentence) > 2:
+    numbers = [str(i) for i in range(1, len(table) + 1)]
+    is_index = len(table) > 2 and [cells[0] for cells in table if len(cells) > 1] == numbers
+    if is_index and not is_given:
         error = "column 1 counts the words; say by --columns which one holds them, such as 2"
         return Item(location=first, error=error)
-    return replace(Item.of_words(cells[place] for _, cells, _ in sentence), location=first)
+    return replace(Item.of_words(cells[place] for cells in table), location=first)
 
 
 @contextmanager

@@ -22,10 +22,15 @@ _LANGUAGE = re.compile(r"([a-z]{2,3}(?:-[a-z]+)?:)\S.*")  # en:Paris, as in Wiki
 Line = tuple[int, list[str]]  # its number in the file, from 1, and its cells
 
 
+class Unclear(InputError):
+    """Which columns hold what is not certain; the message lacks the name of the file."""
+
+
 class Block(NamedTuple):
     """The lines of a sentence, and the number of its document."""
 
     document: int
+    marked: list[Line]  # at its head, which begin with #: comments, or words
     lines: list[Line]
 
 
@@ -38,7 +43,12 @@ class Columns:
     tag: int | None  # None: only words are read
     index: int | None = None  # where the first one begins to count the words of each sentence
     prefix: str = ""  # that every word of the file has, and that is not part of it
-    header: int | None = None  # the number of the line that names the columns
+
+    def is_row(self, cells: Sequence[str], is_cell: Callable[[str], bool]) -> bool:
+        """Whether a line that begins with # is a word with its tag, and not a comment."""
+        if len(cells) != self.count or (self.index is not None and cells[0] != str(self.index)):
+            return False
+        return self.tag is None or is_cell(cells[self.tag])
 
     def __str__(self) -> str:
         place = f"word in column {self.word + 1}"
@@ -59,32 +69,22 @@ def split_columns(line: str) -> list[str]:
     return [cell for cell in line.split(" ") if cell]
 
 
-def blocks(lines: Iterable[tuple[int, str]], comments: list[int]) -> Iterator[Block]:
-    """The sentences of numbered lines; comments receives the numbers of lines that are comments."""
-    document, rows = 0, []
+def blocks(lines: Iterable[tuple[int, str]]) -> Iterator[Block]:
+    """The sentences of numbered lines, which end at empty lines and at -DOCSTART-."""
+    document = 0
+    block = Block(document, [], [])
     for number, text in lines:
         cells = split_columns(text)
         if cells and cells[0] != DOCSTART:
-            if rows or not is_comment(cells):
-                rows.append((number, cells))
-            else:
-                comments.append(number)
+            is_marked = cells[0][:1] == "#" and not block.lines
+            (block.marked if is_marked else block.lines).append((number, cells))
             continue
-        if rows:
-            yield Block(document, rows)
-            rows = []
+        if block.marked or block.lines:
+            yield block
         document += bool(cells)
-    if rows:
-        yield Block(document, rows)
-
-
-def is_comment(cells: Sequence[str]) -> bool:
-    """Whether a line at the head of a sentence is a comment: it begins with # and has no tag.
-
-    The word # stands alone, or before its tag.
-    """
-    is_word = cells[0] == "#" and len(cells) == 1
-    return cells[0][:1] == "#" and not is_word and not is_label(cells[-1])
+        block = Block(document, [], [])
+    if block.marked or block.lines:
+        yield block
 
 
 def is_label(cell: str) -> bool:
@@ -92,54 +92,57 @@ def is_label(cell: str) -> bool:
     return is_tag(cell) or cell in SPECIAL_TAGS
 
 
-def understand(
-    head: Sequence[Block], given: str | None, is_cell: Callable[[str], bool] | None
-) -> Columns:
-    """The columns of a file, by its first sentences, or by --columns (given).
-
-    is_cell: whether a cell can be that of a tag; None: only words are read. InputError, without the
-    name of the file, where the columns are not certain.
-    """
-    first, cells = head[0].lines[0]
-    if given is not None:
-        return _given(given, first, cells, with_tag=is_cell is not None)
-    count = len(cells)
-    table = [line for block in head for _, line in block.lines if len(line) == count]
-    index = _index(head, count)
-    word = int(index is not None)
-    tag = None if is_cell is None else _find_tag(table, word, is_cell)
-    prefix = _common_prefix(row[word] for row in table)
-    return Columns(count, word, tag, index, prefix)
+def is_header_wanted(given: str | None) -> bool:
+    """Whether --columns names columns by the cells of a header, and not by numbers."""
+    return given is not None and not re.fullmatch(r"[0-9]+(,[0-9]+)?", given)
 
 
-def _given(given: str, first: int, cells: Sequence[str], *, with_tag: bool) -> Columns:
-    """The columns that --columns names, which are those of a file's first line."""
-    places, is_header = _places(given, cells)
-    if with_tag and len(places) < 2:
-        raise InputError(f"--columns {given}: names the word's column alone; add the tag's")
-    tag = places[1] if with_tag else None
-    return Columns(len(cells), places[0], tag, header=first if is_header else None)
+def take_header(lines: Iterator[tuple[int, str]], given: str) -> list[str]:
+    """The cells of the first line that has what --columns names, or that is no comment."""
+    for _, text in lines:
+        cells = split_columns(text)
+        if cells and (set(given.split(",")) <= set(cells) or cells[0][:1] != "#"):
+            return cells
+    return []
 
 
-def word_column(given: str, cells: Sequence[str]) -> tuple[int, bool]:
-    """The column of words that --columns names, and whether the first line, cells, is a header."""
-    places, is_header = _places(given, cells)
-    return places[0], is_header
-
-
-def _places(given: str, cells: Sequence[str]) -> tuple[list[int], bool]:
-    """The columns that --columns names by numbers from 1, or by the cells of a header."""
+def places(given: str, cells: Sequence[str]) -> list[int]:
+    """The columns that --columns names; cells: of the header, or of the first line for numbers."""
     names = given.split(",")
-    is_header = not all(re.fullmatch("[1-9][0-9]{0,3}", name) for name in names)
-    if is_header and (missing := [name for name in names if name not in cells]):
-        raise InputError(
-            f"--columns {given}: the first line has no cell {missing[0]!r}, only "
-            f"{', '.join(cells[:20])}"
-        )
-    places = [cells.index(name) if is_header else int(name) - 1 for name in names]
-    if max(places) >= len(cells):
-        raise InputError(f"--columns {given}: the first line has only {len(cells)} columns")
-    return places, is_header
+    if not is_header_wanted(given):
+        found = [int(name) - 1 for name in names]
+        if 0 <= min(found) and max(found) < len(cells):
+            return found
+        raise Unclear(f"--columns {given}: the first line has {len(cells)} columns, from 1")
+    if missing := [name for name in names if name not in cells]:
+        shown = ", ".join(cells[:20])
+        raise Unclear(f"--columns {given}: the first line has no cell {missing[0]!r}, only {shown}")
+    return [cells.index(name) for name in names]
+
+
+def understand(
+    head: Sequence[Block],
+    given: str | None,
+    header: Sequence[str] | None,
+    is_cell: Callable[[str], bool] | None,
+) -> Columns:
+    """The columns of a file, by its first sentences, or by --columns (given) and a header.
+
+    is_cell: whether a cell can be that of a tag; None: only words are read. Raises Unclear where
+    the columns are not certain.
+    """
+    head = [block for block in head if block.lines] or [b._replace(lines=b.marked) for b in head]
+    count = len(header or head[0].lines[0][1])
+    table = [cells for block in head for _, cells in block.lines if len(cells) == count]
+    index = None
+    if given is not None:
+        word, *others = places(given, header or head[0].lines[0][1])
+        tag = None if is_cell is None else others[0]
+    else:
+        index = _index(head, count)
+        word = int(index is not None)
+        tag = None if is_cell is None else _find_tag(table, word, is_cell)
+    return Columns(count, word, tag, index, _common_prefix(row[word] for row in table))
 
 
 def _index(head: Sequence[Block], count: int) -> int | None:
@@ -152,14 +155,13 @@ def _index(head: Sequence[Block], count: int) -> int | None:
         counted = [str(i) for block in head for i in range(start, start + len(block.lines))]
         if counted == numbers and count > 2 and len(lines) > 2:
             return start
-        is_certain = count > 2 or len(lines) > 2
-        if counted == numbers and is_certain:
-            raise InputError(
+        if counted == numbers and (count > 2 or len(lines) > 2):
+            raise Unclear(
                 "column 1 counts words, or they are numbers; give --columns, such as "
                 f"{'1,2' if count == 2 else f'2,{count}'}"
             )
-    if len(lines) > 10 and count > 1:
-        raise InputError("column 1 holds nothing but numbers; give --columns, such as 2,3")
+    if len(lines) > (2 if count > 2 else 10) and count > 1:
+        raise Unclear("column 1 holds nothing but numbers; give --columns, such as 2,3")
     return None
 
 
@@ -184,7 +186,7 @@ def _find_tag(
             f"column {p + 1}: {', '.join(sorted(types[p])[:4]) or 'O alone'}"
             for p in dict.fromkeys(places)
         )
-        raise InputError(
+        raise Unclear(
             f"several columns hold tags ({found}), so give --columns "
             f"{' or '.join(f'{word + 1},{p + 1}' for p in dict.fromkeys(places))}"
         )

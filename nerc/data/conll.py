@@ -1,6 +1,7 @@
 """Reads CoNLL files: one word per line, tags of any usual scheme; every error names its lines."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -73,25 +74,27 @@ class _File:
 
     def sentences(self) -> Iterator[Sentence]:
         """The sentences without faults, with tags as they are written; see check()."""
-        rest = layout.blocks(self._lines(), self.comments)
-        head = list(islice(rest, layout.SNIFFED))
-        if not head:
-            return
+        lines, header = self._lines(), None
+        is_cell = None if self.only_words else self._is_cell
         try:
-            is_cell = None if self.only_words else self._is_cell
-            self.columns = layout.understand(head, self.given, is_cell)
-        except InputError as error:
+            if layout.is_header_wanted(self.given):
+                header = layout.take_header(lines, self.given)
+                layout.places(self.given, header)
+            rest = layout.blocks(lines)
+            if not (head := list(islice(rest, layout.SNIFFED))):
+                return
+            self.columns = layout.understand(head, self.given, header, is_cell)
+        except layout.Unclear as error:
             raise InputError(f"{self.path}: {error}") from None
         for block in chain(head, rest):
-            if block.lines[0][0] == self.columns.header:
-                block = block._replace(lines=block.lines[1:])
-            if block.lines and (sentence := self._sentence(block)) is not None:
+            if (sentence := self._sentence(block)) is not None:
                 yield sentence
 
     def _sentence(self, block: Block) -> Sentence | None:
         columns, faults_before = self.columns, self.num_faults
+        lines = self._without_comments(block)
         words, labels, probabilities = [], [], []
-        for place, (number, cells) in enumerate(block.lines):
+        for place, (number, cells) in enumerate(lines):
             if fault := self._fault_of_line(cells, place):
                 self._add_fault(number, fault)
                 continue
@@ -106,13 +109,21 @@ class _File:
             tag, of_word = self.cells[cell] or ("O", None)
             labels.append(tag)
             probabilities.append(of_word)
-        if self.num_faults > faults_before:
+        if self.num_faults > faults_before or not lines:
             return None
-        location = f"{self.path.name}:{block.lines[0][0]}"
+        location = f"{self.path.name}:{lines[0][0]}"
         if any(probabilities):
             self.soft[location] = probabilities
         tags = None if columns.tag is None else tuple(labels)
         return Sentence(tuple(words), tags, location, block.document)
+
+    def _without_comments(self, block: Block) -> list[layout.Line]:
+        if not block.marked:
+            return block.lines
+        are_rows = [self.columns.is_row(cells, self._is_cell) for _, cells in block.marked]
+        first = are_rows.index(True) if any(are_rows) else len(are_rows)
+        self.comments += [number for number, _ in block.marked[:first]]
+        return block.marked[first:] + block.lines
 
     def _fault_of_line(self, cells: list[str], place: int) -> str | None:
         """What is wrong with a line, but for its tag; place: of the word in its sentence."""
@@ -129,6 +140,11 @@ class _File:
             return (
                 f"column 1 counts the words of each sentence before this line, and here is "
                 f"{cells[0]!r}; give --columns"
+            )
+        if self.only_words and columns.count > columns.word + 1 and not is_label(cells[-1]):
+            return (
+                f"found {columns.count} columns of which the last, {cells[-1]!r}, is no tag, "
+                f"wanted a word per line, and an empty line after each sentence"
             )
         word = cells[columns.word]
         if columns.prefix and not (word.startswith(columns.prefix) and word != columns.prefix):
@@ -173,11 +189,12 @@ class _File:
             return None
         hint = f", wanted O or a tag such as B-PER{', or X for none' if self.weak else ''}"
         if cell in "BIESLUM":
-            hint = ", which has no type: write B-GENE, I-GENE"
+            hint = ", wanted a type after it, such as B-GENE"
         elif re.fullmatch(r"[^\W\d_]{2,}", cell):
-            hint = ", which has no B- or I- before the type; or another column holds the tags: "
-            hint += "give --columns"
-        return f"{cell!r} is no tag{hint}"
+            hint = (
+                ", wanted B- or I- before a type; if another column holds the tags, give --columns"
+            )
+        return f"{cell!r} in column {self.columns.tag + 1} is no tag{hint}"
 
     def _add_fault(self, number: int, fault: str) -> None:
         self.num_faults += 1
@@ -228,7 +245,9 @@ class _File:
             return f"{self.path}: {sizes}; {self.columns}"
         counts = corpus.tag_counts()
         types = types_of(counts)
-        begun = {t: sum(counts[f"{p}-{t}"] for p in "BSU") for t in types}
+        begun = {t: counts[f"B-{t}"] for t in types}
+        if self.weak:  # whose tags stay as they are
+            begun = Counter(t[2:] for s in corpus for t in to_iob2(s.tags) if t[:2] == "B-")
         kinds = ", ".join(f"{t} {begun[t]:,}" for t in ordered(types)) or "no entity"
         return f"{self.path}: {sizes}; {self.columns}, {_scheme(self.schemes)}; {kinds}"
 

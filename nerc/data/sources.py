@@ -157,6 +157,8 @@ def _read_row(
         raise InputError(f"{location}: {len(words or ())} words but {len(labels or ())} tags")
     if not all(isinstance(word, str) for word in words):
         raise InputError(f"{location}: not all of {words!r} are words")
+    if odd := [word for word in words if not word or "\n" in word or "\t" in word]:
+        raise InputError(f"{location}: {odd[0]!r} is empty, or has a tab or a line end in it")
     if names is not None:
         if wrong := [n for n in labels if n is None or not 0 <= n < len(names)]:
             raise InputError(

@@ -45,6 +45,7 @@ def start(*, uses_every_gpu: bool = True) -> Accelerator:
     try:
         with _waiting(num_asked):
             accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
+        torch.empty(0, device=accelerator.device)  # which ACCELERATE_TORCH_DEVICE may name
     # torch asserts that a device of this kind can be used.
     except (AssertionError, ImportError, OSError, RuntimeError, ValueError) as error:
         environment = "LOCAL_RANK, MASTER_ADDR, MASTER_PORT and ACCELERATE_..."

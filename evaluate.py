@@ -29,6 +29,7 @@ from nerc.errors import InputError, one_line_errors
 logger = logging.getLogger("nerc.evaluate")
 
 PROGRAM = "evaluate.py"
+_OUTPUTS = ("json", "html", "plots")
 Source = tuple[str, str | None]  # --corpus and --columns
 Found = tuple[str, Path, dict[str, Any], Source]  # name, folder, run.json ({} if none), corpus
 
@@ -91,8 +92,10 @@ class EvaluateConfig:
         names, size, threads = self.revision, self.batch_size, self.num_threads
         is_once = len(set(theirs)) == len(theirs)
         check_flag(is_once, "map", "one pair for each type", " ".join(self.map))
-        is_other = self.html is None or self.html != self.json
-        check_flag(is_other, "html", "another file than --json", self.html)
+        outputs = {f: os.path.realpath(v) for f in _OUTPUTS if (v := getattr(self, f)) is not None}
+        for flag, path in outputs.items():
+            is_other = list(outputs.values()).count(path) == 1
+            check_flag(is_other, flag, "another place than the other outputs", getattr(self, flag))
         check_flag(len(set(names)) == len(names), "revision", "different names", " ".join(names))
         check_flag(size is None or size >= 1, "batch_size", "1 or more", size)
         check_flag(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
@@ -108,7 +111,7 @@ def main(argv: list[str]) -> None:
 def run(config: EvaluateConfig) -> None:
     """Evaluate the revisions, print a table for each corpus, write the files asked for."""
     # What needs no model is refused before the libraries load, which takes seconds.
-    for flag in ("json", "html", "plots"):
+    for flag in _OUTPUTS:
         if path := getattr(config, flag):
             check = files.check_folder if flag == "plots" else files.check_file
             check(Path(path), f"--{flag}")

@@ -45,7 +45,9 @@ def start(*, uses_every_gpu: bool = True) -> Accelerator:
     try:
         with _waiting(num_asked):
             accelerator = Accelerator(cpu=on_cpu, mixed_precision="no")
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        torch.empty(0, device=accelerator.device)  # which ACCELERATE_TORCH_DEVICE may name
+    # torch asserts that a device of this kind can be used.
+    except (AssertionError, ImportError, OSError, RuntimeError, ValueError) as error:
         environment = "LOCAL_RANK, MASTER_ADDR, MASTER_PORT and ACCELERATE_..."
         raise InputError(
             f"Accelerate cannot start: {error}; see the environment variables {environment}"
@@ -75,6 +77,9 @@ def _prepare_environment(environment: MutableMapping[str, str], num_processes: i
                 f"ACCELERATE_USE_{name} is set, and nerc has the whole model in every process; "
                 f"launch without {name}, which `accelerate config` may have chosen"
             )
+    device = environment.get("ACCELERATE_TORCH_DEVICE", "cpu")
+    if not re.fullmatch(r"cpu|mps|(cuda|xpu|npu|hpu|mlu|musa|sdaa)(:[0-9]+)?", device):
+        raise InputError(f"ACCELERATE_TORCH_DEVICE is {device!r}, wanted cpu, cuda or cuda:NUMBER")
     for name in [name for name in environment if name.startswith("ACCELERATE_")]:
         if name not in _USED_BY_ACCELERATE:
             del environment[name]

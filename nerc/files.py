@@ -66,6 +66,8 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 at byte {error.start}") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it; check its permissions") from None
 
 
 def bounded_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
@@ -100,17 +102,28 @@ def parse_json(text: str, shape: Any = object) -> Any:
     all fields), or Wanted. No number may be infinite or NaN, and no text may hold half a character.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_without_repeats)
         fault = next(_faults(value, shape, ""), None)
         if fault is None:
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         raise InputError("has half a surrogate pair, which is not a character") from None
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"is not JSON: {error}") from None
     if fault is not None:
         raise InputError(fault)
     return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"has {repeated!r} twice in one object")
+    return values
 
 
 def _faults(value: Any, shape: Any, place: str) -> Iterator[str]:
@@ -165,9 +178,9 @@ def stamps(folder: Path) -> dict[str, tuple[int, ...]]:
         found = {".": (status.st_dev, status.st_ino)}
         for path in folder.iterdir():
             if path.suffix in (".json", ".safetensors", ".txt"):
-                s = path.stat()
+                s = path.lstat()
                 found[path.name] = (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return {}
     return found
 

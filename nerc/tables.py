@@ -35,7 +35,8 @@ def counted(number: int, noun: str) -> str:
 def markdown(rows: Rows) -> str:
     """An aligned Markdown table; all columns but the first are aligned to the right."""
     rows = [[visible(cell).replace("|", r"\|") for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    # A rule is at least -: long.
+    widths = [max(2, *map(len, column)) for column in zip(*rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
 
     def line(cells: list[str]) -> str:

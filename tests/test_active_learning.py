@@ -655,7 +655,7 @@ def test_a_careless_annotator_loses_nothing(unlabelled, encoder, tmp_path, capsy
     assert len(rows) == 6 and all(row["answer"] is None for row in rows)
     (labels / "round_0.answers.jsonl").write_text("EU,B-ORG\nrejects,O\n")  # a wrong file
     message = refused(active_learn, capsys, *line, "--resume")
-    assert "2 fault(s), named above, in the answers of round 0" in message
+    assert "2 faults, named above, in the answers of round 0" in message
 
     def faulty(row, i):
         text, end = row["text"], len(row["words"][0])
@@ -684,7 +684,7 @@ def test_a_careless_annotator_loses_nothing(unlabelled, encoder, tmp_path, capsy
         "round_0.answers.jsonl:4: its text,",
     ):
         assert fault in said
-    assert "5 fault(s)" in error and not repo.joinpath("active_iter_0_added_6").exists()
+    assert "5 faults" in error and not repo.joinpath("active_iter_0_added_6").exists()
 
     # Half of it, one skipped, one without an entity; then the rest, of which two as CoNLL.
     answer(

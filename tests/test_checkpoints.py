@@ -154,3 +154,21 @@ def test_a_copy_that_a_tool_made_is_no_checkpoint_and_stays(tmp_path, caplog, na
         store.local("mine")
     with store.lock("mine"):
         assert (folder / name).read_bytes() == b"copied"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        replace_by(lambda path: os.mkfifo(path)),
+        replace_by(lambda path: path.symlink_to(path.name)),
+        replace_by(lambda path: path.mkdir()),
+    ],
+    ids=["pipe", "link in a circle", "folder"],
+)
+def test_a_checkpoint_that_is_no_file_is_skipped(tmp_path, damage):
+    checkpoints = Checkpoints(tmp_path)
+    write(checkpoints, 4, 9)
+    newest = checkpoints.paths()[0]
+    damage(newest)
+    update, notes = read(tmp_path)
+    assert update == 4 and f"{newest}: is damaged and skipped" in notes[0]

@@ -1,16 +1,19 @@
 """evaluate.py on several revisions: intervals, differences, errors, plots, the page."""
 
+import io
 import itertools
 import json
 import re
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
 from conftest import files, refused, small, write_conll
 from matplotlib.figure import Figure
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -261,6 +264,23 @@ def test_the_names_of_types_change_no_figure():
         return found + [row[1:] for row in by_type]
 
     assert figures(ODD_TYPES) == figures(plain)
+
+
+def test_a_plot_of_many_types_has_a_largest_size():
+    types = [f"type{i}" for i in range(150)]
+    image = plots.confusion_plot(Counter({(t, t): 1 for t in types}), types)
+    width, height = Image.open(io.BytesIO(image)).size
+    assert 1000 < max(width, height) <= 8001
+
+
+@pytest.mark.parametrize(
+    "flags", ["--html {0} --json {0}", "--json a --html ./a", "--json a --plots a"]
+)
+def test_two_outputs_have_two_places(tmp_path, monkeypatch, capsys, flags):
+    monkeypatch.chdir(tmp_path)
+    flags = flags.format(tmp_path / "x").split()
+    message = refused(evaluate, capsys, "--revision", "m", *flags)
+    assert "must be another place than the other outputs" in message
 
 
 def test_odd_names_are_shown_in_plots_as_they_are(monkeypatch):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import small
 
 import evaluate
@@ -202,6 +203,7 @@ def test_a_command_of_one_process_says_so_before_it_waits(verb, value, tmp_path)
         ("WORLD_SIZE", "9" * 5000, "a number from 1"),
         ("ACCELERATE_USE_DEEPSPEED", "true", "the whole model in every process"),
         ("ACCELERATE_USE_FSDP", "1", "the whole model in every process"),
+        ("ACCELERATE_TORCH_DEVICE", "meta", "wanted cpu, cuda or cuda:NUMBER"),
     ],
 )
 def test_rubbish_of_a_launcher_is_refused_before_anything_is_awaited(
@@ -213,6 +215,15 @@ def test_rubbish_of_a_launcher_is_refused_before_anything_is_awaited(
     with pytest.raises(InputError, match=wanted) as error:
         distributed.start()
     assert variable in str(error.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_device_that_is_not_there_is_one_line():
+    code = "from nerc import distributed, errors\n"
+    code += "with errors.one_line_errors('x'):\n    distributed.start()"
+    done = run(sys.executable, "-c", code, env={"ACCELERATE_TORCH_DEVICE": "cuda"})
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "x: error: Accelerate cannot start: " in done.stderr
 
 
 def test_accelerate_that_cannot_start_is_one_line(monkeypatch):

@@ -67,6 +67,7 @@ def test_devices_and_endless_files_are_refused_at_once(tmp_path):
         ("[" * 100_000, object, "is not JSON"),
         ("1" * 10_000, object, "is not JSON"),
         ("{", dict, "is not JSON"),
+        ('{"a": {"b": 1, "b": 2}}', dict, "has 'b' twice in one object"),
     ],
 )
 def test_json_that_lacks_its_shape_is_refused_with_the_field(text, shape, fault):
@@ -89,6 +90,7 @@ def test_text_from_files_is_shown_without_control_characters():
     assert r"a\|b" in table and "\x1b" not in table
     assert len({len(line) for line in table.splitlines()}) == 1
     assert "\x1b" not in latex([["\x1b"]])
+    assert markdown([["a", "O"], ["b", "1"]]).splitlines()[1] == "| -- | -: |"
 
 
 def test_no_file_is_written_in_the_place_of_a_folder_or_of_what_a_link_leads_to(tmp_path):

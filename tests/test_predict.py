@@ -172,6 +172,15 @@ def test_an_object_that_cannot_be_read_keeps_its_other_fields(store, tmp_path):
     assert three.keys() == {"error"} and "in.txt:3: is not JSON: Out of range" in three["error"]
 
 
+def test_a_word_that_would_begin_a_document_is_not_written_as_one(store, tmp_path, capsys):
+    lines = [{"words": ["-DOCSTART-", "Ann"]}, {"words": ["Ann"]}]
+    flags = ("--format", "json", "--to", "conll")
+    out, code = answer(tmp_path, store, "\n".join(map(json.dumps, lines)), *flags)
+    assert code == 2 and "-DOCSTART-" not in out and out.split()[0] == "Ann"
+    assert "in.txt:1: has the word -DOCSTART-" in capsys.readouterr().err
+    assert answer(tmp_path, store, json.dumps(lines[0]), "--format", "json")[1] == 0
+
+
 def test_a_field_that_gives_way_to_the_answers_is_named_once(store, tmp_path, capsys):
     lines = [{"text": "in Paris"}, {"text": "in Paris", "entities": [1], "id": 3}]
     lines += [{"text": "no", "error": "x", "entities": 2}, {"error": "y"}]

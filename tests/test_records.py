@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -302,3 +303,34 @@ def test_a_revision_that_lacks_a_record_is_not_left_out_in_silence(store, tmp_pa
     assert "c: " not in message
     message = refused(revisions, capsys, "list", "--repo", str(repo))
     assert "a: " not in message and "b: " in message and "c: " not in message
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.json", "config.json"])
+def test_a_link_in_a_circle_hides_no_other_revision(store, tmp_path, capsys, name):
+    repo = shutil.copytree(store, tmp_path / "models")
+    shutil.copytree(store / "model_primary", repo / "bad")
+    (repo / "bad" / name).unlink()
+    (repo / "bad" / name).symlink_to(name)
+    (repo / "nowhere").symlink_to("none")
+    for script, flags in ((results, []), (revisions, ["list"])):
+        with pytest.raises(SystemExit) as stop:
+            script.main([*flags, "--repo", str(repo)])
+        out, err = capsys.readouterr()
+        assert stop.value.code == 2 and err.count("error: ") == err.count("\n") == 1
+        assert out.count("|") > 20 and "nowhere: " in err
+        assert (f"bad: {repo / 'bad' / name}: " in err) == (name != "config.json")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_a_folder_without_permission_is_named(store, tmp_path, capsys):
+    repo = shutil.copytree(store, tmp_path / "models")
+    shutil.copytree(store / "model_primary", repo / "bad")
+    (repo / "bad").chmod(0)
+    assert "no permission to read it" in refused(revisions, capsys, "list", "--repo", str(repo))
+
+
+def test_a_copy_of_a_revision_is_no_further_run():
+    runs = {name: run(seed=seed) | {"id": name} for seed, name in enumerate("abc")}
+    copies = {"copy of a": runs["a"], "copy of b": runs["b"], "old": run(seed=3)}
+    groups = records.by_configuration(runs | copies)
+    assert groups == [["a", "b", "c", "old"], ["copy of a"], ["copy of b"]]

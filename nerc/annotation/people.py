@@ -10,6 +10,7 @@ round_3.answers.conll: the sentences that are done; one whose tags are all X is 
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from nerc.data.columns import blocks
 from nerc.data.pool import Query
 from nerc.data.words import Text
 from nerc.errors import InputError
+from nerc.tables import counted
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def read_answers(
     faults: list[str] = []
     answers: dict[tuple[str, ...], tuple] = {}  # of words: the location and the tags
     for path, read in zip(paths, (_read_json, _read_conll), strict=True):
-        for location, words, labels in read(path, faults) if path.exists() else ():
+        for location, words, labels in read(path, faults) if os.path.lexists(path) else ():
             other = answers.setdefault(words, (location, labels))
             if words not in asked:
                 faults.append(f"{location}: was not asked for in round {number}: {_short(words)}")
@@ -117,8 +119,8 @@ def read_answers(
             logger.error(fault)
         more = f", the first {_MAX_SHOWN} of them" if len(faults) > _MAX_SHOWN else ""
         raise InputError(
-            f"{len(faults)} fault(s), named above{more}, in the answers of round {number}; correct "
-            f"them and give --resume: the other answers stay as they are"
+            f"{counted(len(faults), 'fault')}, named above{more}, in the answers of round "
+            f"{number}; correct them and give --resume: the other answers stay as they are"
         )
     if missing := [query for query in queries if query.words not in answers]:
         raise WaitingForAnswers(_what_to_do(missing, len(answers), paths, number))

@@ -191,6 +191,9 @@ def items(config: PredictConfig) -> Iterator[Item]:
             for item in of_lines(rows, read) if read else of_conll(rows, config.columns):
                 if config.to == "json":
                     warn_of_lost_fields(item, lost)
+                elif DOCSTART in item.words:
+                    error = f"has the word {DOCSTART}, which begins a document in CoNLL columns"
+                    item = Item(location=item.location, error=error)
                 yield item
 
 

@@ -20,6 +20,7 @@ from nerc.cli import option, parse, start_logging
 from nerc.errors import InputError, one_line_errors, visible
 from nerc.recipes import RECIPES
 from nerc.store import records
+from nerc.store.revisions import is_closed
 from nerc.tables import Rows
 
 PROGRAM = "python -m nerc results"
@@ -58,7 +59,7 @@ def read_groups(folder: Path) -> tuple[list[Group], list[str]]:
     folders = {
         place.name: place
         for place in sorted(folder.iterdir())
-        if any(os.path.lexists(place / name) for name in names)
+        if is_closed(place) or any(os.path.lexists(place / name) for name in names)
     }
     found, faults = records.read_all(folders)
     for name, (run, metrics) in list(found.items()):

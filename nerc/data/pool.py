@@ -92,7 +92,7 @@ def open_pool(
     if not new:
         raise InputError(
             f"--corpus {corpus}: has no sentence without an expert's label, wanted them in "
-            f"{sources.FILES['unlabelled']} or {sources.FILES['llm']}"
+            f"{sources.FILES['unlabelled']} or {sources.FILES['llm']} of a folder"
         )
     expert_types = (frozenset(types) | expert.entity_types()) or weak.entity_types()
     return Pool(

@@ -28,6 +28,7 @@ def write_plots(folder: Path, plots: Plots) -> None:
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
 _FONT_SIZE = 10  # points
+_MOST_DOTS = 8000  # of the longer side of a picture
 _HEIGHT = 3.6  # inches; the height of most plots, so that plots in one row are level
 _CURVE = {"marker": "o", "markersize": 3}
 _LEGEND = {"frameon": False, "fontsize": 9}
@@ -48,9 +49,10 @@ _style = rc_context(  # decorates the functions that plot
 
 
 def png(figure: Figure) -> bytes:
-    """Return a figure as PNG."""
+    """Return a figure as PNG, of fewer dots an inch where it would be too large to be shown."""
     file = io.BytesIO()
-    figure.savefig(file, format="png")
+    dpi = min(figure.dpi, _MOST_DOTS / max(figure.get_size_inches()))
+    figure.savefig(file, format="png", dpi=dpi)
     return file.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -94,9 +95,9 @@ def read_all(folders: Mapping[str, Path]) -> tuple[dict[str, Record], list[str]]
 
 
 def _read(path: Path, shape: dict[str, Any]) -> dict[str, Any]:
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: no such folder")
-    if not path.exists():
+    if not os.access(path.parent, os.R_OK | os.X_OK):
+        raise InputError(f"{path.parent}: no such folder, or no permission to read it")
+    if not os.path.lexists(path):
         return {}
     try:
         return read_json(path, shape)
@@ -109,12 +110,16 @@ def _read(path: Path, shape: dict[str, Any]) -> dict[str, Any]:
 def by_configuration(runs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Groups of revisions whose runs differ in the seed, or in what the machine decided, alone.
 
-    A revision without run.json forms its own group.
+    A revision without run.json forms its own group, and so does a copy of another one: it is no
+    further run.
     """
     groups: dict[str, list[str]] = {}
+    ids: set[str] = set()
     for name, run in runs.items():
-        key = json.dumps([settings(run), _fingerprints(run)]) if run else name
+        is_copy = run.get("id") in ids
+        key = json.dumps([settings(run), _fingerprints(run)]) if run and not is_copy else name
         groups.setdefault(key, []).append(name)
+        ids |= {run["id"]} if run.get("id") else set()
     return list(groups.values())
 
 

@@ -343,8 +343,15 @@ def _run_files(folder: Path) -> list[Path]:
 
 
 def _may_be_revision(folder: Path) -> bool:
-    """Whether a folder holds a record or a configuration, be it a link that leads nowhere."""
-    return any(os.path.lexists(folder / name) for name in ("config.json", "run.json"))
+    names = ("config.json", "run.json")
+    return is_closed(folder) or any(os.path.lexists(folder / name) for name in names)
+
+
+def is_closed(folder: Path) -> bool:
+    """Whether nobody can tell what a folder holds: whoever reads it says what is wrong with it."""
+    if os.path.islink(folder) and not os.path.exists(folder):
+        return True
+    return os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK)
 
 
 def _put_in_place(new: Path, target: Path) -> None:

@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from nerc.errors import InputError
-from nerc.files import system_errors, unfinished
+from nerc.files import check_input, system_errors, unfinished
 from nerc.store.revisions import CHECKPOINT_NAME
 
 KEPT = 2
@@ -94,7 +94,7 @@ class Checkpoints:
         with unfinished(path) as temporary, system_errors(path):
             save_file(tensors, temporary, metadata)
         for old in self.paths()[KEPT:]:
-            old.unlink()
+            _remove(old)
 
     def read(self) -> tuple[dict[str, torch.Tensor], dict[str, Any], list[str]] | None:
         """Tensors and progress of the newest undamaged checkpoint; None if there is none.
@@ -111,7 +111,7 @@ class Checkpoints:
                 continue
             for newer in self.paths():
                 if _update(newer) > _update(path):
-                    newer.unlink()
+                    _remove(newer)
             notes += self._cut_logs(progress.pop("logs"))
             return tensors, progress, notes
         if notes:
@@ -123,11 +123,8 @@ class Checkpoints:
 
     def _cut_logs(self, sizes: dict[str, int]) -> list[str]:
         for path in self.logs.glob("*"):
-            is_file = path.is_file() and not path.is_symlink()
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name not in sizes or not is_file:
-                path.unlink()
+            if path.name not in sizes or path.is_symlink() or not path.is_file():
+                _remove(path)
         damaged = []
         for path, size in ((self.logs / name, size) for name, size in sizes.items()):
             if not path.exists() or path.stat().st_size < size:
@@ -139,8 +136,16 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove what an earlier run left; no event file may be open."""
         for path in self.paths():
-            path.unlink()
+            _remove(path)
         shutil.rmtree(self.logs, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or what stands in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _update(path: Path) -> int:
@@ -148,6 +153,7 @@ def _update(path: Path) -> int:
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    check_input(path)
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

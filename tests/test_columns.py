@@ -205,6 +205,15 @@ def test_a_corpus_with_other_columns_is_learnt_evaluated_and_tagged(
     assert texts[0].read_text() == texts[1].read_text()
 
 
+def test_predict_says_that_it_cuts_into_characters(store, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("in Paris\n東京 x\n巴黎\n")
+    flags = ["--repo", str(store), "--num-threads", "1", "--input", str(tmp_path / "in.txt")]
+    predict.main(flags)
+    out, err = capsys.readouterr()
+    assert err.count("cut into characters") == 1 and "in.txt:2: is in a script without" in err
+    assert len(out.splitlines()) == 3
+
+
 def test_predict_reads_comments_and_refuses_an_index(store, tmp_path, capsys):
     path = tmp_path / "in.conll"
     indexed = "1\tAnna\tO\t-\n2\tOsaka\tO\t-\n3\tmet\tO\t-\n"

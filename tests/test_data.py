@@ -121,6 +121,13 @@ def hub_rows(**columns):
     return datasets.Dataset.from_dict(columns, features=features)
 
 
+@pytest.mark.parametrize("odd", ["", "a\nb", "a\tb"])
+def test_words_of_a_data_set_that_no_line_can_hold_are_refused(odd):
+    rows = hub_rows(tokens=[["so"], ["x", odd]], ner_tags=[["O"], ["O", "O"]])
+    with pytest.raises(InputError, match=r"user/set/train:1: .* is empty, or has a tab or a line"):
+        sources.from_dataset(rows, "user/set/train")
+
+
 def test_hub_tags_go_by_their_names():
     rows = hub_rows(
         tokens=[["-DOCSTART-"], ["New", "York"], [], ["so"]],

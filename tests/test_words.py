@@ -23,6 +23,14 @@ def cut(text: str) -> list[str]:
         ("“Wow”, she wrote…", "“ Wow ” , she wrote …"),
         ("tel. +44 20, hit .500 in the U.S.-led", "tel . +44 20 , hit .500 in the U.S.-led"),
         ("  \t ", ""),
+        ("Angela Mer\u00adkel visited", "Angela Mer\u00adkel visited"),  # a soft hyphen
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 x",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 x",
+        ),
+        ("習近平訪問了巴黎。", "習 近 平 訪 問 了 巴 黎 。"),
+        ("A公司2024年", "A 公 司 2024 年"),
+        ("ที่นี่", "ที่ นี่"),
     ],
 )
 def test_words_are_those_of_the_training_data(text, wanted):

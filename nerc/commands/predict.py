@@ -33,7 +33,7 @@ from nerc import files
 from nerc.cli import LogConfig, check_flag, check_given, option, parse, start_logging
 from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
 from nerc.data.columns import is_header_wanted, is_label, places, split_columns
-from nerc.data.words import DOCSTART, Text
+from nerc.data.words import DOCSTART, Text, has_unspaced
 from nerc.errors import InputError, one_line_errors
 
 logger = logging.getLogger(__name__)
@@ -182,30 +182,44 @@ def write_conll(file: TextIO, item: Item, text_tags: list[str], _) -> None:
 def items(config: PredictConfig) -> Iterator[Item]:
     """The texts of the input files, or of standard input, one after the other."""
     read = {"text": Item.of, "json": of_object}.get(config.format)  # a line
-    lost: set[str] = set()  # fields that the input has and the answer has not
+    said: set[str] = set()  # what is said once
     for path in config.input or ("-",):
         # Not sys.stdin: the interpreter cannot end while a thread waits for it.
         place, name = (0, "standard input") if path == "-" else (path, path)
         with open(place, "rb", closefd=path != "-") as file:
             rows = lines(file, name)
             for item in of_lines(rows, read) if read else of_conll(rows, config.columns):
+                if read and "words" not in item.fields and has_unspaced(item.text):
+                    warn_once(
+                        said,
+                        "characters",
+                        f"{item.location}: is in a script without blanks between words, and is cut "
+                        f"into characters; the model must have learnt from characters",
+                    )
                 if config.to == "json":
-                    warn_of_lost_fields(item, lost)
+                    warn_of_lost_fields(item, said)
                 elif DOCSTART in item.words:
                     error = f"has the word {DOCSTART}, which begins a document in CoNLL columns"
                     item = Item(location=item.location, error=error)
                 yield item
 
 
-def warn_of_lost_fields(item: Item, known: set[str]) -> None:
+def warn_of_lost_fields(item: Item, said: set[str]) -> None:
     """Say it, once for each name, where a field of the input is not in the answer."""
     for name in OUR_FIELDS[1:]:
-        if name in item.fields and name not in known:
-            known.add(name)
-            logger.warning(
+        if name in item.fields:
+            warn_once(
+                said,
+                name,
                 f"{item.location}: has a field {name} of its own, which gives way to the answer's, "
-                f"here and in later lines; to keep it, rename it"
+                f"here and in later lines; to keep it, rename it",
             )
+
+
+def warn_once(said: set[str], what: str, message: str) -> None:
+    if what not in said:
+        said.add(what)
+        logger.warning(message)
 
 
 def lines(file: BinaryIO, name: str) -> Iterator[tuple[str, str, str | None]]:

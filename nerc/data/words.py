@@ -1,9 +1,10 @@
 """Cuts raw text into words as the training data are cut (the rules of the Penn Treebank).
 
-White space always separates words. Punctuation is separated from words, except where CoNLL-2003
-keeps them together: hyphens (one-day, 6-4), slashes and points between letters or digits (1/2,
-1,000), apostrophes in names (O'Brien), the points of initials and abbreviations (U.S., D., Inc.).
-'s, n't and the like are words of their own, and so are currency signs: $, C$.
+White space always separates words. Scripts without blanks between words (Chinese, Japanese, Thai,
+Lao, Khmer, Burmese) are cut into characters. Punctuation is separated from words, except where
+CoNLL-2003 keeps them together: hyphens (one-day, 6-4), slashes and points between letters or digits
+(1/2, 1,000), apostrophes in names (O'Brien), the points of initials and abbreviations (U.S., D.,
+Inc.). 's, n't and the like are words of their own, and so are currency signs: $, C$.
 """
 
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ _ABBREVIATIONS = (
 )
 # Scripts that put no blanks between words; each character, with its marks, is a word.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_UNSPACED_LETTER = regex.compile(f"[{_UNSPACED}]")
 # Soft hyphens and joiners within a word belong to it, as in files of words.
 _LETTER = rf"[[\p{{L}}\p{{M}}\p{{N}}_\u00ad\u200c\u200d\u2060]--[{_UNSPACED}]]"
 _CLITIC = "(?:[sSmMdD]|re|RE|ve|VE|ll|LL)"  # of 's, 'm, 'd, 're, 've, 'll
@@ -69,6 +71,11 @@ class Text:
     @property
     def words(self) -> tuple[str, ...]:
         return tuple(self.text[start:end] for start, end in self.spans)
+
+
+def has_unspaced(text: str) -> bool:
+    """Whether a text has letters of a script that puts no blanks between words."""
+    return not text.isascii() and _UNSPACED_LETTER.search(text) is not None
 
 
 def words(text: str) -> list[tuple[int, int]]:

@@ -341,7 +341,7 @@ def test_types_of_another_corpus_are_mapped_and_counted(store, folder, tmp_path,
     assert "pairs of types" in refused(evaluate, capsys, *flags, "--map", "PERSON")
     assert "one pair for each type" in refused(evaluate, capsys, *flags, "--map", "A=PER", "A=LOC")
     same = ("--json", tmp_path / "x", "--html", tmp_path / "x")
-    assert "another file than --json" in refused(evaluate, capsys, *flags, *same)
+    assert "another place than the other outputs" in refused(evaluate, capsys, *flags, *same)
 
 
 def test_a_page_needs_revisions_of_the_same_sentences(store, folder, encoder, tmp_path, capsys):

@@ -304,7 +304,7 @@ def records(store, tmp_path_factory) -> Path:
         place = folder / f"seed_{seed}"
         place.mkdir()
         record = json.loads((store / "model_primary/run.json").read_text())
-        record["config"]["seed"] = seed
+        record["config"]["seed"], record["id"] = seed, str(seed)
         files.write_json(place / "run.json", record)
         metrics = (store / "model_primary/metrics.json").read_text()
         (place / "metrics.json").write_text(metrics)

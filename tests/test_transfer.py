@@ -51,7 +51,7 @@ def test_a_trained_revision_is_sent_without_places_and_hosts(store, folder, enco
     }
     assert changed == {"run.json"}
     assert records.settings(records.read_run(there)) == records.settings(records.read_run(mine))
-    runs = {place.name: records.read_run(place) for place in (mine, there)}
+    runs = {place.name: records.read_run(place) | {"id": str(place)} for place in (mine, there)}
     assert records.by_configuration(runs) == [["mine", "sent"]]
     assert files(mine) == before  # and nothing here is touched
 

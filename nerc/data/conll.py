@@ -47,9 +47,9 @@ def read_conll(path: str | Path, *, weak: bool = False, columns: str | None = No
     return Corpus(corpus.table, tuple(notes), types, file.soft)
 
 
-def read_words(path: Path, *, columns: str | None = None) -> Corpus:
+def read_words(path: Path) -> Corpus:
     """Read the words of a CoNLL file, for sentences without labels."""
-    file = _File(path, columns, weak=False, only_words=True)
+    file = _File(path, None, weak=False, only_words=True)
     corpus = Corpus.of(file.sentences())
     file.check()
     if not len(corpus):

@@ -91,7 +91,9 @@ def test_evaluate_prints_what_training_printed(folder, encoder, tmp_path, capsys
     for split in ("validation", "test"):
         evaluate.main(["--repo", repo, "--revision", "model_primary", "--split", split])
         printed = capsys.readouterr().out
+        understood, _, printed = printed.partition("\n")
         table, _, intervals = printed.partition("95 % intervals from ")
+        assert "word in column 1, tag in column 2 of 2" in understood and understood in trained
         assert "F1-Score" in table and table in trained
         assert "model_primary: F1 " in intervals
 
@@ -131,10 +133,11 @@ def test_evaluate_reads_a_corpus_once_and_prints_its_notes_once(
     flags = ["--repo", repo, "--revision", "model_primary", "other", "--split", "test"]
     evaluate.main([*map(str, flags), "--corpus", str(corpus)])
     lines = capsys.readouterr().out.splitlines()
-    assert read == [(str(corpus), "test")]
-    (note,) = [line for line in lines if line.startswith(str(corpus))]
+    assert read == [(str(corpus), "test", None)]
+    notes = [line for line in lines if line.startswith(str(corpus))]
+    assert len(notes) == 2 and "1 I- tags do not continue an entity" in notes[1]
     evaluate.main([*map(str, flags), "--corpus", str(corpus), "--quiet"])
-    assert capsys.readouterr().out.splitlines() == [line for line in lines if line != note]
+    assert capsys.readouterr().out.splitlines() == [line for line in lines if line not in notes]
 
 
 def test_several_processes_evaluate_as_one_does_and_print_once(store, capsys):
@@ -266,7 +269,7 @@ BAD_FILES = {
     "missing file": (None, "has no train.txt"),
     "empty file": ("", "no sentence in it"),
     "one column": ("a O\nb\n", "train.txt:2: found one column, 'b'"),
-    "malformed tag": ("a O\n\nb BPER\n", "train.txt:3: 'BPER' in the last column is no tag"),
+    "malformed tag": ("a O\n\nb BPER\n", "train.txt:3: 'BPER' in column 2 is no tag"),
     "not UTF-8": (b"a O\n\xff O\n", "train.txt:2: byte 0xff"),
 }
 

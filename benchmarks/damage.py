@@ -508,8 +508,8 @@ def counts_differ(folder: Path, file: str) -> str:
 class Worker:
     """Runs every n-th damaged input, in a copy of the world."""
 
-    def __init__(self, world: Path, keep: Path | None, hub: str, handler: type) -> None:
-        self.world, self.keep, self.hub, self.handler = world, keep, hub, handler
+    def __init__(self, world: Path, keep: Path | None, handler: type) -> None:
+        self.world, self.keep, self.handler = world, keep, handler
         self.right: dict[str, tuple] = {}  # the results without damage, by the names of commands
 
     def copy(self, command: Command, folder: Path) -> None:
@@ -609,7 +609,7 @@ def work(given: argparse.Namespace) -> None:
         __import__(module)
     for module in ("training.run", "active_learning.learner", "evaluation.plots", "model.pipeline"):
         __import__(f"nerc.{module}")
-    worker = Worker(world, given.keep and Path(given.keep), hub.url, handler)
+    worker = Worker(world, given.keep and Path(given.keep), handler)
     chosen = [c for c in COMMANDS if given.only is None or c.name == given.only]
     first, step = map(int, given.share.split("/"))
     for number in range(first, given.runs, step):

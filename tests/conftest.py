@@ -131,6 +131,17 @@ def store(folder, encoder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def taught(folder, encoder, tmp_path_factory) -> Path:
+    """A store whose revision model_primary has learnt to find some entities."""
+    import train
+
+    repo = tmp_path_factory.mktemp("taught") / "models"
+    flags = [*small(folder, encoder), "--epochs", "25", "--precision", "float32"]
+    train.main([*flags, "--repo", str(repo)])
+    return repo
+
+
+@pytest.fixture(scope="session")
 def killed(folder, encoder, tmp_path_factory) -> Path:
     """A store with the checkpoints of the run of the fixture store, killed after a few updates."""
     repo = tmp_path_factory.mktemp("killed") / "models"

@@ -16,10 +16,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import small
 
 import evaluate
-import train
 from nerc import distributed, files
 from nerc.__main__ import VERBS
 from nerc.commands import predict
@@ -70,15 +68,6 @@ SURROUNDINGS = {
     "rubbish, in Turkey": RUBBISH
     | {"LC_ALL": "tr_TR.UTF-8", "PYTHONHASHSEED": "2", "TZ": "Europe/Istanbul"},
 }
-
-
-@pytest.fixture(scope="module")
-def taught(folder, encoder, tmp_path_factory) -> Path:
-    """A store whose revision model_primary has learnt to find some entities."""
-    repo = tmp_path_factory.mktemp("taught") / "models"
-    flags = [*small(folder, encoder), "--epochs", "25", "--precision", "float32"]
-    train.main([*flags, "--repo", str(repo)])
-    return repo
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import transformers
-from conftest import files, refused, small
+from conftest import files, refused
 from transformers.pipelines.token_classification import AggregationStrategy
 
-import train
 from nerc import NERSmall
 from nerc.commands import predict
 from nerc.data import conll, sources, synthetic, tags
@@ -67,12 +66,8 @@ def in_process(store, texts: list[str]) -> list[list[tags.Entity]]:
 
 
 @pytest.fixture(scope="module")
-def store(folder, encoder, tmp_path_factory) -> Path:
-    """A store whose revision model_primary has learnt to find some entities."""
-    repo = tmp_path_factory.mktemp("predict") / "models"
-    flags = [*small(folder, encoder), "--epochs", "25", "--precision", "float32"]
-    train.main([*flags, "--repo", str(repo)])
-    return repo
+def store(taught) -> Path:
+    return taught
 
 
 @pytest.fixture(scope="module")

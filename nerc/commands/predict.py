@@ -112,8 +112,6 @@ def run(config: PredictConfig) -> None:
     from nerc.store import model_files
 
     accelerator = distributed.start(uses_every_gpu=False)
-    if accelerator.num_processes > 1:
-        raise InputError(f"runs in one process; launch it with {PROGRAM}, and split the input")
     hardware.set_threads(config.num_threads)
     bf16 = hardware.choose_precision(config.precision, accelerator.device) == "bf16"
     model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)

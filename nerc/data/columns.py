@@ -165,9 +165,7 @@ def _index(head: Sequence[Block], count: int) -> int | None:
     return None
 
 
-def _find_tag(
-    table: Sequence[Sequence[str]], word: int, is_cell: Callable[[str], bool]
-) -> int | None:
+def _find_tag(table: Sequence[Sequence[str]], word: int, is_cell: Callable[[str], bool]) -> int:
     """The column of the tags: the last one, unless another is certain to be it."""
     last = len(table[0]) - 1
     if last <= word:
@@ -181,15 +179,10 @@ def _find_tag(
     if named == [last] or not named or (last not in types and _looks_like_tags(table, last)):
         return last
     if len(named) > 1 or last in types:
-        places = [p for p in (*named, last) if p in types]
-        found = "; ".join(
-            f"column {p + 1}: {', '.join(sorted(types[p])[:4]) or 'O alone'}"
-            for p in dict.fromkeys(places)
-        )
-        raise Unclear(
-            f"several columns hold tags ({found}), so give --columns "
-            f"{' or '.join(f'{word + 1},{p + 1}' for p in dict.fromkeys(places))}"
-        )
+        shown = [p for p in types if p in (*named, last)]
+        found = [f"column {p + 1}: {', '.join(sorted(types[p])[:4]) or 'O alone'}" for p in shown]
+        flags = " or ".join(f"{word + 1},{p + 1}" for p in shown)
+        raise Unclear(f"several columns hold tags ({'; '.join(found)}), so give --columns {flags}")
     return named[0]
 
 

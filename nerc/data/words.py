@@ -14,10 +14,10 @@ import regex
 
 DOCSTART = "-DOCSTART-"  # the word of a line between documents, in CoNLL files
 
-_ABBREVIATIONS = (
-    "Adm|Apr|Aug|Ave|Bros|Calif|Capt|Cie|Co|Col|Corp|Dec|Dr|Feb|Fla|Gen|Gov|Hon|Inc|Jan|Jr|Jul|Jun|"
-    "Lt|Ltd|Maj|Mar|Messrs|Mr|Mrs|Ms|Mt|No|Nov|Oct|Prof|Rep|Rev|Sen|Sep|Sept|Sgt|Sr|St|cts|dlrs|etc|"
-    "mln|pct|vs"
+TITLES = "Adm|Capt|Col|Dr|Gen|Gov|Hon|Lt|Maj|Messrs|Mr|Mrs|Ms|Mt|Prof|Rep|Rev|Sen|Sgt|St|vs"
+ABBREVIATIONS = (
+    f"{TITLES}|Apr|Aug|Ave|Bros|Calif|Cie|Co|Corp|Dec|Feb|Fla|Inc|Jan|Jr|Jul|Jun|Ltd|Mar|No|Nov|"
+    "Oct|Sep|Sept|Sr|cts|dlrs|etc|mln|pct"
 )
 # Scripts that put no blanks between words; each character, with its marks, is a word.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -31,7 +31,7 @@ _WORD = regex.compile(
   | (?<![^\s(])[+.]\d{_LETTER}*(?:[-/.,:]{_LETTER}+)*      # +44 .500
   | \p{{Lu}}{{0,3}}\$                                      # C$
   | (?:\p{{L}}\p{{M}}*\.){{2,}}(?:[-/]{_LETTER}+)*         # U.S. a.m. U.S.-led
-  | (?:{_ABBREVIATIONS})\.(?!{_LETTER})
+  | (?:{ABBREVIATIONS})\.(?!{_LETTER})
   | \p{{Lu}}\.(?=\s+\p{{Lu}})                            # D. Smith
   | [{_UNSPACED}]\p{{M}}*
   | {_LETTER}+?(?=[nN]['’][tT](?!{_LETTER}))              # do|n't

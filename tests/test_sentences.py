@@ -23,6 +23,7 @@ def parts(text: str) -> list[str]:
         "He met the U.S. Secretary at 5 p.m. Monday, e.g. in Rome.",
         "Page No. 5 has it. |He said no. |She said yes.",
         "See Fig. 3 of Lee et al. 1996. |It is small.",
+        "Dr. Who reads papers, e.g. The Times.",
         '"Why?" she asked. |He said "no." |Then he left. |("So?") |“Well!” |Yes.',
         '" I left . |I came . " |He said so . |" No . "',  # words with blanks between them
         "(He left. |She stayed.) |They met.[1] |Now?! |No...",

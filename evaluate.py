@@ -8,7 +8,6 @@ python evaluate.py --revision model_primary --corpus DIR --split test --decode a
 
 import logging
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from nerc.config import (
     THREADS_HELP,
     TOKENIZER_HELP,
     check_columns,
+    check_map,
 )
 from nerc.errors import InputError, one_line_errors
 
@@ -85,13 +85,8 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_columns(self.columns)
-        for pair in self.map:
-            ok = re.fullmatch(r"[^=\s]+=[^=\s]+", pair) is not None
-            check_flag(ok, "map", "pairs of types, such as PERSON=PER or DATE=O", pair)
-        theirs = [pair.partition("=")[0] for pair in self.map]
+        check_map(self.map)
         names, size, threads = self.revision, self.batch_size, self.num_threads
-        is_once = len(set(theirs)) == len(theirs)
-        check_flag(is_once, "map", "one pair for each type", " ".join(self.map))
         outputs = {f: os.path.realpath(v) for f in _OUTPUTS if (v := getattr(self, f)) is not None}
         for flag, path in outputs.items():
             is_other = list(outputs.values()).count(path) == 1

@@ -20,6 +20,8 @@ from nerc.recipes import FEW, FEW_LR, RECIPES, SMALL, SMALL_BATCH_SIZE, SMALL_UP
 # How expert and weak labels are combined: nerc.training.combine.METHODS.
 COMBINATIONS = ("concat", "pretrain", "selftrain")
 REPAIRS = ("inventory", "well-formed", "form", "none")
+# Formats of annotated text that convert knows; active learning asks people in the first five.
+FORMATS = ("conll", "jsonl", "label-studio", "prodigy", "doccano")
 MAX_UNLABELLED = 8000  # sentences that selftrain reads
 MAX_THREADS = 1024  # past some thousands, torch crashes
 
@@ -115,6 +117,15 @@ def check_columns(columns: str | None) -> None:
     """Raise InputError unless columns names two columns."""
     ok = columns is None or re.fullmatch(r"([^\s,]+),([^\s,]+)", columns) is not None
     check_flag(ok, "columns", "two numbers or names, such as 2,4 or TOKEN,NER", columns)
+
+
+def check_map(pairs: Sequence[str]) -> None:
+    """Raise InputError unless each of pairs renames another type."""
+    for pair in pairs:
+        ok = re.fullmatch(r"[^=]*[^=\s]=[^=\s]+", pair) is not None
+        check_flag(ok, "map", "pairs of types, such as PERSON=PER or DATE=O", pair)
+    is_once = len({pair.partition("=")[0] for pair in pairs}) == len(pairs)
+    check_flag(is_once, "map", "one pair for each type", " ".join(pairs))
 
 
 def check_repairs(repairs: Sequence[str]) -> None:

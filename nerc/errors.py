@@ -33,6 +33,26 @@ class Interrupted(BaseException):
         self.advice = "nothing was saved; run the same command again"
 
 
+class Faults:
+    """Counts what is wrong with an input, and keeps the first faults, to report them together."""
+
+    def __init__(self, most_shown: int = 3) -> None:
+        self.most_shown, self.number = most_shown, 0
+        self.shown: list[str] = []
+
+    def add(self, location: str, fault: str) -> None:
+        self.number += 1
+        if len(self.shown) < self.most_shown:
+            self.shown.append(f"{location}: {fault}")
+
+    def check(self) -> None:
+        """Raise InputError with the first faults, and the number of the others."""
+        if self.number:
+            more = self.number - len(self.shown)
+            rest = f"; {more:,} more faults" if more > 1 else "; 1 more fault" if more else ""
+            raise InputError("; ".join(self.shown) + rest)
+
+
 def visible(text: str) -> str:
     """Text from files as one may print it: control and format characters become escapes (\\x1b)."""
     if text.isprintable():

@@ -103,18 +103,21 @@ def parse_json(text: str, shape: Any = object) -> Any:
     """
     try:
         value = json.loads(text, object_pairs_hook=_without_repeats)
-        fault = next(_faults(value, shape, ""), None)
-        if fault is None:
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        check_shape(value, shape)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         raise InputError("has half a surrogate pair, which is not a character") from None
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"is not JSON: {error}") from None
-    if fault is not None:
-        raise InputError(fault)
     return value
+
+
+def check_shape(value: Any, shape: Any) -> None:
+    """Raise InputError that names the first field of value that is not as shape wants it."""
+    if fault := next(_faults(value, shape, ""), None):
+        raise InputError(fault)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

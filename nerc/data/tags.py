@@ -71,6 +71,29 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
     return result
 
 
+SCHEMES = ("iob2", "iob1", "bioes", "bilou", "bmes")
+
+
+def to_scheme(tags: Sequence[str], scheme: str) -> list[str]:
+    """One sentence's IOB2 tags in one of SCHEMES; to_iob2() reads them all back."""
+    result = list(tags)
+    if scheme == "iob2":
+        return result
+    inside, last, single = {"iob1": "III", "bioes": "IES", "bilou": "ILU", "bmes": "MES"}[scheme]
+    before: Entity | None = None
+    for entity in entities(tags):
+        type_, start, end = entity
+        is_neighbour = before is not None and before.end == start and before.type == type_
+        first = "B" if scheme != "iob1" or is_neighbour else "I"
+        size = end - start
+        prefixes = [first, *inside * (size - 2), last] if size > 1 else [single]
+        if scheme == "iob1":
+            prefixes[0] = first
+        result[start:end] = [f"{prefix}-{type_}" for prefix in prefixes]
+        before = entity
+    return result
+
+
 def num_invalid_inside(tags: Sequence[str]) -> int:
     """How many tags of one sentence, in any scheme, continue an entity that is not there."""
     return sum(t[0] in "IELM" and new[0] == "B" for t, new in zip(tags, to_iob2(tags), strict=True))

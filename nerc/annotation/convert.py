@@ -1,0 +1,157 @@
+"""Converts whole files: which examples count, their types and words, and where they are written."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
+
+from nerc import files
+from nerc.annotation.examples import Cut, Example, Source, Target, split
+from nerc.annotation.exchange import FORMATS
+from nerc.data.random_streams import Stream, generator
+from nerc.data.tags import ordered
+from nerc.errors import InputError
+from nerc.tables import counted
+
+SPLITS = ("train", "valid", "test")
+
+
+def read(source: Source, name: str, annotator: str | None = None) -> list[Example]:
+    """The examples of a file that people, or the only ones, answered; notes count the others.
+
+    annotator: whose answers to take. InputError for all faults of the file, and where several
+    people answered the same text and none of them is chosen.
+    """
+    examples = list(FORMATS[name].read(source))
+    source.faults.check()
+    for example in examples:
+        if example.left_out:
+            source.notes.append(f"{example.location}: {example.left_out}, and are left out")
+    if any(not e.proposal and e.answer is not None for e in examples):
+        examples = _without(examples, lambda e: e.proposal, "proposals of a model", source)
+    elif any(example.proposal for example in examples):
+        source.notes.append(f"{source.path}: nobody answered; its entities are a model's proposals")
+    names = sorted({e.annotator for e in examples if e.annotator is not None})
+    if annotator is not None:
+        if annotator not in names:
+            found = ", ".join(names) or "nobody"
+            raise InputError(f"--annotator {annotator}: {source.path} names {found}")
+        examples = _without(examples, lambda e: e.annotator != annotator, "other answers", source)
+    examples = _without(examples, lambda e: e.answer is None, "texts without an answer", source)
+    examples = _without(examples, lambda e: e.answer == "skip", "skipped texts", source)
+    if annotator is None and len(names) > 1:
+        by_text = Counter(text for text, _ in {(e.text, e.annotator) for e in examples})
+        if several := sum(number > 1 for number in by_text.values()):
+            raise InputError(
+                f"{source.path}: several people ({', '.join(names)}) answered {several:,} of its "
+                f"texts; give --annotator NAME, or see python -m nerc agreement"
+            )
+    return examples
+
+
+def _without(
+    examples: list[Example], is_left_out: Callable[[Example], bool], what: str, source: Source
+) -> list[Example]:
+    """The other examples; a note counts those that are left out."""
+    kept = [example for example in examples if not is_left_out(example)]
+    if number := len(examples) - len(kept):
+        source.notes.append(f"{source.path}: {number:,} {what} are left out")
+    return kept
+
+
+def renamed(examples: list[Example], types: Mapping[str, str], source: Source) -> list[Example]:
+    """The examples with entity types renamed; blanks within a type become _, which a note says."""
+    found = Counter(span.type for example in examples for span in example.spans)
+    if absent := set(types) - set(found):
+        raise InputError(
+            f"--map: no entity of {source.path} is a {min(absent)}, only {', '.join(sorted(found))}"
+        )
+    names = {name: types.get(name, "_".join(name.split())) for name in found}
+    for name, new in sorted(names.items()):
+        if new != name and name not in types:
+            if new in found:
+                raise InputError(f"{source.path}: has types {name!r} and {new!r}; give --map")
+            source.notes.append(f"{source.path}: the type {name!r} is written {new}")
+        elif new != name:
+            how = "are left out" if new == "O" else f"become {new}"
+            source.notes.append(f"{source.path}: {found[name]:,} entities of type {name} {how}")
+    return [
+        replace(
+            example,
+            spans=tuple(
+                span._replace(type=names[span.type])
+                for span in example.spans
+                if names[span.type] != "O"
+            ),
+        )
+        for example in examples
+    ]
+
+
+def sentences_of(
+    examples: Iterable[Example], cut: Cut, source: Source
+) -> tuple[list[Example], list[str]]:
+    """The sentences of examples, with words, and what was changed to fit entities to words."""
+    sentences, changes = [], []
+    num_cut = 0
+    for example in examples:
+        num_cut += example.words is None
+        try:
+            for sentence, changed in split(example, cut):
+                sentences.append(sentence)
+                changes += [f"{example.location}: {change}" for change in changed]
+        except InputError as error:
+            source.faults.add(example.location, str(error))
+    source.faults.check()
+    if not sentences:
+        raise InputError(f"{source.path}: no sentence in it")
+    if num_cut:
+        source.notes.append(f"{source.path}: {num_cut:,} texts were cut into words and sentences")
+    return sentences, changes
+
+
+def divide(
+    sentences: Sequence[Example], shares: Sequence[int], seed: int
+) -> dict[str, list[Example]]:
+    """Divide documents, or the sentences of a single one, at random; shares in percent."""
+    documents: dict[str | int, list[Example]] = {}
+    is_single = len({sentence.document for sentence in sentences}) == 1
+    for number, sentence in enumerate(sentences):
+        name = number if is_single or sentence.document is None else sentence.document
+        documents.setdefault(name, []).append(sentence)
+    order = generator(seed, Stream.SPLIT).permutation(len(documents))
+    drawn, parts, end = list(documents.values()), {}, 0
+    for name, share in zip(SPLITS, accumulate(shares), strict=True):
+        begin, end = end, round(len(drawn) * share / 100)
+        places = sorted(order[begin:end])
+        parts[name] = [sentence for place in places for sentence in drawn[place]]
+    return {name: part for name, part in parts.items() if part}
+
+
+def check_target(path: Path, name: str, *, is_split: bool) -> None:
+    """Raise InputError unless a file, or a folder, of a format can be written at path."""
+    check = files.check_folder if is_split or not FORMATS[name].suffix else files.check_file
+    check(path, "OUTPUT")
+
+
+def write(
+    parts: Mapping[str, Sequence[Example]], path: Path, name: str, scheme: str
+) -> Iterator[str]:
+    """Write the part "" to path, or those with names into it; a line for each says what it is."""
+    for part, sentences in parts.items():
+        target = path
+        if part:
+            path.mkdir(exist_ok=True)
+            suffix = ".txt" if name == "conll" else FORMATS[name].suffix
+            target = path / f"{part}{suffix}"
+        with files.unfinished(target) as new:
+            FORMATS[name].write(sentences, Target(new, scheme))
+        types = Counter(span.type for sentence in sentences for span in sentence.spans)
+        sizes = (
+            counted(len(sentences), "sentence"),
+            counted(sum(len(sentence.words) for sentence in sentences), "word"),
+        )
+        documents = counted(len({sentence.document for sentence in sentences}), "document")
+        kinds = ", ".join(f"{name} {types[name]:,}" for name in ordered(types)) or "no entity"
+        yield f"{target}: {', '.join(sizes)}, {documents}; {kinds}"

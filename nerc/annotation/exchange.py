@@ -1,0 +1,91 @@
+"""Reads and writes the files of other tools and formats; FORMATS names them."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from nerc import files
+from nerc.annotation import tools
+from nerc.annotation.examples import Example, Source, Target, of_sentence
+from nerc.data.conll import read_conll
+from nerc.data.tags import to_scheme
+from nerc.data.words import DOCSTART
+from nerc.errors import InputError
+
+# Comments of Universal Dependencies that name a sentence and a document.
+_SENTENCE_ID = re.compile(r"#\s*sent_id\s*=\s*(\S.*)")
+_DOCUMENT_ID = re.compile(r"#\s*newdoc\s+id\s*=\s*(\S.*)")
+
+
+class Format(NamedTuple):
+    """How examples are read and written; a sentence that is written has words."""
+
+    suffix: str  # of its files; "" where it is a folder
+    read: Callable[[Source], Iterator[Example]]
+    write: Callable[[Iterable[Example], Target], None]
+
+
+# ------------------------------------------------------------ CoNLL
+
+
+def read_columns(source: Source) -> Iterator[Example]:
+    """The sentences of a CoNLL file; comments may name them."""
+    corpus = read_conll(source.path, columns=source.columns)
+    source.notes.extend(corpus.notes)
+    ids, documents = _names(source)
+    is_one = len(set(corpus.table["document"].to_pylist())) == 1
+    before = 0  # the line where the last sentence begins
+    for sentence in corpus:
+        line = int(sentence.location.rpartition(":")[2])
+        number = None if is_one else str(sentence.document)
+        name = documents.get(sentence.document, number)
+        named = [ids[above] for above in range(line - 1, before, -1) if above in ids]
+        yield of_sentence(sentence, named[0] if named else None, name)
+        before = line
+
+
+def _names(source: Source) -> tuple[dict[int, str], dict[int, str]]:
+    """The names of sentences, by the line of the comment, and of documents, by their number."""
+    ids, documents, document = {}, {}, 0
+    for number, line in enumerate(files.read_text(source.path).split("\n"), start=1):
+        if match := _SENTENCE_ID.fullmatch(line.strip()):
+            ids[number] = match[1]
+        elif match := _DOCUMENT_ID.fullmatch(line.strip()):
+            documents[document] = match[1]
+        elif line.startswith(DOCSTART):
+            document += 1
+    return ids, documents
+
+
+def write_columns(examples: Iterable[Example], target: Target) -> None:
+    """A word and its tag on each line; -DOCSTART- where another document begins."""
+    document = None
+    with target.path.open("w", encoding="utf-8") as file:
+        if target.types:
+            file.write(f"# types: {' '.join(target.types)}\n")
+        for example in examples:
+            if example.document != document:
+                document = example.document
+                file.write(f"{DOCSTART} O\n\n")
+                if document is not None and not document.isdigit():
+                    file.write(f"# newdoc id = {document}\n")
+            if example.id is not None:
+                file.write(f"# sent_id = {example.id}\n")
+            words = [example.text[start:end] for start, end in example.words]
+            separator = "\t" if any(" " in word for word in words) else " "
+            for word, tag in zip(words, to_scheme(example.tags, target.scheme), strict=True):
+                if word == DOCSTART or re.search(r"[\t\r\n]", word):
+                    raise InputError(
+                        f"{example.location}: the word {word!r} cannot stand in columns"
+                    )
+                file.write(f"{word}{separator}{tag}\n")
+            file.write("\n")
+
+
+FORMATS = {
+    "conll": Format(".conll", read_columns, write_columns),
+    "jsonl": Format(".jsonl", tools.read_own, tools.write_own),
+    "label-studio": Format(".json", tools.read_label_studio, tools.write_label_studio),
+    "prodigy": Format(".jsonl", tools.read_prodigy, tools.write_prodigy),
+    "doccano": Format(".jsonl", tools.read_doccano, tools.write_doccano),
+}

@@ -1,0 +1,110 @@
+__doc__ = """\
+Convert annotated text between nerc's files and those of other tools.
+
+python -m nerc convert export.json train.txt --from label-studio
+python -m nerc convert export.json data --from label-studio --split 80 10 10
+python -m nerc convert train.txt tasks.json --to label-studio
+python -m nerc convert labels.jsonl llm.txt --from jsonl --map PERSON=PER
+
+The programs that learn read conll, the default of both --from and --to. Entities that are given by
+characters are checked against their text. Where one does not fit the words, or overlaps another, a
+line says where and what was done. A text without words is cut into words and sentences.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from nerc import files
+from nerc.cli import check_flag, option, parse, start_logging
+from nerc.config import FORMATS, check_columns, check_map
+from nerc.data.tags import SCHEMES
+from nerc.errors import one_line_errors, visible
+
+logger = logging.getLogger(__name__)
+
+PROGRAM = "python -m nerc convert"
+_MAX_SHOWN = 20  # changes
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    __doc__ = "What is read, and what is written."
+
+    input: str = option("", "file or folder to read", positional=True)
+    output: str = option("", "file to write or, with --split, a folder", positional=True)
+    from_: str = option("conll", "format of the input", FORMATS)
+    to: str = option("conll", "format of the output", FORMATS)
+    columns: str | None = option(
+        None, "in the input, the columns of the word and of the tag, as in train.py"
+    )
+    words: str = option(
+        "rules",
+        "how texts without words are cut into them: by the rules that predict has (rules), or at "
+        "blanks alone",
+        ("rules", "blanks"),
+    )
+    scheme: str = option("iob2", "how tags mark entities in the output", SCHEMES)
+    map: tuple[str, ...] = option(
+        (), "rename entity types, as THEIRS=OURS; THEIRS=O: leave out entities of this type"
+    )
+    annotator: str | None = option(
+        None, "whose annotations to take, where several people annotated the same text"
+    )
+    split: tuple[str, ...] = option(
+        (),
+        "divide the documents (or the sentences of a single document) at random into train, valid "
+        "and test: three shares in percent, such as 80 10 10",
+    )
+    seed: int = option(0, "seed of that division")
+    list: str | None = option(None, "write every change that was made to this file, one a line")
+
+    def __post_init__(self) -> None:
+        check_columns(self.columns)
+        check_map(self.map)
+        shares = [int(share) for share in self.split if share.isdecimal()]
+        ok = not self.split or (len(shares) == len(self.split) == 3 and sum(shares) == 100)
+        check_flag(ok, "split", "three shares whose sum is 100", " ".join(self.split))
+        check_flag(0 <= self.seed < 2**32, "seed", "at least 0 and below 2^32", self.seed)
+
+
+def main(argv: list[str]) -> None:
+    (config,) = parse(argv, PROGRAM, __doc__, ConvertConfig)
+    start_logging()
+    with one_line_errors(PROGRAM):
+        run(config)
+
+
+def run(config: ConvertConfig) -> None:
+    """Read everything, check it, and write it; where anything is wrong, nothing is written."""
+    from nerc.annotation import convert
+    from nerc.annotation.examples import Source, cutter
+
+    target = Path(config.output)
+    convert.check_target(target, config.to, is_split=bool(config.split))
+    if config.list:
+        files.check_file(Path(config.list), "--list")
+    source = Source(Path(config.input), config.columns)
+    examples = convert.read(source, config.from_, config.annotator)
+    types = dict(pair.split("=") for pair in config.map)
+    examples = convert.renamed(examples, types, source)
+    sentences, changes = convert.sentences_of(examples, cutter(config.words), source)
+    for note in source.notes:
+        logger.info(note)
+    report(changes, config.list)
+    parts = {"": sentences}
+    if config.split:
+        parts = convert.divide(sentences, [int(share) for share in config.split], config.seed)
+    for path in convert.write(parts, target, config.to, config.scheme):
+        logger.info(path)
+
+
+def report(changes: list[str], path: str | None) -> None:
+    """Print what was changed, or its beginning and number, and write all of it where asked to."""
+    if path is not None:
+        files.write_text(Path(path), "".join(f"{visible(change)}\n" for change in changes))
+    for change in changes[:_MAX_SHOWN]:
+        logger.warning(change)
+    if len(changes) > _MAX_SHOWN:
+        where = f"are in {path}" if path else "can be had with --list FILE"
+        logger.warning(f"{len(changes):,} changes, of which {_MAX_SHOWN} are shown; all {where}")

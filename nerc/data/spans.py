@@ -1,0 +1,158 @@
+"""Entities given by characters: checked against their text, then fitted to its words.
+
+What has to be changed to fit is described, a line each; what cannot be trusted is an InputError,
+whose message lacks the place of the text.
+"""
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nerc.data.tags import Entity, entities, entity_tags, is_tag
+from nerc.data.words import Text
+from nerc.errors import InputError
+
+
+class Span(NamedTuple):
+    """An entity by its characters."""
+
+    type: str
+    start: int
+    end: int  # exclusive
+    text: str | None = None  # what the span covers, as its file says
+
+
+def of_tags(text: Text, tags: Sequence[str]) -> list[Span]:
+    """The spans of the entities that IOB2 tags of the words give."""
+    spans = []
+    for type_, first, last in entities(tags):
+        start, end = text.spans[first][0], text.spans[last - 1][1]
+        spans.append(Span(type_, start, end, text.text[start:end]))
+    return spans
+
+
+def check(text: Text, spans: Sequence[Span]) -> tuple[list[Span], list[str]]:
+    """The spans with what they cover, without white space at their ends; and what was changed.
+
+    JavaScript counts UTF-16 units: a character beyond U+FFFF counts twice. Where only that count
+    gives the text that the spans state (or whole words, if they state none), the spans are
+    converted. InputError where no count does.
+    """
+    changes = []
+    if not all(_is_right(text, span) for span in spans):
+        place = _by_utf16(text.text)
+        converted = [_moved(span, place) for span in spans]
+        are_right = all(span is not None and _is_right(text, span) for span in converted)
+        if are_right and converted != list(spans):
+            spans = converted
+            changes.append("counts its characters as UTF-16 units; the offsets were converted")
+    checked = []
+    for span in spans:
+        covered = text.text[span.start : span.end]
+        if fault := _fault(text, span):
+            raise InputError(fault)
+        trimmed = covered.strip()
+        if trimmed != covered:
+            changes.append(f"{covered!r} was trimmed to {trimmed!r}")
+        start = span.start + len(covered) - len(covered.lstrip())
+        checked.append(Span(span.type, start, start + len(trimmed), trimmed))
+    return checked, changes
+
+
+def _fault(text: Text, span: Span) -> str | None:
+    """Why a span cannot be trusted."""
+    which = f"the entity {span.start} to {span.end}"
+    if not _is_within(text, span):
+        return f"{which} is none within the text, which has {len(text.text)} characters"
+    covered = text.text[span.start : span.end]
+    if not covered.strip():
+        return f"{which} covers white space alone"
+    if not is_tag(f"B-{span.type}"):
+        return f"{covered!r} has the type {span.type!r}, wanted a name without blanks, such as PER"
+    if _is_right(text, span):
+        return None
+    if span.text is not None:
+        return f"{which} covers {covered!r}, and not {span.text!r}"
+    if text.text[: span.end].isascii() or max(text.text[: span.end]) <= "\uffff":
+        return None
+    return (
+        f"{which}, {covered!r}, has no whole words, whether characters beyond U+FFFF count once "
+        f"or, as in UTF-16, twice; correct the offsets"
+    )
+
+
+def _is_within(text: Text, span: Span) -> bool:
+    return 0 <= span.start < span.end <= len(text.text)
+
+
+def _is_right(text: Text, span: Span) -> bool:
+    """Whether a span covers what it states, but for white space, or has whole words."""
+    if not _is_within(text, span):
+        return False
+    if span.text is not None:
+        return _plain(text.text[span.start : span.end]) == _plain(span.text)
+    return any(start == span.start for start, _ in text.spans) and any(
+        end == span.end for _, end in text.spans
+    )
+
+
+def _plain(text: str) -> str:
+    """The text as tools may show it: a line end as a blank, or as two characters."""
+    return re.sub(r"\s|\\n", " ", text).strip()
+
+
+def _by_utf16(text: str) -> dict[int, int]:
+    """The place of each character, by the number of UTF-16 units before it."""
+    place, units = {}, 0
+    for i, character in enumerate(text):
+        place[units] = i
+        units += 1 + (ord(character) > 0xFFFF)
+    return place | {units: len(text)}
+
+
+def _moved(span: Span, place: dict[int, int]) -> Span | None:
+    if span.start not in place or span.end not in place:
+        return None
+    return span._replace(start=place[span.start], end=place[span.end])
+
+
+def fit(text: Text, spans: Sequence[Span]) -> tuple[tuple[str, ...], list[str]]:
+    """IOB2 tags of the words for checked spans, and what was changed.
+
+    A span that ends within a word gets the whole word. Of overlapping spans the longest is kept, of
+    equally long ones the first.
+    """
+    starts, ends = [start for start, _ in text.spans], [end for _, end in text.spans]
+    fitted, changes = [], []
+    for span in spans:
+        first, last = bisect_right(ends, span.start), bisect_left(starts, span.end)
+        covered = text.text[span.start : span.end]
+        if first >= last:
+            raise InputError(f"{span.type} {covered!r} covers no word of {text.text!r}")
+        start, end = starts[first], ends[last - 1]
+        if (start, end) != (span.start, span.end):
+            whole = text.text[start:end]
+            changes.append(f"{span.type} {covered!r} became {whole!r}, whole words")
+        fitted.append(Entity(span.type, first, last))
+    tags = ["O"] * len(text.spans)
+    kept: list[Entity] = []
+    for entity in sorted(fitted, key=lambda e: (e.start - e.end, e.start)):
+        if entity in kept:
+            changes.append(f"{_shown(text, entity)} is there twice; one was kept")
+        elif other := next(
+            (k for k in kept if k.start < entity.end and entity.start < k.end), None
+        ):
+            changes.append(
+                f"{_shown(text, entity)} was left out: it overlaps {_shown(text, other)}"
+            )
+        else:
+            kept.append(entity)
+            size = entity.end - entity.start
+            tags[entity.start : entity.end] = entity_tags(entity.type, size)
+    return tuple(tags), changes
+
+
+def _shown(text: Text, entity: Entity) -> str:
+    start, end = text.spans[entity.start][0], text.spans[entity.end - 1][1]
+    return f"{entity.type} {text.text[start:end]!r}"

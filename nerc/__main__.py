@@ -24,6 +24,7 @@ VERBS = {
     "results": "tabulate the scores of all revisions",
     "curves": "show the learning curves of active learning",
     "audit": "compare weak labels with expert labels",
+    "agreement": "compare the labels of several annotators",
 }
 
 

@@ -36,10 +36,14 @@ def option(
     *,
     effect: Effect = Effect.RESULT,
     by_recipe: bool = False,
+    positional: bool = False,
 ) -> Any:
-    """A dataclass field that is a command-line flag; by_recipe: the recipe has its default."""
+    """A dataclass field that is a command-line flag, or an argument without one (positional).
+
+    by_recipe: the recipe has its default.
+    """
     about = {"help": help, "choices": choices, "effect": effect, "by_recipe": by_recipe}
-    return field(default=default, metadata=about)
+    return field(default=default, metadata=about | {"positional": positional})
 
 
 def help_of(config: type, flag: str) -> str:
@@ -101,8 +105,8 @@ def parse(argv: Sequence[str], program: str, description: str, *configs: type) -
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{_our_flag(unknown, parser)}")
     values = {n: tuple(v) if isinstance(v, list) else v for n, v in vars(known).items()}
-    for name, value in values.items():
-        flag = f"--{name.replace('_', '-')}"
+    for f in (f for config in configs for f in fields(config)):
+        flag, value = _flag(f), values[f.name]
         for text in value if isinstance(value, tuple) else [value]:
             if text == "":
                 parser.error(f"{flag} is empty")
@@ -269,6 +273,11 @@ def _with_hyphens(argument: str) -> str:
     return flag.replace("_", "-") + equals + value if argument.startswith("--") else argument
 
 
+def _flag(f: Any) -> str:
+    """What the command line calls a field."""
+    return f.name.upper() if f.metadata["positional"] else "--" + f.name.replace("_", "-")
+
+
 def _add_flag(group: argparse._ArgumentGroup, f: Any) -> None:
     help_text, choices = f.metadata["help"], f.metadata["choices"]
     if f.metadata["by_recipe"]:
@@ -285,4 +294,7 @@ def _add_flag(group: argparse._ArgumentGroup, f: Any) -> None:
         kind = f.type if isinstance(f.type, type) else get_args(f.type)[0]
         about |= {"type": kind, "default": f.default, "choices": choices}
         about |= {"metavar": None if choices else f.name.upper()}
-    group.add_argument("--" + f.name.replace("_", "-"), **about)
+    if f.metadata["positional"]:
+        group.add_argument(about.pop("dest"), **about)
+    else:
+        group.add_argument(_flag(f), **about)

@@ -16,6 +16,7 @@ from nerc.active_learning.config import (
     ActiveStoreConfig,
 )
 from nerc.cli import LogConfig
+from nerc.commands.agreement import AgreementConfig
 from nerc.commands.audit import AuditConfig
 from nerc.commands.curves import CurvesConfig
 from nerc.commands.predict import PredictConfig
@@ -46,13 +47,14 @@ FLAGS = {
     "-m nerc revisions pull": (PullConfig,),
     "-m nerc results": (ResultsConfig,),
     "-m nerc audit": (AuditConfig,),
+    "-m nerc agreement": (AgreementConfig,),
     "active_learn.py": (
         *(ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig, ActiveStoreConfig),
         LogConfig,
     ),
     "-m nerc curves": (CurvesConfig,),
 }
-MOST_LINES = 12_300  # of Python in nerc/; fewer is better
+MOST_LINES = 12_600  # of Python in nerc/; fewer is better
 SCRIPTS = ["train.py", "evaluate.py", "active_learn.py"]
 COMMANDS = sorted(m.removeprefix("commands.") for m in MODULES if m.startswith("commands."))
 

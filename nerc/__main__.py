@@ -25,6 +25,7 @@ VERBS = {
     "curves": "show the learning curves of active learning",
     "convert": "convert annotated text between the files of nerc and of other tools",
     "audit": "compare weak labels with expert labels",
+    "agreement": "compare the labels of several annotators",
 }
 
 

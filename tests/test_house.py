@@ -16,6 +16,7 @@ from nerc.active_learning.config import (
     ActiveStoreConfig,
 )
 from nerc.cli import LogConfig
+from nerc.commands.agreement import AgreementConfig
 from nerc.commands.audit import AuditConfig
 from nerc.commands.convert import ConvertConfig
 from nerc.commands.curves import CurvesConfig
@@ -48,6 +49,7 @@ FLAGS = {
     "-m nerc results": (ResultsConfig,),
     "-m nerc audit": (AuditConfig,),
     "-m nerc convert": (ConvertConfig,),
+    "-m nerc agreement": (AgreementConfig,),
     "active_learn.py": (
         *(ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig, ActiveStoreConfig),
         LogConfig,

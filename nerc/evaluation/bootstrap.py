@@ -16,6 +16,7 @@ from nerc.data.tags import Entity, entities
 
 NUM_DRAWS = 2000
 LEVEL = 0.95
+FEW = 30  # with fewer documents or sentences, intervals come out too narrow
 ALL = None  # all types together, where results are listed by type; the name of no type
 ALL_TYPES = "all types"  # how ALL is shown; no type has a blank in its name
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from nerc.evaluation.bootstrap import ALL, ALL_TYPES, NUM_DRAWS, Interval
+from nerc.evaluation.bootstrap import ALL, ALL_TYPES, FEW, NUM_DRAWS, Interval
 from nerc.evaluation.error_analysis import (
     confusion_table,
     slice_families,
@@ -14,7 +14,6 @@ from nerc.model.calibration import calibration_error
 from nerc.store import records
 from nerc.tables import Rows, markdown, spread
 
-FEW = 30  # with fewer documents or sentences, bootstrap intervals come out too narrow
 NUM_FREQUENT = 20  # errors listed for each revision
 F1_BY_TYPE = "F1 by type, with 95 % intervals"
 CONFUSIONS = "Gold and predicted types, {} (numbers of entities)"

@@ -21,7 +21,7 @@ from nerc import files
 from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveStoreConfig
 from nerc.cli import LogConfig, parse, start_logging
 from nerc.config import ModelConfig, TrainConfig
-from nerc.errors import is_launched_alone, one_line_errors
+from nerc.errors import InputError, is_launched_alone, one_line_errors
 
 PROGRAM = "active_learn.py"
 CONFIGS = (
@@ -50,11 +50,13 @@ def run(
     """Run all strategies and seeds, and log a table of their rounds."""
     if active.people:
         files.check_folder(Path(active.oracle), "--oracle")
+    elif keep.check:
+        raise InputError("--check must be left out with --oracle gold, whose labels are known")
     if keep.status is not None:
         files.check_file(Path(keep.status), "--status")
 
     # What needs no model is refused before the libraries load, which takes seconds.
-    from nerc.active_learning.plan import Plan, check_store, make_plan
+    from nerc.active_learning.plan import Plan, check_answers, check_store, make_plan
     from nerc.store.revisions import Store
 
     store = Store(keep.repo)
@@ -65,6 +67,9 @@ def run(
         return plan
 
     plan = checked_plan() if is_launched_alone() else None
+    if keep.check:
+        check_answers(plan or checked_plan(), store)
+        return
 
     from nerc import distributed, hardware
     from nerc.active_learning.curves import summary

@@ -40,10 +40,11 @@ class Faults:
         self.most_shown, self.number = most_shown, 0
         self.shown: list[str] = []
 
-    def add(self, location: str, fault: str) -> None:
+    def add(self, *parts: str) -> None:
+        """Count a fault; parts: where it is, unless the text says it, and what it is."""
         self.number += 1
         if len(self.shown) < self.most_shown:
-            self.shown.append(f"{location}: {fault}")
+            self.shown.append(": ".join(parts))
 
     def check(self) -> None:
         """Raise InputError with the first faults, and the number of the others."""

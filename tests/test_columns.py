@@ -108,7 +108,7 @@ def test_all_faults_are_counted_and_the_first_are_shown(tmp_path):
         1,
         *[0] * 4,
     ]
-    assert str(error.value).endswith("; 3 more lines of the file have faults")
+    assert str(error.value).endswith("; 3 more faults")
 
 
 def test_a_file_says_what_was_understood_of_it(tmp_path):

@@ -63,9 +63,9 @@ def test_spans_of_a_tool_are_fitted_to_words_and_every_change_is_told(tmp_path, 
     said = convert(tmp_path / "in.jsonl", tmp_path / "out.txt", "--from", "doccano")
     place = f"{tmp_path / 'in.jsonl'}:1"
     assert said[1:4] == [
-        f"{place}: ' Bern' was trimmed to 'Bern'",
-        f"{place}: PER 'Ann Le' became 'Ann Lee', whole words",
-        f"{place}: PER 'Lee' was left out: it overlaps PER 'Ann Lee'",
+        f"{place}: LOC ' Bern' has white space at an end; it was removed",
+        f"{place}: PER 'Ann Le' begins or ends within a word; it became 'Ann Lee'",
+        f"{place}: PER 'Lee' overlaps PER 'Ann Lee'; it was left out",
     ]
     assert content(tmp_path / "out.txt") == [
         (("Ann", "Lee", "'s", "plan", "."), ("B-PER", "I-PER", "O", "O", "O"), 1),

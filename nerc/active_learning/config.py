@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nerc.cli import Effect, check_flag, help_of, option
-from nerc.config import Amount, DataConfig, StoreConfig
+from nerc.config import FORMATS, Amount, DataConfig, StoreConfig
 
 STRATEGIES = ("default", "random", "random-words", "least-confidence", "mnlp", "margin")
 
@@ -38,8 +38,27 @@ class ActiveConfig:
         "gold",
         "who labels: gold, the labels of the training split, which simulates experts; or a folder, "
         "where people find the sentences of a round (round_1.jsonl, round_1.conll) and leave their "
-        "answers (round_1.answers.jsonl or .conll), which --resume reads",
+        "answers (round_1.answers.jsonl or .conll, or round_1.answers.NAME.jsonl for each person), "
+        "which --resume reads",
         effect=Effect.PLACE,
+    )
+    exchange: tuple[str, ...] = option(
+        (),
+        "formats of these files: those that the tool imports and exports in which people label. "
+        "Default: jsonl and conll, for text editors",
+        FORMATS[:5],
+        effect=Effect.NONE,
+    )
+    annotators: int = option(
+        1, "how many people answer each sentence of a round", effect=Effect.NONE
+    )
+    disagreement: str = option(
+        "ask",
+        "what happens to sentences with different answers. ask: they are asked again, in round_1."
+        "adjudication; majority: the entities count that more than half of the people gave, and "
+        "only ties are asked again",
+        ("ask", "majority"),
+        effect=Effect.NONE,
     )
     seeds: tuple[str, ...] = option(
         (), "seeds; every strategy runs once for each. Default: --seed", effect=Effect.SEED
@@ -66,6 +85,13 @@ class ActiveConfig:
             check_flag(ok, flag, wanted, " ".join(value) if isinstance(value, tuple) else value)
 
         check("rounds", self.rounds >= 1, "1 or more")
+        check("annotators", self.annotators >= 1, "1 or more")
+        formats = self.exchange
+        num_lines = len(set(formats) & {"jsonl", "prodigy", "doccano"})
+        is_clear = len(formats) == len(set(formats)) and num_lines <= 1
+        check("exchange", is_clear, "different formats, of jsonl, prodigy and doccano one at most")
+        wanted = "left out with --oracle gold, whose labels are known"
+        check("exchange", self.people or not formats, wanted)
         check("price", 0 <= self.price < math.inf, "0 or more")
         for text in self.add:
             Amount.parse(text, "add", words=True)
@@ -128,6 +154,12 @@ class ActiveStoreConfig:
         "continue an interrupted run, or one that waited for people's answers, or a finished one "
         "with more --rounds, strategies or seeds. Other flags that change results must stay as "
         "they were",
+        effect=Effect.NONE,
+    )
+    check: bool = option(
+        False,
+        "check the answers that people gave so far, which takes seconds: name faults, say what is "
+        "missing and how far annotators agree, and train nothing",
         effect=Effect.NONE,
     )
     checkpoint_every: str = option(

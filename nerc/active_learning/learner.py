@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from logging.handlers import MemoryHandler
-from pathlib import Path
 from typing import Any
 
 from accelerate.utils import set_seed
@@ -23,7 +22,7 @@ from nerc.active_learning.plan import (
     skipped_rounds,
 )
 from nerc.active_learning.query import PoolPredictor, Request
-from nerc.annotation.people import WaitingForAnswers, ask
+from nerc.annotation.people import WaitingForAnswers
 from nerc.config import Amount, Unit
 from nerc.data.labels import num_drawn
 from nerc.data.pool import Query, answered, count_acquired
@@ -158,11 +157,11 @@ class ActiveLearner:
         if not self.plan.active.people:
             gold = {sentence.words: sentence.tags for sentence in self.plan.pool.sentences}
             return [asked._replace(tags=gold[asked.words]) for asked in query.queries]
-        folder, types = Path(self.plan.active.oracle), self.plan.pool.types
+        folder = self.plan.answer_folder
 
         def answers() -> list[Query] | str:
             try:
-                return ask(query.queries, folder, query.number, types)
+                return folder.ask(query.queries, query.number)
             except WaitingForAnswers as waiting:
                 return str(waiting)
 
@@ -236,7 +235,7 @@ class ActiveLearner:
         num_free = len(request.free)
         if amount.unit is Unit.SENTENCES and 0 < num_free < amount.number:
             logger.info(f"round {number}: only {num_free} sentences are left, of {amount.number}")
-        # People get proposals, which take a model; round 0 has none.
+        # The proposals that people get take a model; round 0 has none.
         if request.is_random and not (self.plan.active.people and number):
             return RoundQuery(number, request.queries())
         with self.session.stop.interruptible(lambda: None):

@@ -6,6 +6,7 @@ It needs no model, so that what cannot work is refused before the libraries load
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from filelock import Timeout
 
 from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveStoreConfig
+from nerc.annotation import people
 from nerc.cli import Effect, flags_with
 from nerc.config import ModelConfig, TrainConfig
 from nerc.data import pool as pools
@@ -28,6 +30,8 @@ from nerc.files import Wanted, read_json, write_json
 from nerc.store import query_records, records
 from nerc.store.revisions import Store, acquire
 from nerc.store.transfer import SHORTENED
+
+logger = logging.getLogger(__name__)
 
 _FROM_START = ("encoder", "lstm_hidden_size", "dropout")  # flags that rounds take from --start
 # Flags of earlier versions, with the only value that is still possible.
@@ -87,6 +91,18 @@ class Plan:
         flags["oracle"] = "people" if self.active.people else "gold"
         return json.loads(json.dumps(flags | {"pool": self.pool.text.fingerprint()}))
 
+    @cached_property
+    def answer_folder(self) -> people.Folder:
+        """Where people are asked."""
+        active = self.active
+        return people.Folder(
+            Path(active.oracle),
+            active.exchange or ("jsonl", "conll"),
+            self.pool.types,
+            active.annotators,
+            active.disagreement == "majority",
+        )
+
     def changes(self, earlier: Mapping[str, Any]) -> list[str]:
         """How the description of an earlier run differs from this one, in words."""
         # Records of earlier versions lack the precision, and may have removed flags.
@@ -130,6 +146,11 @@ def make_plan(
     pool = pools.open_pool(data.corpus, active.oracle, with_weak=is_mixed, **about)
     if data.expert is not None:
         num_drawn(len(pool.text), data.expert, "sentences")  # raises where there are fewer
+    if set(active.exchange) & set(people.SETTINGS) and not pool.types:
+        raise InputError(
+            f"--exchange {' '.join(active.exchange)}: needs the types that may be used, and no "
+            f"label of the corpus has one; give --types"
+        )
     sources = read_sources(data.resolved(training.recipe), training.keep, with_train=False)
     return Plan(active, data, network, training, keep, start, pool, sources, command)
 
@@ -333,7 +354,7 @@ def check_store(plan: Plan, store: Store) -> None:
         completed, folder = state.completed(), state.folder
         existing = [store.folder / completed[number].name for number in sorted(completed)]
         existing += [folder] if folder.exists() else []
-        if existing and not plan.keep.resume:
+        if existing and not (plan.keep.resume or plan.keep.check):
             raise InputError(
                 f"{existing[0]} is there already; give --resume to continue it, or another --repo"
             )
@@ -343,3 +364,16 @@ def check_store(plan: Plan, store: Store) -> None:
                     f"an unfinished run with other flags is in {other}; finish it first, with its "
                     f"flags and --resume, or give another --repo"
                 )
+
+
+def check_answers(plan: Plan, store: Store) -> None:
+    """Check the answers to the round that waits for them; InputError where they have faults."""
+    for trial in chain(*plan.trials()):
+        state = TrialState(plan, trial, store)
+        completed = state.completed()
+        for number in range(plan.active.rounds + 1):
+            waiting = None if number in completed else state.read_query(number)
+            if waiting is not None and not waiting.skipped:
+                plan.answer_folder.check(waiting.queries, number)
+                return
+    logger.info("no round waits for answers; the same command without --check goes on")

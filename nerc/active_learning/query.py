@@ -64,23 +64,25 @@ class Request:
         return self.trial.strategy in (None, "random", "random-words") or not self.free
 
     def queries(self, predictor: PoolPredictor | None = None) -> list[Query]:
-        """The sentences to ask for, with proposed tags if people answer and there is a predictor.
+        """The sentences to ask for and, if people answer, the tags that are proposed to them.
 
-        predictor: needed unless the sentences are drawn at random.
+        predictor: needed unless the sentences are drawn at random. Without it, weak labels are
+        proposed where there are some.
         """
         pool, strategy = self.plan.pool, self.trial.strategy or "random"
         order = self._random_order() if self.is_random else self._model_order(predictor)
         words = [sentence.words for sentence in pool.sentences]
         selected = strategies.select_within_amount(order, words, self.amount)
-        proposals = [None] * len(selected)
-        if selected and predictor is not None and self.plan.active.people:
-            proposals = map(tuple, predictor.predict([place for place, _ in selected])[1])
         queries = []
-        for (place, score), proposed in zip(selected, proposals, strict=True):
+        for place, score in selected:
             asked, _, location, _ = pool.sentences[place]
-            query = Query(self.number, strategy, score, location, asked, None, proposed)
+            query = Query(self.number, strategy, score, location, asked, None)
             queries.append(query._replace(cheap=asked in pool.weak))
-        return queries
+        if not self.plan.active.people or not queries:
+            return queries
+        if predictor is None:
+            return [query._replace(proposed=pool.weak.get(query.words)) for query in queries]
+        return _with_proposals(queries, *predictor.predict([place for place, _ in selected]))
 
     def _random_order(self) -> strategies.Order:
         rng = generator(self._seed(), Stream.RANDOM_QUERY)
@@ -109,3 +111,16 @@ class Request:
     def _seed(self) -> int:
         """The seed of the round."""
         return int(np.random.SeedSequence([self.trial.seed, self.number]).generate_state(1)[0])
+
+
+def _with_proposals(
+    queries: Sequence[Query], rows: strategies.Rows, tags: Sequence[Sequence[str]]
+) -> list[Query]:
+    """The queries with the model's tags and its confidence in them."""
+    proposals = zip(queries, rows, tags, strict=True)
+    return [
+        query._replace(
+            proposed=tuple(of_words), confidence=float(f"{np.exp(row.max(axis=1).min()):.4g}")
+        )
+        for query, row, of_words in proposals
+    ]

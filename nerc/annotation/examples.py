@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nerc.data import sentences, spans
 from nerc.data.corpus import Sentence
-from nerc.data.spans import Span
+from nerc.data.spans import Change, Span
 from nerc.data.words import Text, words
 from nerc.errors import Faults, InputError
 
@@ -28,7 +28,7 @@ class Example:
     id: str | None = None
     annotator: str | None = None
     answer: str | None = "accept"  # or skip; None: not answered yet
-    score: float | None = None  # of a proposal
+    score: float | None = None  # confidence in a proposal, 0 to 1
     proposal: bool = False  # whether a model made the spans
     left_out: str | None = None  # what its file says of it beside entities
 
@@ -59,20 +59,18 @@ class Target:
     types: tuple[str, ...] = ()  # that a question allows
 
 
-def of_sentence(sentence: Sentence, id: str | None, document: str | None) -> Example:
+def of_sentence(sentence: Sentence, location: str) -> Example:
     """The example of a sentence, whose text is its words with a blank between them."""
     text = Text.of_words(sentence.words)
     return Example(
         text=text.text,
         spans=tuple(spans.of_tags(text, sentence.tags)),
-        location=sentence.location,
+        location=location,
         words=text.spans,
-        document=document,
-        id=id,
     )
 
 
-def split(example: Example, cut: Cut) -> Iterator[tuple[Example, list[str]]]:
+def split(example: Example, cut: Cut) -> Iterator[tuple[Example, list[Change]]]:
     """The sentences of an example, whose spans fit words, each with what was changed.
 
     An example with words is one sentence. Else its text is cut into words and into sentences; an
@@ -113,8 +111,8 @@ def _without_divided(bounds: Places, checked: Sequence[Span]) -> list[tuple[int,
 
 
 def _fitted(
-    example: Example, text: Text, checked: Sequence[Span], changes: list[str]
-) -> tuple[Example, list[str]]:
+    example: Example, text: Text, checked: Sequence[Span], changes: list[Change]
+) -> tuple[Example, list[Change]]:
     tags, more = spans.fit(text, checked)
     fitted = tuple(spans.of_tags(text, tags))
     return replace(example, spans=fitted, words=text.spans), [*changes, *more]

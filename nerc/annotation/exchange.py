@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from nerc import files
 from nerc.annotation import tools
 from nerc.annotation.examples import Example, Source, Target, of_sentence
 from nerc.data.conll import read_conll
-from nerc.data.tags import to_scheme
+from nerc.data.tags import SPECIAL_TAGS, to_iob2, to_scheme
 from nerc.data.words import DOCSTART
 from nerc.errors import InputError
 
+SKIPPED = "X"  # the tag of every word of a skipped sentence
 # Comments of Universal Dependencies that name a sentence and a document.
 _SENTENCE_ID = re.compile(r"#\s*sent_id\s*=\s*(\S.*)")
 _DOCUMENT_ID = re.compile(r"#\s*newdoc\s+id\s*=\s*(\S.*)")
@@ -29,19 +31,31 @@ class Format(NamedTuple):
 
 
 def read_columns(source: Source) -> Iterator[Example]:
-    """The sentences of a CoNLL file; comments may name them."""
-    corpus = read_conll(source.path, columns=source.columns)
+    """The sentences of a CoNLL file, whose comments may name them; one that is all X is skipped."""
+    corpus = read_conll(source.path, weak=True, columns=source.columns, faults=source.faults)
     source.notes.extend(corpus.notes)
     ids, documents = _names(source)
     is_one = len(set(corpus.table["document"].to_pylist())) == 1
     before = 0  # the line where the last sentence begins
     for sentence in corpus:
         line = int(sentence.location.rpartition(":")[2])
+        location = f"{source.path}:{line}"
         number = None if is_one else str(sentence.document)
         name = documents.get(sentence.document, number)
         named = [ids[above] for above in range(line - 1, before, -1) if above in ids]
-        yield of_sentence(sentence, named[0] if named else None, name)
         before = line
+        skipped = [tag for tag in sentence.tags if tag in SPECIAL_TAGS]
+        if sentence.location in corpus.soft:
+            source.faults.add(location, "has probabilities, wanted one tag for each word")
+        elif skipped and skipped != [SKIPPED] * len(sentence.tags):
+            fault = f"has {skipped[0]} at some words, wanted {SKIPPED} at all (skipped) or none"
+            source.faults.add(location, fault)
+        else:
+            labels = ["O"] * len(skipped) or to_iob2(sentence.tags)
+            example = of_sentence(sentence._replace(tags=tuple(labels)), location)
+            answer = "skip" if skipped else "accept"
+            id = named[0] if named else None
+            yield replace(example, answer=answer, id=id, document=name)
 
 
 def _names(source: Source) -> tuple[dict[int, str], dict[int, str]]:

@@ -1,244 +1,253 @@
 """Asks people for labels, through files in a folder.
 
-Round 3 writes round_3.jsonl and round_3.conll: the sentences to label, with the tags that the model
-proposes. People answer in one or both of two files, which may be half finished:
-
-round_3.answers.jsonl: "answer" is "accept" (the entities are right, also where there are none) or
-"skip"; null where there is no answer yet.
-round_3.answers.conll: the sentences that are done; one whose tags are all X is skipped.
+Round 3 writes its sentences, with the tags that a model or a weak label proposes, to round_3.jsonl
+and round_3.conll, or to what another tool imports. People answer in round_3.answers.jsonl and the
+like, of which each person may have one (round_3.answers.ANNA.jsonl); they may be half finished.
+Where people disagree, the sentences are asked again: round_3.adjudication.jsonl.
 """
 
-import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from nerc import files
-from nerc.data import tags
-from nerc.data.columns import blocks
+from nerc.annotation import agreement, tools
+from nerc.annotation.answers import Answer, Collected, Words
+from nerc.annotation.examples import Example, Source, Target
+from nerc.annotation.exchange import FORMATS
+from nerc.data import spans, tags
 from nerc.data.pool import Query
 from nerc.data.words import Text
-from nerc.errors import InputError
+from nerc.errors import Faults, InputError
 from nerc.tables import counted
 
 logger = logging.getLogger(__name__)
 
-SKIPPED = "X"  # the tag of every word of a skipped sentence
 _MAX_SHOWN = 20  # faults
-Answer = tuple[str, tuple[str, ...], tuple[str, ...] | None]  # location, words, tags if not skipped
+# What a tool wants to know of the types before it can be used.
+SETTINGS = {
+    "label-studio": ("label_config.xml", tools.label_config),
+    "prodigy": ("labels.txt", "\n".join),
+    "doccano": ("label_types.json", tools.doccano_labels),
+}
 
 
 class WaitingForAnswers(Exception):
     """People have to answer first; the message says what, where and how to continue."""
 
 
-def ask(queries: Sequence[Query], folder: Path, number: int, types: frozenset[str]) -> list[Query]:
-    """Write the questions of a round unless they are there, and read the answers."""
-    if not check_questions(queries, folder, number):
-        write_questions(queries, folder, number)
-    return read_answers(queries, folder, number, types)
+@dataclass(frozen=True)
+class Folder:
+    """Where people are asked, and how their answers count."""
+
+    path: Path
+    formats: Sequence[str]  # names of FORMATS with different suffixes
+    types: frozenset[str] = frozenset()  # that answers may have; empty: any
+    annotators: int = 1  # who must answer each sentence
+    majority: bool = False  # whether a majority decides where they differ
+
+    def ask(self, queries: Sequence[Query], number: int) -> list[Query]:
+        """The queries of a round with their answers; raises WaitingForAnswers until all are there.
+
+        Writes the questions unless they are there. Every fault is logged with its location, then
+        InputError counts them: no answer is used before all can be.
+        """
+        return self._ask(queries, f"round_{number}")
+
+    def check(self, queries: Sequence[Query], number: int) -> None:
+        """Log what the answers that are there lack; InputError where they have faults."""
+        try:
+            self.ask(queries, number)
+        except WaitingForAnswers as waiting:
+            logger.info(str(waiting))
+        else:
+            logger.info(f"round {number}: all {len(queries)} sentences are answered, without fault")
+
+    def _ask(self, queries: Sequence[Query], stem: str) -> list[Query]:
+        asked = Round(self, stem, queries)
+        if not asked.is_asked():
+            asked.write()
+        given = asked.read()
+        counts = [sum(query.words in of_one for of_one in given.values()) for query in queries]
+        if missing := [q for q, n in zip(queries, counts, strict=True) if n < self.annotators]:
+            raise WaitingForAnswers(asked.what_to_do(missing))
+        answers = {name: {w: a.tags for w, a in of.items()} for name, of in given.items()}
+        if len(answers) > 1:
+            log_agreement(answers)
+        decided = self._decide(answers)
+        given = agreement.by_sentence(answers)
+        first = {words: next(iter(of.values()), None) for words, of in given}
+        differing = [q._replace(proposed=first[q.words]) for q in queries if q.words not in decided]
+        if differing:
+            answered = replace(self, annotators=1)._ask(differing, f"{stem}.adjudication")
+            decided |= {query.words: query.tags for query in answered}
+        return [query._replace(tags=decided[query.words]) for query in queries]
+
+    def _decide(self, answers: agreement.Answers) -> dict[Words, tuple[str, ...] | None]:
+        """The tags of each sentence that all, or most, agree on; None: all skipped it."""
+        decided = agreement.majority(answers)[0] if self.majority else {}
+        for words, given in agreement.by_sentence(answers):
+            if len(set(given.values())) <= 1:
+                decided[words] = next(iter(given.values()), None)
+        return decided
 
 
-# ------------------------------------------------------------ questions
+@dataclass(frozen=True)
+class Round:
+    """The files of one round of questions, and of the answers."""
+
+    folder: Folder
+    stem: str  # with which their names begin
+    queries: Sequence[Query]
+
+    # ------------------------------------------------------------ questions
+
+    def path(self, name: str, kind: str = "") -> Path:
+        """The file of a format with the questions or, with the kind .answers, the answers."""
+        return self.folder.path / f"{self.stem}{kind}{FORMATS[name].suffix}"
+
+    def is_asked(self) -> bool:
+        """Whether the questions are in the folder; InputError where others are."""
+        name = self.folder.formats[0]
+        path = self.path(name)
+        if not path.exists():
+            return False
+        source = Source(path)
+        try:
+            asked = {_words_of(example) for example in FORMATS[name].read(source)}
+            is_same = not source.faults.number and asked == {q.words for q in self.queries}
+        except InputError:
+            is_same = False
+        if not is_same:
+            raise InputError(
+                f"{path}: does not ask what this run asks: it is of another run, or was changed. "
+                f"Answers belong in {self.path(name, '.answers').name}; give another --oracle "
+                f"folder, or move the file away to have it written again"
+            )
+        return True
+
+    def write(self) -> None:
+        """Write the questions, the most doubtful first; what is_asked() looks for comes last."""
+        types = tuple(tags.ordered(self.folder.types))
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        doubtful = sorted(self.queries, key=lambda q: 1 if q.confidence is None else q.confidence)
+        examples = [_question(query) for query in doubtful]
+        for name in reversed(self.folder.formats):
+            if name in SETTINGS:
+                file, text_of = SETTINGS[name]
+                files.write_text(self.folder.path / file, text_of(types))
+            with files.unfinished(self.path(name)) as new:
+                FORMATS[name].write(examples, Target(new, types=types))
+
+    # ------------------------------------------------------------ answers
+
+    def answer_files(self) -> Iterator[tuple[Path, str, str]]:
+        """The files of answers with their formats and the names of the annotators, if in theirs."""
+        for name in self.folder.formats:
+            head, tail = f"{self.stem}.answers", FORMATS[name].suffix
+            for path in sorted(self.folder.path.glob(f"{head}*{tail}")):
+                annotator = path.name.removeprefix(head).removesuffix(tail)
+                if not annotator or (annotator[0] == "." and len(annotator) > 1):
+                    yield path, name, annotator[1:]
+
+    def read(self) -> dict[str, dict[Words, Answer]]:
+        """The answers that are there, by annotator."""
+        faults, collected = Faults(_MAX_SHOWN), Collected()
+        by_text = {Text.of_words(query.words).text: query.words for query in self.queries}
+        asked = {query.words for query in self.queries}
+
+        def find(example: Example) -> Words | None:
+            words = _words_of(example) if example.words else by_text.get(example.text)
+            return words if words in asked else None
+
+        for path, name, annotator in self.answer_files():
+            collected.read(Source(path, faults=faults), name, annotator, find)
+        if types := self.folder.types:
+            names = ", ".join(tags.ordered(types))
+            for location, labels in chain(*(of.values() for of in collected.of.values())):
+                for wrong in sorted(tags.types_of(labels or ()) - types):
+                    faults.add(location, f"the type {wrong} is not among {names}")
+        if faults.number:
+            for fault in faults.shown:
+                logger.error(fault)
+            more = f", the first {_MAX_SHOWN} of them" if faults.number > _MAX_SHOWN else ""
+            raise InputError(
+                f"{counted(faults.number, 'fault')}, named above{more}, in the answers of "
+                f"{self.name}; correct them and give --resume: the other answers stay as they are"
+            )
+        return collected.of
+
+    @property
+    def name(self) -> str:
+        """What messages call it: round 3, or the adjudication of round 3."""
+        number, _, adjudication = self.stem.removeprefix("round_").partition(".")
+        return f"the adjudication of round {number}" if adjudication else f"round {number}"
+
+    def what_to_do(self, missing: Sequence[Query]) -> str:
+        """How to answer, or go on answering, what is missing."""
+        then = "then give the same command with --resume"
+        if existing := [path for path, *_ in self.answer_files()]:
+            names = " or ".join(path.name for path in existing)
+            done = len(self.queries) - len(missing)
+            each = f" by {self.folder.annotators} people" if self.folder.annotators > 1 else ""
+            return (
+                f"{self.name} waits for answers{each} to {len(missing)} more sentences ({done} are "
+                f"done) in {existing[0].parent / names}, the first of them: "
+                f"{_short(missing[0].words)}; {then}"
+            )
+        ways = ", or ".join(self._way(name) for name in self.folder.formats)
+        return f"{self.name} waits for labels of {len(missing)} sentences: {ways}, {then}"
+
+    def _way(self, name: str) -> str:
+        """How to answer in a format."""
+        asked, answers = self.path(name), self.path(name, ".answers").name
+        if name == "jsonl":
+            return (
+                f'copy {asked} to {answers}, correct the entities, set each "answer" to "accept" '
+                f'or "skip"'
+            )
+        if name == "conll":
+            return f"copy {asked.name} to {answers} and correct the tags"
+        return f"import {asked} ({SETTINGS[name][0]} has the types), export to {answers}"
 
 
-def check_questions(queries: Sequence[Query], folder: Path, number: int) -> bool:
-    """Whether the questions of a round are in the folder; InputError where others are."""
-    path = folder / f"round_{number}.jsonl"
-    if not path.exists():
-        return False
-    faults: list[str] = []
-    asked = {words for _, words, _ in _read_json(path, faults, unanswered=True)}
-    if faults or asked != {query.words for query in queries}:
-        raise InputError(
-            f"{path}: does not ask what this run asks: it is of another run, or was changed. "
-            f"Answers belong in round_{number}.answers.jsonl; give another --oracle folder, or "
-            f"move the file away to have it written again"
-        )
-    return True
-
-
-def write_questions(queries: Sequence[Query], folder: Path, number: int) -> None:
-    """Write the questions of a round into the folder, as JSON lines and as CoNLL."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines, blocks = [], []
-    for query in queries:
-        proposed = query.proposed or ("O",) * len(query.words)
-        text = Text.of_words(query.words)
-        entities = []
-        for name, first, last in tags.entities(proposed):
-            start, end = text.spans[first][0], text.spans[last - 1][1]
-            covered = text.text[start:end]
-            entities.append({"type": name, "text": covered, "start": start, "end": end})
-        row = {
-            "text": text.text,
-            "words": query.words,
-            "entities": entities,
-            "answer": None,
-            "origin": query.origin,
-            "score": query.score,
-        }
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-        separator = "\t" if any(" " in word for word in query.words) else " "
-        pairs = zip(query.words, proposed, strict=True)
-        blocks.append("".join(f"{word}{separator}{tag}\n" for word, tag in pairs))
-    files.write_text(folder / f"round_{number}.conll", "\n".join(blocks))
-    files.write_text(folder / f"round_{number}.jsonl", "".join(lines))
-
-
-# ------------------------------------------------------------ answers
-
-
-def read_answers(
-    queries: Sequence[Query], folder: Path, number: int, types: frozenset[str]
-) -> list[Query]:
-    """The queries with their answers; raises WaitingForAnswers until all are there.
-
-    Every fault is logged with its location, then InputError counts them: no answer is used before
-    all can be. types: those that answers may have; empty: any.
-    """
-    paths = [folder / f"round_{number}.answers.{kind}" for kind in ("jsonl", "conll")]
-    asked = {query.words for query in queries}
-    faults: list[str] = []
-    answers: dict[tuple[str, ...], tuple] = {}  # of words: the location and the tags
-    for path, read in zip(paths, (_read_json, _read_conll), strict=True):
-        for location, words, labels in read(path, faults) if os.path.lexists(path) else ():
-            other = answers.setdefault(words, (location, labels))
-            if words not in asked:
-                faults.append(f"{location}: was not asked for in round {number}: {_short(words)}")
-            elif other[1] != labels:
-                faults.append(f"{location}: has another answer in {other[0]}")
-            elif types:
-                wrong = sorted(tags.types_of(labels or ()) - types)
-                names = ", ".join(tags.ordered(types))
-                faults += [f"{location}: the type {name} is not among {names}" for name in wrong]
-    if faults:
-        for fault in faults[:_MAX_SHOWN]:
-            logger.error(fault)
-        more = f", the first {_MAX_SHOWN} of them" if len(faults) > _MAX_SHOWN else ""
-        raise InputError(
-            f"{counted(len(faults), 'fault')}, named above{more}, in the answers of round "
-            f"{number}; correct them and give --resume: the other answers stay as they are"
-        )
-    if missing := [query for query in queries if query.words not in answers]:
-        raise WaitingForAnswers(_what_to_do(missing, len(answers), paths, number))
-    return [query._replace(tags=answers[query.words][1]) for query in queries]
-
-
-def _what_to_do(missing: Sequence[Query], done: int, paths: Sequence[Path], number: int) -> str:
-    then = "then give the same command with --resume"
-    if existing := [path for path in paths if path.exists()]:
-        names = " or ".join(path.name for path in existing)
-        return (
-            f"round {number} waits for answers to {len(missing)} more sentences ({done} are done) "
-            f"in {existing[0].parent / names}, the first of them: {_short(missing[0].words)}; "
-            f"{then}"
-        )
-    json_path, conll_path = paths
-    return (
-        f"round {number} waits for labels of {len(missing)} sentences: copy "
-        f"{json_path.with_name(f'round_{number}.jsonl')} to {json_path.name}, correct the "
-        f'entities, set each "answer" to "accept" or "skip" (or copy round_{number}.conll to '
-        f"{conll_path.name} and correct the tags), {then}"
+def log_agreement(answers: agreement.Answers) -> None:
+    """Log how far the annotators agree, a line for each pair."""
+    found = agreement.agreement(answers)
+    for pair in found.pairs:
+        score = "no entity"
+        if pair.f1:
+            f1 = pair.f1[agreement.ALL]
+            score = f"F1 {f1.value:.3f} (95 % interval {f1.low:.3f} to {f1.high:.3f})"
+        one, two = (name or "without a name" for name in pair.names)
+        logger.info(f"{one} and {two} both answered {pair.sentences} sentences: {score}")
+    alpha = "undefined" if found.alpha is None else f"{found.alpha:.3f}"
+    differing = len(agreement.disagreements(answers))
+    logger.info(
+        f"{counted(differing, 'sentence')} with different answers; Krippendorff's alpha of the "
+        f"tags of {found.words:,} words: {alpha}"
     )
+
+
+def _question(query: Query) -> Example:
+    """A query as an example that nobody answered."""
+    text = Text.of_words(query.words)
+    proposed = query.proposed or ("O",) * len(query.words)
+    return Example(
+        text=text.text,
+        spans=tuple(spans.of_tags(text, proposed)),
+        location=query.origin,
+        words=text.spans,
+        answer=None,
+        score=query.confidence,
+    )
+
+
+def _words_of(example: Example) -> Words:
+    return tuple(example.text[start:end] for start, end in example.words or ())
 
 
 def _short(words: Sequence[str]) -> str:
     return " ".join(words[:8]) + (" ..." if len(words) > 8 else "")
-
-
-def _lines(path: Path, faults: list[str]) -> list[str]:
-    try:
-        return files.read_text(path).split("\n")
-    except InputError as error:
-        faults.append(str(error))
-        return []
-
-
-def _read_conll(path: Path, faults: list[str]) -> Iterator[Answer]:
-    """The answers in a CoNLL file, whose sentences are all done."""
-    for _, marked, lines in blocks(enumerate(_lines(path, faults), start=1)):
-        block = [line for line in marked if len(line[1]) == 2] + lines  # the others are comments
-        if not block:
-            continue
-        words = tuple(columns[0] for _, columns in block)
-        labels = [columns[-1] for _, columns in block]
-        wrong = [
-            f"{path}:{number}: found {' '.join(columns)!r}, wanted a word and its tag"
-            for number, columns in block
-            if len(columns) < 2 or not (tags.is_tag(columns[-1]) or columns[-1] == SKIPPED)
-        ]
-        faults += wrong
-        location = f"{path}:{block[0][0]}"
-        if set(labels) == {SKIPPED}:
-            yield location, words, None
-        elif SKIPPED in labels:
-            faults.append(
-                f"{location}: has {SKIPPED} at some words, wanted it at all words, to skip the "
-                f"sentence, or at none"
-            )
-        elif not wrong:
-            yield location, words, tuple(tags.to_iob2(labels))
-
-
-_ROW = {
-    "words": files.Wanted("a list of words", bool, [str]),
-    "entities": [{"start": int, "end": int, "type": str, "text?": str}],
-    "answer": files.Wanted(
-        '"accept", "skip" or null', lambda a: a in (None, "accept", "skip"), str | None
-    ),
-    "text?": str,
-}
-
-
-def _read_json(path: Path, faults: list[str], *, unanswered: bool = False) -> Iterator[Answer]:
-    """The answers in JSON lines; with unanswered, lines without one are given as skipped."""
-    for number, line in enumerate(_lines(path, faults), start=1):
-        if not line.strip():
-            continue
-        location = f"{path}:{number}"
-        try:
-            row = files.parse_json(line, _ROW)
-        except InputError as error:
-            faults.append(f"{location}: {error}")
-            continue
-        words, answer = tuple(row["words"]), row["answer"]
-        if row.get("text") not in (None, " ".join(words)):
-            text = _short(row["text"].split(" "))
-            faults.append(f"{location}: its text, {text!r}, is not that of its words")
-            continue
-        if answer == "skip" or (answer is None and unanswered):
-            yield location, words, None
-        elif answer == "accept":
-            labels, wrong = _to_tags(words, row["entities"])
-            faults += [f"{location}: {fault}" for fault in wrong]
-            if not wrong:
-                yield location, words, labels
-
-
-def _to_tags(
-    words: tuple[str, ...], entities: Sequence[dict[str, Any]]
-) -> tuple[tuple[str, ...], list[str]]:
-    """The IOB2 tags for entities given by characters, and what is wrong with the entities."""
-    text = Text.of_words(words)
-    starts = {start: i for i, (start, _) in enumerate(text.spans)}
-    ends = {end: i + 1 for i, (_, end) in enumerate(text.spans)}
-    labels, faults = ["O"] * len(words), []
-    for entity in entities:
-        start, end, name = entity["start"], entity["end"], entity["type"]
-        which = f"the entity {start} to {end}"
-        covered = text.text[start:end]
-        if start not in starts or end not in ends or ends[end] <= starts[start]:
-            faults.append(f"{which} ({covered!r}) is not one of whole words of {text.text!r}")
-        elif not tags.is_tag(f"B-{name}"):
-            faults.append(f"{which} has the type {name!r}, wanted a name such as PER")
-        elif entity.get("text") not in (None, covered):
-            faults.append(f"{which} is {covered!r}, and not {entity['text']!r}")
-        elif any(label != "O" for label in labels[starts[start] : ends[end]]):
-            faults.append(f"{which} overlaps another")
-        else:
-            inside = ends[end] - starts[start] - 1
-            labels[starts[start] : ends[end]] = [f"B-{name}", *[f"I-{name}"] * inside]
-    return tuple(labels), faults

@@ -11,6 +11,7 @@ from typing import Any
 
 from nerc import files
 from nerc.annotation.examples import Example, Source, Target
+from nerc.data import spans
 from nerc.data.spans import Span
 from nerc.errors import InputError
 
@@ -65,20 +66,6 @@ def _text(value: Any) -> str | None:
     return None if value in (None, "") else str(value)
 
 
-def _words_in(text: str, words: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Where words stand in a text that has nothing but white space between them."""
-    places, end = [], 0
-    for word in words:
-        start = text.find(word, end)
-        if start < 0 or text[end:start].strip() or not word:
-            raise InputError(f"the word {word!r} does not follow in the text {text[:60]!r}")
-        end = start + len(word)
-        places.append((start, end))
-    if text[end:].strip():
-        raise InputError(f"{text[end:].strip()[:60]!r} of the text is in no word")
-    return tuple(places)
-
-
 def _words_of(example: Example) -> list[str]:
     return [example.text[start:end] for start, end in example.words]
 
@@ -86,6 +73,8 @@ def _words_of(example: Example) -> list[str]:
 def _about(example: Example) -> Row:
     """Where the sentence is from, for the fields that tools keep."""
     about = {"sent_id": example.id, "document": example.document}
+    if example.answer is None:
+        about |= {"origin": example.location, "score": example.score}
     return {name: value for name, value in about.items() if value is not None}
 
 
@@ -111,7 +100,7 @@ def _of_own(row: Row, location: str) -> list[Example]:
             text=text,
             spans=tuple(_own_spans(text, row["entities"])),
             location=location,
-            words=None if words is None else _words_in(text, words),
+            words=None if words is None else spans.places(text, words),
             document=_text(row.get("document")),
             id=_text(row.get("sent_id")),
             annotator=_text(row.get("annotator")),
@@ -177,14 +166,14 @@ def _of_task(row: Row, location: str) -> list[Example]:
     words = data.get("words")
     about = {
         "text": text,
-        "words": None if words is None else _words_in(text, words),
+        "words": None if words is None else spans.places(text, words),
         "document": _text(data.get("document")),
         "id": _text(data.get("sent_id", row.get("id"))),
     }
     if "data" not in row:  # the export JSON_MIN
         regions = [region for value in row.values() for region in _small_regions(value)]
-        spans = tuple(_region_spans(regions, f"{location}, label"))
-        return [Example(**about, spans=spans, location=location)]
+        labelled = tuple(_region_spans(regions, f"{location}, label"))
+        return [Example(**about, spans=labelled, location=location)]
     examples = []
     for kind in ("annotations", "predictions"):
         for number, annotation in enumerate(row.get(kind) or []):
@@ -287,7 +276,7 @@ def _of_prodigy(row: Row, location: str) -> list[Example]:
             raise InputError(f"the token {wrong[0]['text']!r} is not where its start and end say")
         # Prodigy gives blanks that are more than one as tokens of their own.
         tokens = tuple((t["start"], t["end"]) for t in tokens if t["text"].strip())
-        _words_in(text, [text[start:end] for start, end in tokens])
+        spans.places(text, [text[start:end] for start, end in tokens])
     return [
         Example(
             text=text,
@@ -311,15 +300,14 @@ def to_prodigy(example: Example, types: Sequence[str] = ()) -> Row:
         {"text": example.text[a:b], "start": a, "end": b, "id": i, "ws": after[i] > b}
         for i, (a, b) in enumerate(example.words)
     ]
-    spans = [
+    marked = [
         {
             **{"start": s.start, "end": s.end, "label": s.type},
             **{"token_start": starts[s.start], "token_end": ends[s.end]},
         }
         for s in example.spans
     ]
-    meta = _about(example) | ({} if example.score is None else {"score": example.score})
-    row = {"text": example.text, "tokens": tokens, "spans": spans, "meta": meta}
+    row = {"text": example.text, "tokens": tokens, "spans": marked, "meta": _about(example)}
     answer = {"accept": "accept", "skip": "ignore"}.get(example.answer)
     return row | ({"answer": answer} if answer else {})
 
@@ -357,7 +345,7 @@ def _of_doccano(row: Row, location: str) -> list[Example]:
             text=text,
             spans=tuple(Span(label, start, end) for start, end, label in triples),
             location=location,
-            words=None if words is None else _words_in(text, words),
+            words=None if words is None else spans.places(text, words),
             document=_text(row.get("document")),
             id=_text(row.get("sent_id", row.get("id"))),
             annotator=_text(row.get("username")),

@@ -10,7 +10,7 @@ from nerc.data import columns as layout
 from nerc.data.columns import Block, Columns, is_label
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.tags import SPECIAL_TAGS, is_tag, num_invalid_inside, ordered, to_iob2, types_of
-from nerc.errors import InputError
+from nerc.errors import Faults, InputError
 from nerc.files import MOST_LINE, bounded_lines, check_input
 from nerc.tables import counted
 
@@ -19,13 +19,18 @@ _LIKE_SOFT = re.compile(rf".*\|.*|.*:{_NUMBER}", re.IGNORECASE)
 # A tag, in which no colon has a number after it, and its probability.
 _SOFT = re.compile(r"((?:[^\s:]|:(?![0-9.]+\W))+):([01](?:\.[0-9]*)?|\.[0-9]+)")
 _SEVERAL = re.compile(r".+[,;|/+](?:[BIESLUM]-.+|O)")
-_MAX_SHOWN = 3  # faults
 _BOM = "\ufeff"
 
 Cell = tuple[str, dict[str, float] | None]  # the tag, and probabilities, if a weak label has any
 
 
-def read_conll(path: str | Path, *, weak: bool = False, columns: str | None = None) -> Corpus:
+def read_conll(
+    path: str | Path,
+    *,
+    weak: bool = False,
+    columns: str | None = None,
+    faults: Faults | None = None,
+) -> Corpus:
     """Read a CoNLL file: a word per line in columns split by tabs or blanks, one of them the tag's.
 
     Blank lines end sentences, -DOCSTART- lines begin documents, lines that begin with # at the head
@@ -33,13 +38,17 @@ def read_conll(path: str | Path, *, weak: bool = False, columns: str | None = No
     flag --columns) names them. Tags become IOB2, but weak ones stay as they are. Weak labels may
     also be a special tag, which means no label, or IOB2 tags with probabilities, B-PER:0.7|O:0.2,
     of which the most probable is the tag (see Corpus.soft). The corpus's first note says what was
-    understood of the file. InputError counts all faults of the file and shows the first.
+    understood of the file. InputError counts all faults of the file and shows the first; with
+    faults, they are added there instead, and the sentences without faults are read.
     """
     file = _File(Path(path), columns, weak=weak)
+    if faults is not None:
+        file.faults = faults
     notes: list[str] = []
     corpus = Corpus.of(convert(file.sentences(), str(path), notes, as_written=weak))
-    file.check()
-    if not len(corpus):
+    if faults is None:
+        file.faults.check()
+    if not len(corpus) and not file.faults.number:
         raise InputError(f"{path}: no sentence in it, wanted lines 'word ... tag'")
     words = (word for of_words in file.soft.values() for word in of_words if word)
     types = types_of(tag for probabilities in words for tag in probabilities)
@@ -51,7 +60,7 @@ def read_words(path: Path) -> Corpus:
     """Read the words of a CoNLL file, for sentences without labels."""
     file = _File(path, None, weak=False, only_words=True)
     corpus = Corpus.of(file.sentences())
-    file.check()
+    file.faults.check()
     if not len(corpus):
         raise InputError(f"{path}: no sentence in it, wanted a word per line")
     return Corpus(corpus.table, (file.summary(corpus), *file.notes(corpus)))
@@ -66,8 +75,8 @@ class _File:
         self.path, self.given, self.weak, self.only_words = path, given, weak, only_words
         self.columns: Columns | None = None
         self.comments: list[int] = []  # line numbers
-        self.faults: list[str] = []  # the first _MAX_SHOWN
-        self.num_faults = self.num_marks = 0
+        self.faults = Faults()
+        self.num_marks = 0
         self.schemes: set[str] = set()  # prefixes of tags
         self.soft: dict[str, list] = {}  # probabilities of weak labels, by location
         self.cells: dict[str, Cell | None] = {}  # what was read already; None: a fault
@@ -91,7 +100,7 @@ class _File:
                 yield sentence
 
     def _sentence(self, block: Block) -> Sentence | None:
-        columns, faults_before = self.columns, self.num_faults
+        columns, faults_before = self.columns, self.faults.number
         lines = self._without_comments(block)
         words, labels, probabilities = [], [], []
         for place, (number, cells) in enumerate(lines):
@@ -109,7 +118,7 @@ class _File:
             tag, of_word = self.cells[cell] or ("O", None)
             labels.append(tag)
             probabilities.append(of_word)
-        if self.num_faults > faults_before or not lines:
+        if self.faults.number > faults_before or not lines:
             return None
         location = f"{self.path.name}:{lines[0][0]}"
         if any(probabilities):
@@ -197,17 +206,7 @@ class _File:
         return f"{cell!r} in column {self.columns.tag + 1} is no tag{hint}"
 
     def _add_fault(self, number: int, fault: str) -> None:
-        self.num_faults += 1
-        if len(self.faults) < _MAX_SHOWN:
-            self.faults.append(f"{self.path}:{number}: {fault}")
-
-    def check(self) -> None:
-        """Raise InputError with the first faults, and the number of all."""
-        if not self.num_faults:
-            return
-        more = self.num_faults - len(self.faults)
-        rest = f"; {more:,} more lines of the file have faults" if more else ""
-        raise InputError("; ".join(self.faults) + rest)
+        self.faults.add(f"{self.path}:{number}", fault)
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Line numbers, from 1, and lines; only a line feed ends a line."""

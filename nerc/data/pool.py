@@ -1,6 +1,6 @@
 """The pool of active learning: sentences that experts can label, and what they were asked."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from nerc.data import sources
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.labels import AcquiredLabels
 from nerc.data.sources import MissingSplit
-from nerc.data.tags import entities
+from nerc.data.tags import SPECIAL_TAGS, entities, to_iob2
 from nerc.errors import InputError
 
 
@@ -22,8 +22,9 @@ class Query(NamedTuple):
     origin: str  # Sentence.location
     words: tuple[str, ...]
     tags: tuple[str, ...] | None  # the expert's, IOB2; None: not answered, or skipped
-    proposed: tuple[str, ...] | None = None  # the tags that the model proposed to people
+    proposed: tuple[str, ...] | None = None  # the tags that a model or weak label proposed
     cheap: bool = False  # whether the sentence has a weak label, which the expert's replaces
+    confidence: float | None = None  # of the model in its proposal: that of its least certain word
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Pool:
     known: Sequence[Sentence]  # labelled by experts before the first round
     types: frozenset[str]  # entity types that answers may have; empty: any
     expert_types: frozenset[str]  # those of them that experts are known to use
-    weak: frozenset[tuple[str, ...]]  # words of the sentences with weak labels
+    weak: Mapping[tuple[str, ...], tuple[str, ...]]  # by words: weak labels, as IOB2 tags
 
     def acquired_labels(self, queries: Iterable[Query]) -> AcquiredLabels:
         """The expert labels that a round learns from."""
@@ -76,11 +77,11 @@ def open_pool(
         weak = sources.load(corpus, "llm") if with_weak else Corpus.of(())
     except MissingSplit as error:
         raise InputError(f"{error}; without weak labels, give --data gold") from None
-    weak_words = frozenset(sentence.words for sentence in weak)
+    weak_tags = {sentence.words: _as_iob2(sentence.tags) for sentence in weak}
     if oracle == "gold":
         train = sources.load(corpus, "train", columns)
         gold_types = train.entity_types()
-        return Pool(list(_by_words(train).values()), train, (), gold_types, gold_types, weak_words)
+        return Pool(list(_by_words(train).values()), train, (), gold_types, gold_types, weak_tags)
     expert, unlabelled = Corpus.of(()), Corpus.of(())
     with suppress(MissingSplit):
         expert = sources.load(corpus, "train", columns)
@@ -101,8 +102,13 @@ def open_pool(
         list(known.values()),
         expert_types | weak.entity_types(),
         expert_types,
-        weak_words,
+        weak_tags,
     )
+
+
+def _as_iob2(weak: Sequence[str]) -> tuple[str, ...]:
+    """Weak labels as IOB2 tags, in which a word without a label has O."""
+    return tuple(to_iob2(["O" if tag in SPECIAL_TAGS else tag for tag in weak]))
 
 
 def _by_words(corpus: Corpus) -> dict[tuple[str, ...], Sentence]:

@@ -1,7 +1,7 @@
 """Entities given by characters: checked against their text, then fitted to its words.
 
-What has to be changed to fit is described, a line each; what cannot be trusted is an InputError,
-whose message lacks the place of the text.
+What has to be changed to fit is described; what cannot be trusted is an InputError, whose message
+lacks the place of the text.
 """
 
 import re
@@ -23,6 +23,16 @@ class Span(NamedTuple):
     text: str | None = None  # what the span covers, as its file says
 
 
+class Change(NamedTuple):
+    """What did not fit, and what was done."""
+
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}"
+
+
 def of_tags(text: Text, tags: Sequence[str]) -> list[Span]:
     """The spans of the entities that IOB2 tags of the words give."""
     spans = []
@@ -32,7 +42,21 @@ def of_tags(text: Text, tags: Sequence[str]) -> list[Span]:
     return spans
 
 
-def check(text: Text, spans: Sequence[Span]) -> tuple[list[Span], list[str]]:
+def places(text: str, words: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Where words stand in a text that has nothing but white space between them."""
+    found, end = [], 0
+    for word in words:
+        start = text.find(word, end)
+        if start < 0 or text[end:start].strip() or not word:
+            raise InputError(f"the word {word!r} does not follow in the text {text[:60]!r}")
+        end = start + len(word)
+        found.append((start, end))
+    if text[end:].strip():
+        raise InputError(f"{text[end:].strip()[:60]!r} of the text is in no word")
+    return tuple(found)
+
+
+def check(text: Text, spans: Sequence[Span]) -> tuple[list[Span], list[Change]]:
     """The spans with what they cover, without white space at their ends; and what was changed.
 
     JavaScript counts UTF-16 units: a character beyond U+FFFF counts twice. Where only that count
@@ -46,7 +70,7 @@ def check(text: Text, spans: Sequence[Span]) -> tuple[list[Span], list[str]]:
         are_right = all(span is not None and _is_right(text, span) for span in converted)
         if are_right and converted != list(spans):
             spans = converted
-            changes.append("counts its characters as UTF-16 units; the offsets were converted")
+            changes.append(Change("offsets count UTF-16 units", "they were converted"))
     checked = []
     for span in spans:
         covered = text.text[span.start : span.end]
@@ -54,7 +78,8 @@ def check(text: Text, spans: Sequence[Span]) -> tuple[list[Span], list[str]]:
             raise InputError(fault)
         trimmed = covered.strip()
         if trimmed != covered:
-            changes.append(f"{covered!r} was trimmed to {trimmed!r}")
+            problem = f"{span.type} {covered!r} has white space at an end"
+            changes.append(Change(problem, "it was removed"))
         start = span.start + len(covered) - len(covered.lstrip())
         checked.append(Span(span.type, start, start + len(trimmed), trimmed))
     return checked, changes
@@ -64,7 +89,7 @@ def _fault(text: Text, span: Span) -> str | None:
     """Why a span cannot be trusted."""
     which = f"the entity {span.start} to {span.end}"
     if not _is_within(text, span):
-        return f"{which} is none within the text, which has {len(text.text)} characters"
+        return f"{which} is not within the text, which has {len(text.text)} characters"
     covered = text.text[span.start : span.end]
     if not covered.strip():
         return f"{which} covers white space alone"
@@ -117,7 +142,7 @@ def _moved(span: Span, place: dict[int, int]) -> Span | None:
     return span._replace(start=place[span.start], end=place[span.end])
 
 
-def fit(text: Text, spans: Sequence[Span]) -> tuple[tuple[str, ...], list[str]]:
+def fit(text: Text, spans: Sequence[Span]) -> tuple[tuple[str, ...], list[Change]]:
     """IOB2 tags of the words for checked spans, and what was changed.
 
     A span that ends within a word gets the whole word. Of overlapping spans the longest is kept, of
@@ -133,19 +158,19 @@ def fit(text: Text, spans: Sequence[Span]) -> tuple[tuple[str, ...], list[str]]:
         start, end = starts[first], ends[last - 1]
         if (start, end) != (span.start, span.end):
             whole = text.text[start:end]
-            changes.append(f"{span.type} {covered!r} became {whole!r}, whole words")
+            problem = f"{span.type} {covered!r} begins or ends within a word"
+            changes.append(Change(problem, f"it became {whole!r}"))
         fitted.append(Entity(span.type, first, last))
     tags = ["O"] * len(text.spans)
     kept: list[Entity] = []
     for entity in sorted(fitted, key=lambda e: (e.start - e.end, e.start)):
         if entity in kept:
-            changes.append(f"{_shown(text, entity)} is there twice; one was kept")
+            changes.append(Change(f"{_shown(text, entity)} is there twice", "one was kept"))
         elif other := next(
             (k for k in kept if k.start < entity.end and entity.start < k.end), None
         ):
-            changes.append(
-                f"{_shown(text, entity)} was left out: it overlaps {_shown(text, other)}"
-            )
+            problem = f"{_shown(text, entity)} overlaps {_shown(text, other)}"
+            changes.append(Change(problem, "it was left out"))
         else:
             kept.append(entity)
             size = entity.end - entity.start

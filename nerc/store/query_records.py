@@ -39,6 +39,7 @@ _QUERY = {
     "round": Wanted("0 or more", lambda number: number >= 0, int),
     **{"strategy": str, "score": float | None, "origin": str, "words": _WORDS},
     **{"tags?": _TAGS, "proposed?": _TAGS, "cheap?": bool},
+    "confidence?": Wanted("0 to 1", lambda p: 0 <= p <= 1, float),
 }
 
 

@@ -209,6 +209,12 @@ def test_a_tie_is_undecided_and_who_skipped_has_no_vote():
     assert undecided[1].tags == {"anna": ("B-PER",), "ben": ("O",)}
 
 
+def test_a_majority_is_more_than_half():
+    rows = ["B-PER B-LOC", "B-PER B-LOC", "B-PER O", "O O", "O O"]  # three of five, two of five
+    given = answers(**{f"a{i}": {"x y": row} for i, row in enumerate(rows)})
+    assert majority(given) == ({("x", "y"): ("B-PER", "O")}, [])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_majority_of_equal_answers_is_these_answers(seed):
     given = random_answers(seed)["a"]
@@ -218,7 +224,7 @@ def test_the_majority_of_equal_answers_is_these_answers(seed):
 # ------------------------------------------------------------ the command
 
 ANNA = "Ada B-PER\nKing I-PER\n\nOslo B-LOC\nwon O\n\nx X\ny X\n"
-BEN = "Ada B-PER\nKing B-PER\n\nOslo B-LOC\nwon O\n\nx O\ny O\n"
+BEN = "Ada B-PER\nKing B-PER\n\nOslo S-LOC\nwon O\n\nx O\ny O\n"
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ class Collected:
 
     def _add(self, example: Example, words: Words, annotator: str, source: Source) -> None:
         try:
-            labels = None if example.answer == "skip" else _tags(example, words)
+            labels = None if example.answer == "skip" else tags_of(example, words)
         except InputError as error:
             source.faults.add(example.location, str(error))
             return
@@ -63,7 +63,7 @@ class Collected:
             source.faults.add(example.location, f"has another answer{by} in {other.location}")
 
 
-def _tags(example: Example, words: Words) -> tuple[str, ...]:
+def tags_of(example: Example, words: Words) -> tuple[str, ...]:
     """The tags of the words; InputError where entities do not fit them: people can correct that."""
     places = example.words
     if places is None:

@@ -71,3 +71,57 @@ def test_spans_of_a_tool_are_fitted_to_words_and_every_change_is_told(tmp_path, 
         (("Ann", "Lee", "'s", "plan", "."), ("B-PER", "I-PER", "O", "O", "O"), 1),
         (("Go", "to", "Bern", "!"), ("O", "O", "B-LOC", "O"), 1),
     ]
+
+
+def region(start: int, end: int, type_: str, **more) -> dict:
+    return {"type": "labels", "value": {"start": start, "end": end, "labels": [type_]}, **more}
+
+
+def test_an_export_of_label_studio_has_more_than_answers(tmp_path, convert):
+    comment = {"type": "textarea", "value": {"start": 0, "end": 3, "text": ["a singer"]}}
+    annotated = {"id": 1, "completed_by": 1, "was_cancelled": False}
+    tasks = [
+        {
+            "data": {"text": "Ann sings ."},
+            "annotations": [
+                annotated | {"result": [region(0, 3, "PER", meta={"text": ["sure"]}), comment]}
+            ],
+            "drafts": [{"result": [], "user": "ben@example.org"}],
+            "predictions": [17],
+        },
+        {
+            "data": {"text": "Bern sings ."},
+            "annotations": [annotated | {"result": [region(0, 4, "PER")], "was_cancelled": True}],
+            "predictions": [18],
+        },
+        {"data": {"text": "Nobody sings ."}, "annotations": [], "drafts": [], "predictions": [19]},
+    ]
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps(tasks))
+    said = convert(export, tmp_path / "out.txt", "--from", "label-studio")
+    assert said[:3] == [
+        f"{export}: object 1, annotations[0]: left out 1 other result, 1 note, 1 draft",
+        f"{export}: 1 texts without an answer are left out",
+        f"{export}: 1 skipped texts are left out",
+    ]
+    assert content(tmp_path / "out.txt") == [(("Ann", "sings", "."), ("B-PER", "O", "O"), 0)]
+
+
+def test_a_small_export_of_label_studio_has_tasks_that_nobody_answered(tmp_path, convert, capsys):
+    label = [{"start": 0, "end": 3, "text": "Ann", "labels": ["PER"]}]
+    rows = [
+        {"text": "Ann sings .", "id": 1, "label": label, "annotator": 1, "annotation_id": 5},
+        {"text": "Nobody sings .", "id": 2, "annotator": None, "annotation_id": None},
+    ]
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps(rows))
+    said = convert(export, tmp_path / "out.txt", "--from", "label-studio")
+    assert said[0] == f"{export}: 1 texts without an answer are left out"
+    assert content(tmp_path / "out.txt") == [(("Ann", "sings", "."), ("B-PER", "O", "O"), 0)]
+
+    export.write_text(json.dumps([*rows, rows[0] | {"annotator": 2, "annotation_id": 6}]))
+    with pytest.raises(SystemExit):
+        convert(export, tmp_path / "both.txt", "--from", "label-studio")
+    assert "several people (1, 2) answered 1 of its texts" in capsys.readouterr().err
+    convert(export, tmp_path / "one.txt", "--from", "label-studio", "--annotator", 2)
+    assert content(tmp_path / "one.txt") == content(tmp_path / "out.txt")

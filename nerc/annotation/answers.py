@@ -39,6 +39,8 @@ class Collected:
         """
         try:
             for example in FORMATS[name].read(source):
+                if example.left_out:
+                    logger.info(f"{example.location}: left out {', '.join(example.left_out)}")
                 if example.proposal or example.answer is None:
                     continue
                 words = find_words(example)

@@ -30,7 +30,7 @@ class Example:
     answer: str | None = "accept"  # or skip; None: not answered yet
     score: float | None = None  # confidence in a proposal, 0 to 1
     proposal: bool = False  # whether a model made the spans
-    left_out: str | None = None  # what its file says of it beside entities
+    left_out: tuple[str, ...] = ()  # what else its file says of it
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ writer gives the JSON value of one example: an answered one, or a question with 
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nerc import files
@@ -14,6 +15,7 @@ from nerc.annotation.examples import Example, Source, Target
 from nerc.data import spans
 from nerc.data.spans import Span
 from nerc.errors import InputError
+from nerc.tables import counted
 
 Row = dict[str, Any]
 
@@ -151,8 +153,10 @@ _ANNOTATION = {"result": [_REGION], "was_cancelled?": bool}
 _TASK = {
     "data?": {"text?": str, "words?": [str]},
     "annotations?": [_ANNOTATION],
-    "predictions?": [dict],
+    "predictions?": [dict | int],  # exports have their numbers alone
+    "drafts?": [dict | int],
 }
+_ENTITIES = ("labels", "hypertextlabels")  # types of results
 _LABELS = "label"  # the name of the control in the labelling interface that nerc writes
 
 
@@ -173,19 +177,21 @@ def _of_task(row: Row, location: str) -> list[Example]:
     if "data" not in row:  # the export JSON_MIN
         regions = [region for value in row.values() for region in _small_regions(value)]
         labelled = tuple(_region_spans(regions, f"{location}, label"))
+        is_open = "annotation_id" in row and row["annotation_id"] is None
+        about |= {"annotator": _text(row.get("annotator")), "answer": None if is_open else "accept"}
         return [Example(**about, spans=labelled, location=location)]
     examples = []
     for kind in ("annotations", "predictions"):
         for number, annotation in enumerate(row.get(kind) or []):
+            if isinstance(annotation, int):
+                continue
             place = f"{location}, {kind}[{number}]"
             files.check_shape(annotation, _ANNOTATION)
-            values = [region.get("value", {}) for region in annotation["result"]]
-            regions = [value for value in values if "start" in value]
-            others = len(values) - len(regions)
+            regions, left_out = _entity_regions(annotation["result"])
             examples.append(
                 Example(
                     **about,
-                    left_out=f"{others} of its results have no characters" if others else None,
+                    left_out=left_out,
                     spans=tuple(_region_spans(regions, place)),
                     location=place,
                     annotator=_user(annotation.get("completed_by")),
@@ -193,7 +199,25 @@ def _of_task(row: Row, location: str) -> list[Example]:
                     proposal=kind == "predictions",
                 )
             )
-    return examples or [Example(**about, spans=(), location=location, answer=None)]
+    examples = examples or [Example(**about, spans=(), location=location, answer=None)]
+    if drafts := row.get("drafts"):
+        left_out = (*examples[0].left_out, counted(len(drafts), "draft"))
+        examples[0] = replace(examples[0], left_out=left_out)
+    return examples
+
+
+def _entity_regions(results: Sequence[Row]) -> tuple[list[Row], tuple[str, ...]]:
+    """The values of an annotation's entities, and what else it has."""
+    # A comment or choice about an entity repeats its characters, with another type.
+    regions = [
+        result
+        for result in results
+        if "start" in (result.get("value") or {}) and result.get("type", "labels") in _ENTITIES
+    ]
+    others, notes = len(results) - len(regions), sum("meta" in region for region in regions)
+    numbers = (("other result", others), ("note", notes))
+    left_out = tuple(counted(number, noun) for noun, number in numbers if number)
+    return [region["value"] for region in regions], left_out
 
 
 def _small_regions(value: Any) -> list[Row]:
@@ -349,7 +373,7 @@ def _of_doccano(row: Row, location: str) -> list[Example]:
             document=_text(row.get("document")),
             id=_text(row.get("sent_id", row.get("id"))),
             annotator=_text(row.get("username")),
-            left_out="its relations" if row.get("relations") else None,
+            left_out=("its relations",) if row.get("relations") else (),
         )
     ]
 

@@ -44,6 +44,16 @@ _WORD = regex.compile(
     """,
     regex.VERBOSE | regex.V1,
 )
+# What a reader leaves out of a word that goes on in the next line: the line end and, between
+# lower-case letters, the hyphen (exam-ple, but Anglo-American). A part of its own is no such word:
+# pre- and post-war.
+_BREAK = regex.compile(
+    rf"""
+    (?:(?<={_LETTER})\u00ad | (?<=\p{{Ll}}\p{{M}}*)[-‐](?=\s+\p{{Ll}}) | (?<=(?:{_LETTER}|\.)[-‐]))
+    [^\S\n]*\n[^\S\n]*(?={_LETTER})(?!(?:and|or)\b)
+    """,
+    regex.VERBOSE | regex.V1,
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,16 @@ class Text:
         return cls(text, tuple(words(text)))
 
     @classmethod
+    def of_wrapped(cls, text: str) -> "Text":
+        """Cut a text of several lines into words; one that a line end parts is one word."""
+        places = list(range(len(text)))
+        for match in _BREAK.finditer(text):
+            places[match.start() : match.end()] = [-1] * len(match[0])
+        places = [place for place in places if place >= 0]
+        found = words("".join([text[place] for place in places]))
+        return cls(text, tuple((places[a], places[b - 1] + 1) for a, b in found))
+
+    @classmethod
     def of_words(cls, words: Iterable[str]) -> "Text":
         """A text of words, separated by blanks."""
         spans, start = [], 0
@@ -70,7 +90,11 @@ class Text:
 
     @property
     def words(self) -> tuple[str, ...]:
-        return tuple(self.text[start:end] for start, end in self.spans)
+        """The words as they are read, without the line end in one that covers two lines."""
+        found = (self.text[start:end] for start, end in self.spans)
+        if "\n" in self.text:
+            found = (_BREAK.sub("", word) for word in found)
+        return tuple(found)
 
 
 def has_unspaced(text: str) -> bool:

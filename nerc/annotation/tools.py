@@ -12,6 +12,7 @@ from typing import Any
 from nerc import files
 from nerc.annotation.examples import Example, Source, Target
 from nerc.data.spans import Span
+from nerc.data.words import Text
 from nerc.errors import InputError
 
 Row = dict[str, Any]
@@ -65,20 +66,6 @@ def _text(value: Any) -> str | None:
     return None if value in (None, "") else str(value)
 
 
-def _words_in(text: str, words: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Where words stand in a text that has nothing but white space between them."""
-    places, end = [], 0
-    for word in words:
-        start = text.find(word, end)
-        if start < 0 or text[end:start].strip() or not word:
-            raise InputError(f"the word {word!r} does not follow in the text {text[:60]!r}")
-        end = start + len(word)
-        places.append((start, end))
-    if text[end:].strip():
-        raise InputError(f"{text[end:].strip()[:60]!r} of the text is in no word")
-    return tuple(places)
-
-
 def _words_of(example: Example) -> list[str]:
     return [example.text[start:end] for start, end in example.words]
 
@@ -111,7 +98,7 @@ def _of_own(row: Row, location: str) -> list[Example]:
             text=text,
             spans=tuple(_own_spans(text, row["entities"])),
             location=location,
-            words=None if words is None else _words_in(text, words),
+            words=None if words is None else Text.aligned(text, words).spans,
             document=_text(row.get("document")),
             id=_text(row.get("sent_id")),
             annotator=_text(row.get("annotator")),
@@ -177,7 +164,7 @@ def _of_task(row: Row, location: str) -> list[Example]:
     words = data.get("words")
     about = {
         "text": text,
-        "words": None if words is None else _words_in(text, words),
+        "words": None if words is None else Text.aligned(text, words).spans,
         "document": _text(data.get("document")),
         "id": _text(data.get("sent_id", row.get("id"))),
     }
@@ -287,7 +274,7 @@ def _of_prodigy(row: Row, location: str) -> list[Example]:
             raise InputError(f"the token {wrong[0]['text']!r} is not where its start and end say")
         # Prodigy gives blanks that are more than one as tokens of their own.
         tokens = tuple((t["start"], t["end"]) for t in tokens if t["text"].strip())
-        _words_in(text, [text[start:end] for start, end in tokens])
+        Text.aligned(text, [text[start:end] for start, end in tokens])
     return [
         Example(
             text=text,
@@ -357,7 +344,7 @@ def _of_doccano(row: Row, location: str) -> list[Example]:
             text=text,
             spans=tuple(Span(label, start, end) for start, end, label in triples),
             location=location,
-            words=None if words is None else _words_in(text, words),
+            words=None if words is None else Text.aligned(text, words).spans,
             document=_text(row.get("document")),
             id=_text(row.get("sent_id", row.get("id"))),
             annotator=_text(row.get("username")),

@@ -67,10 +67,9 @@ class Collected:
 
 def tags_of(example: Example, words: Words) -> tuple[str, ...]:
     """The tags of the words; InputError where entities do not fit them: people can correct that."""
-    places = example.words
-    if places is None:
-        places = spans.places(example.text, words)
-    text = Text(example.text, places)
+    text = Text(example.text, example.words or ())
+    if example.words is None:
+        text = Text.aligned(example.text, words)
     checked, changes = spans.check(text, example.spans)
     for change in changes:
         logger.info(f"{example.location}: {change}")

@@ -7,10 +7,12 @@ CoNLL-2003 keeps them together: hyphens (one-day, 6-4), slashes and points betwe
 Inc.). 's, n't and the like are words of their own, and so are currency signs: $, C$.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import regex
+
+from nerc.errors import InputError
 
 DOCSTART = "-DOCSTART-"  # the word of a line between documents, in CoNLL files
 
@@ -87,6 +89,20 @@ class Text:
             spans.append((start, start + len(word)))
             start += len(word) + 1
         return cls(" ".join(words), tuple(spans))
+
+    @classmethod
+    def aligned(cls, text: str, words: Sequence[str]) -> "Text":
+        """A text that has nothing but white space between words; InputError if it has more."""
+        places, end = [], 0
+        for word in words:
+            start = text.find(word, end)
+            if start < 0 or text[end:start].strip() or not word:
+                raise InputError(f"the word {word!r} does not follow in the text {text[:60]!r}")
+            end = start + len(word)
+            places.append((start, end))
+        if text[end:].strip():
+            raise InputError(f"{text[end:].strip()[:60]!r} of the text is in no word")
+        return cls(text, tuple(places))
 
     @property
     def words(self) -> tuple[str, ...]:

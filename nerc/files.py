@@ -59,13 +59,17 @@ def check_input(path: Path, *, most_bytes: int | None = None) -> None:
         raise InputError(f"{path}: has {status.st_size:,} bytes, wanted at most {most_bytes:,}")
 
 
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file; InputError where there is none."""
+def read_text(path: Path, newline: str | None = None) -> str:
+    """The text of a UTF-8 file; InputError where there is none. newline: as for open()."""
     check_input(path, most_bytes=MOST_BYTES)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            return file.read()
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 at byte {error.start}") from None
+        raise InputError(
+            f"{path}: is not UTF-8 at byte {error.start}, 0x{error.object[error.start]:02x}; "
+            f"convert the file to UTF-8, such as with iconv -f latin1 -t utf-8"
+        ) from None
     except PermissionError:
         raise InputError(f"{path}: no permission to read it; check its permissions") from None
 
@@ -278,6 +282,25 @@ def unfinished(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def unfinished_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside path, which takes its place if no error is raised.
+
+    Nothing, or an empty folder, may be at path.
+    """
+    path = _target(path)
+    temporary = path.with_name(f".{path.name[:50]}-{secrets.token_hex(8)}")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.is_dir():
+            path.rmdir()  # Windows renames nothing over a folder
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

@@ -7,9 +7,33 @@ from collections.abc import Sequence
 from nerc.errors import visible
 
 Rows = list[list[str]]  # the rows of a table, the first being its header
+Table = list[list[str | int | float | None]]  # such rows before they are text
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX |= {"±": r"$\pm$", "--": "-{}-"} | {c: f"\\{c}" for c in "%&_#${}"}
+
+
+class Share(float):
+    """A part of a whole, 0 to 1, which tables show in percent."""
+
+
+def share(part: int, whole: int) -> Share | None:
+    return Share(part / whole) if whole else None
+
+
+def shown(table: Table) -> Rows:
+    """The cells as text: 1,234, a Share as 12.3 %, another float as 0.123, and None as a dash."""
+    return [[_shown(cell) for cell in row] for row in table]
+
+
+def _shown(cell: str | int | float | None) -> str:
+    if isinstance(cell, Share):
+        return f"{100 * cell:.1f} %"
+    if isinstance(cell, float):
+        return f"{cell:.3f}"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    return "-" if cell is None else cell
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

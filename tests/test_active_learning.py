@@ -19,10 +19,12 @@ import train
 from nerc.active_learning import learner, plan
 from nerc.cli import parse
 from nerc.data import sources, synthetic
+from nerc.data.conll import read_conll
 from nerc.data.pool import (
     Query,
     open_pool,
 )
+from nerc.data.tags import to_iob2
 from nerc.errors import InputError
 from nerc.store import query_records, transfer
 from nerc.store.revisions import Store
@@ -413,6 +415,10 @@ def test_a_start_asks_first_and_its_experts_are_known(folder, encoder, tmp_path,
         ("--seeds 1 2 --seed 3", "--seed must be left out with --seeds"),
         ("--seeds 1 1", "--seeds must be different numbers"),
         ("--types PER", "--types must be left out with --oracle gold"),
+        ("--exchange jsonl", "--exchange must be left out with --oracle gold"),
+        ("--check", "--check must be left out with --oracle gold"),
+        ("--oracle answers --exchange jsonl doccano", "of jsonl, prodigy and doccano one at most"),
+        ("--oracle answers --annotators 0", "--annotators must be 1 or more"),
         (
             "--oracle answers --seeds 1 2",
             "--seeds must be a single one when people label (--oracle DIR)",
@@ -691,23 +697,32 @@ def test_a_careless_annotator_loses_nothing(unlabelled, encoder, tmp_path, capsy
         labels, 0, lambda row, i: row | {"answer": [None, "accept", "skip"][i] if i < 3 else None}
     )
     active_learn.main([*line, "--resume"])
-    assert (
-        "round 0 waits for answers to 4 more sentences (2 are done) in" in capsys.readouterr().out
-    )
+    wanted = "round 0 waits for answers to 4 more sentences (2 are done) in"
+    assert wanted in capsys.readouterr().out
+    active_learn.main([*line, "--check"])
+    assert wanted in capsys.readouterr().out
     first = rows[0]["words"]
     skipped = rows[3]["words"]
     done = [(first, ["B-PER", *["O"] * (len(first) - 1)], 0), (skipped, len(skipped) * ["X"], 0)]
     write_conll(labels / "round_0.answers.conll", done)
     rest = {0: None, 2: "skip", 3: None}
     answer(labels, 0, lambda row, i: row | {"answer": rest.get(i, "accept")})
+    active_learn.main([*line, "--check"])
+    assert "round 0: all 6 sentences are answered, without fault" in capsys.readouterr().out
+    assert not rounds_of(repo)
     active_learn.main([*line, "--resume"])
+    assert "round 1 waits for labels of 4 sentences" in capsys.readouterr().out
+    active_learn.main([*line, "--check"])
     assert "round 1 waits for labels of 4 sentences" in capsys.readouterr().out
     (name,) = rounds_of(repo)
     own = asked(repo, name)
     assert [q.words for q in own] == [tuple(row["words"]) for row in rows]
     assert own[0].tags == ("B-PER", *["O"] * (len(first) - 1))
     assert own[2].tags is own[3].tags is None
-    assert set(own[1].tags) == set(own[4].tags) == {"O"}
+    weak = {s.words: to_iob2(s.tags) for s in read_conll(unlabelled / "llm.txt", weak=True)}
+    for query in (own[1], own[4]):  # a weak label is what round 0 proposes
+        assert list(query.tags) == weak.get(query.words, ["O"] * len(query.words))
+    assert any(query.words in weak for query in own)
     assert rounds_of(repo)[name]["sentences"] == 4 and rounds_of(repo)[name]["skipped"] == 2
 
     asks = questions(labels, 1)
@@ -739,7 +754,7 @@ def test_a_round_that_was_skipped_is_not_asked_again(unlabelled, encoder, tmp_pa
     active_learn.main(line)
     assert [about["round"] for about in rounds_of(repo).values()] == [0, 2]
     own = asked(repo, [*rounds_of(repo)][-1])
-    assert [q.words for q in own if q.tags is None] == skipped
+    assert {q.words for q in own if q.tags is None} == {*skipped}
 
     # Nor after the run has ended, be it the last round of all.
     line[line.index("--rounds") + 1] = "3"
@@ -756,7 +771,7 @@ def test_a_round_that_was_skipped_is_not_asked_again(unlabelled, encoder, tmp_pa
     active_learn.main(line)
     assert [about["round"] for about in rounds_of(repo).values()] == [0, 2, 4]
     own = asked(repo, [*rounds_of(repo)][-1])
-    assert [q.words for q in own if q.tags is None] == skipped
+    assert {q.words for q in own if q.tags is None} == {*skipped}
     assert not (repo / ".checkpoints").exists()
 
 

@@ -1,5 +1,8 @@
 """The audit of weak labels: its tables, for labels whose errors are known."""
 
+import json
+import re
+
 import pytest
 from conftest import refused
 from matplotlib.image import imread
@@ -75,6 +78,49 @@ def test_with_experts_the_errors_are_counted(folder, capsys):
         "MISC": ["0", "0", "0", "0", "0"],
         "spurious": ["0", "0", "0", "1", "0"],
     }
+
+
+def test_the_words_and_entities_that_are_most_often_wrong_are_named(folder, capsys):
+    (folder / "train.txt").write_text(f"{GOLD}\nBo B-PER\nin O\nRome B-LOC\n")
+    (folder / "llm.txt").write_text(f"{WEAK}\nBo B-ORG\nin O\nRome B-LOC\n")
+    _, text = audit(capsys, "--corpus", folder)
+    blocks = [block.replace("|", " ").split("\n") for block in text.strip().split("\n\n")]
+    tables = {rows[0].split()[0]: [row.split() for row in rows[2:]] for rows in blocks if rows[2:]}
+    assert tables["Word"] == [
+        ["Bo", "PER", "ORG", "2", "2", "100.0", "%"],
+        ["Red", "ORG", "O", "1", "1", "100.0", "%"],
+        ["Rome", "LOC", "O", "1", "2", "50.0", "%"],
+        ["won", "O", "MISC", "1", "1", "100.0", "%"],
+    ]
+    assert sorted(" ".join(row) for row in tables["Entity"]) == [
+        "- won (MISC) spurious 1 1 100.0 %",
+        "Bo (PER) Bo (ORG) wrong type 2 2 100.0 %",
+        "Red Star (ORG) Star (ORG) wrong boundary 1 1 100.0 %",
+        "Rome (LOC) - missed 1 2 50.0 %",
+    ]
+    assert tables["Entity"][0][:2] == ["Bo", "(PER)"]
+
+
+def test_the_tables_are_written_as_data_and_as_a_page(folder, capsys):
+    (folder / "llm.txt").write_text(WEAK.replace("unknown", "<script>"))
+    flags = ["--html", folder / "audit.html", "--json", folder / "audit.json"]
+    found, _ = audit(capsys, "--corpus", folder, *flags)
+    data = json.loads((folder / "audit.json").read_text())
+    assert data["sentences_with_experts"] == 3
+    tables = data["tables"]
+    types = tables["agreement by type"]
+    assert types["columns"] == ["Type", "in gold", "precision", "recall", "F1"]
+    assert types["rows"][0] == ["all types", 5, 0.4, 0.4, pytest.approx(0.4)]
+    assert ["words without a label", 0, 0.0] in tables["weak labels"]["rows"]
+    assert ["sentences", 4, None] in tables["weak labels"]["rows"]
+    assert ["Xx", 6, pytest.approx(4 / 6), "yes"] in tables["word shapes"]["rows"]
+    assert tables["words most often wrong"]["rows"][1] == ["Red", "ORG", "O", 1, 1, 1.0]
+    text = (folder / "audit.html").read_text()
+    assert "Audit of the weak labels" in text and text.count("<script") == 2
+    page = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+    assert [table["title"] for table in page["tables"]] == [name.capitalize() for name in tables]
+    assert page["tables"][2]["rows"][1] == ["all types", *found["Type"]["all types"]]
+    assert "no such folder" in refused(command, capsys, "--html", folder / "none" / "x")
 
 
 def test_a_type_may_be_called_as_what_stands_for_all_or_for_none(folder, capsys):

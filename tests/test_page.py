@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from nerc.data import synthetic, tags
 from nerc.evaluation.error_analysis import KINDS
-from nerc.evaluation.page import as_script, compact, data_uri, render_page
+from nerc.evaluation.page import as_script, compact, data_uri, render_page, tables_page
 from nerc.evaluation.plots import png
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -495,6 +495,18 @@ def test_texts_that_look_like_code_are_shown_as_texts(show):
     page.until(lambda: "text" in page.hash())
     page.open(page.hash())
     assert page.one("#revision").get_attribute("value") == EVIL and page.count() == (1, 1)
+
+
+def test_a_page_of_tables_shows_them_and_no_browser(show):
+    tables = {EVIL: [["Word", "number"], [EVIL, "1,000"], ["b", "20"]], "empty": [["Word"]]}
+    page = show(read_back(tables_page("Audit", tables, EVIL)))
+    assert page.texts("h1, #note") == ["Audit", EVIL]
+    assert page.texts("caption") == [EVIL, "empty"]
+    page.all("th button")[1].click()  # sorts
+    assert page.texts("td") == ["b", "20", EVIL, "1,000"]
+    assert not page.one("#browser").is_displayed() and not page.one("#keys").is_displayed()
+    page.press("j", "?", "/", "r")
+    assert not page.one("#help").is_displayed() and page.one("#theme").is_displayed()
 
 
 CONTRASTS = """

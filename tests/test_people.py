@@ -175,3 +175,113 @@ def test_questions_of_another_run_are_not_taken_for_this_ones(asked, tmp_path):
     (tmp_path / "round_3.jsonl").write_text("")
     with pytest.raises(InputError, match="or was changed"):
         round_of(asked, tmp_path).is_asked()
+
+
+# ------------------------------------------------------------ tools
+
+
+def of_tool(name: str, row: dict, entities: list, by: str = "ben") -> dict:
+    """The row of a question as a tool exports it after a person marked entities (start, end, type).
+
+    The shapes are those of each tool's documentation.
+    """
+    if name == "label-studio":
+        result = [
+            {"value": {"start": a, "end": b, "labels": [t]}, "type": "labels"}
+            for a, b, t in entities
+        ]
+        about = {"id": 1, "completed_by": {"id": 7, "email": by}, "was_cancelled": False}
+        return {"id": 11, **row, "annotations": [about | {"result": result}]}
+    if name == "prodigy":
+        spans = [{"start": a, "end": b, "label": t} for a, b, t in entities]
+        return row | {"spans": spans, "answer": "accept", "_annotator_id": by}
+    return {"id": 3, "text": row["text"], "label": [[*e] for e in entities], "Comments": []}
+
+
+@pytest.mark.parametrize("name", ["label-studio", "prodigy", "doccano"])
+def test_a_tool_is_asked_and_answers(name, asked, tmp_path):
+    asked[2] = asked[2]._replace(proposed=("B-PER", "O"), confidence=0.25)
+    asked[0] = asked[0]._replace(confidence=0.5)
+    (tmp_path / "labels").mkdir()
+    folder = people.Folder(tmp_path / "labels", [name], TYPES)
+    with pytest.raises(people.WaitingForAnswers, match="import .*round_3.* has the types"):
+        folder.ask(asked, 3)
+    suffix = "json" if name == "label-studio" else "jsonl"
+    text = (tmp_path / "labels" / f"round_3.{suffix}").read_text()
+    rows = json.loads(text) if suffix == "json" else [json.loads(s) for s in text.splitlines()]
+    shown = [row.get("data", row)["text"] for row in rows]
+    assert shown == ["Tui sings", "Kiwi grows in Te Puke", "no name", "a b"]  # the doubtful first
+    if name == "label-studio":
+        assert [row["predictions"][0]["score"] for row in rows] == [0.25, 0.5, 0, 0]
+        (region,) = rows[0]["predictions"][0]["result"]
+        assert region["value"] == {"start": 0, "end": 3, "text": "Tui", "labels": ["PER"]}
+        assert '<Label value="LOC"/>' in (tmp_path / "labels" / "label_config.xml").read_text()
+    entities = [[], [(14, 21, "LOC")], [], [(2, 3, "PER")]]
+    done = [of_tool(name, row, e) for row, e in zip(rows, entities, strict=True)]
+    answers = tmp_path / "labels" / f"round_3.answers.{suffix}"
+    answers.write_text("\n".join(map(json.dumps, done)) if suffix == "jsonl" else json.dumps(done))
+    assert [q.tags for q in folder.ask(asked, 3)] == [
+        ("O", "O", "O", "B-LOC", "I-LOC"),
+        ("O", "O"),
+        ("O", "O"),
+        ("O", "B-PER"),
+    ]
+
+
+# ------------------------------------------------------------ several annotators
+
+
+def put_of(folder, name: str, **tags) -> None:
+    """The answers of a person about the sentences that begin with these words."""
+    by_first = {words[0]: words for words in WORDS}
+    rows = [(by_first[first], of.split(), 0) for first, of in tags.items()]
+    write_conll(folder / f"round_3.answers.{name}.conll", rows)
+
+
+def test_people_who_differ_are_asked_again_and_the_last_word_counts(asked, tmp_path):
+    put_of(tmp_path, "anna", Kiwi="B-PER O O B-LOC I-LOC", no="O O", Tui="B-PER O", a="X X")
+    put_of(tmp_path, "ben", Kiwi="O O O B-LOC I-LOC", no="O O", Tui="B-LOC O", a="O B-PER")
+    with pytest.raises(people.WaitingForAnswers) as waiting:
+        read(asked, tmp_path)
+    assert "the adjudication of round 3 waits for labels of 2 sentences" in str(waiting.value)
+    rows = (tmp_path / "round_3.adjudication.jsonl").read_text().splitlines()
+    assert [json.loads(row)["text"] for row in rows] == ["Kiwi grows in Te Puke", "Tui sings"]
+    text = (tmp_path / "round_3.adjudication.conll").read_text()
+    (tmp_path / "round_3.adjudication.answers.conll").write_text(text.replace("Tui B-PER", "Tui O"))
+    assert [q.tags for q in read(asked, tmp_path)] == [
+        ("B-PER", "O", "O", "B-LOC", "I-LOC"),
+        ("O", "O"),
+        ("O", "O"),
+        ("O", "B-PER"),  # whoever skipped it has no say
+    ]
+
+
+def test_a_majority_decides_where_asked_for(asked, tmp_path):
+    put_of(tmp_path, "anna", Kiwi="B-PER O O B-LOC I-LOC", no="O O", Tui="B-PER O", a="O O")
+    put_of(tmp_path, "ben", Kiwi="O O O B-LOC I-LOC", no="O O", Tui="B-PER O", a="O O")
+    put_of(tmp_path, "cleo", Kiwi="O O O B-LOC O", no="B-LOC O", Tui="B-LOC O", a="O O")
+    folder = people.Folder(tmp_path, ("jsonl", "conll"), TYPES, annotators=3, majority=True)
+    assert [q.tags for q in folder.ask(asked, 3)] == [
+        ("O", "O", "O", "B-LOC", "I-LOC"),
+        ("O", "O"),
+        ("B-PER", "O"),
+        ("O", "O"),
+    ]
+
+
+def test_each_sentence_waits_for_as_many_people_as_are_wanted(asked, tmp_path):
+    put_of(tmp_path, "anna", Kiwi="O O O O O", no="O O", Tui="O O", a="O O")
+    put_of(tmp_path, "ben", Kiwi="O O O O O", Tui="O O")
+    folder = people.Folder(tmp_path, ("jsonl", "conll"), TYPES, annotators=2)
+    with pytest.raises(people.WaitingForAnswers, match="answers by 2 people to 2 more sentences"):
+        folder.ask(asked, 3)
+
+
+def test_how_far_people_agree_is_told(asked, tmp_path):
+    put_of(tmp_path, "anna", Kiwi="B-PER O O B-LOC I-LOC", no="O O", Tui="B-PER O", a="O O")
+    put_of(tmp_path, "ben", Kiwi="B-PER O O B-LOC O", no="O O", Tui="B-PER O", a="O O")
+    with logged() as said, pytest.raises(people.WaitingForAnswers):
+        read(asked, tmp_path)
+    # Two of three entities are equal: precision and recall are 2/3.
+    assert any(line.startswith("anna and ben both answered 4 sentences: F1 0.667") for line in said)
+    assert any(line.startswith("1 sentence with different answers; Krippend") for line in said)

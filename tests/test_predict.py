@@ -18,6 +18,7 @@ from nerc import NERSmall
 from nerc.commands import predict
 from nerc.data import conll, sources, synthetic, tags
 from nerc.data.corpus import Corpus, Sentence
+from nerc.data.sentences import split
 from nerc.data.words import words
 from nerc.errors import InputError
 from nerc.evaluation import evaluator
@@ -252,6 +253,71 @@ def test_words_that_the_tokenizer_does_not_know_are_counted(store, tmp_path, cap
     out, code = answer(tmp_path, store, '{"words": ["\\u0007"]}\n{"words": []}', "--format", "json")
     assert code == 0 and len(rows(out)) == 2
     assert "1 words have no piece that the tokenizer knows" in capsys.readouterr().err
+
+
+def wrapped(text: str, width: int) -> str:
+    """The text in lines of some width, with long words parted between lower-case letters."""
+    lines, line = [], ""
+    for word in text.split():
+        if len(line) > width:
+            hyphen = len(word) > 5 and word.isalpha() and word[1:].islower()
+            lines.append(f"{line} {word[:3]}-" if hyphen else line)
+            line, word = "", word[3:] if hyphen else word
+        line = f"{line} {word}".strip()
+    return "\n".join([*lines, line])
+
+
+def test_paragraphs_give_the_entities_of_their_sentences_with_places_in_the_file(
+    store, texts, tmp_path
+):
+    wanted = [text for text in texts[:-1] if [*split(text)] == [(0, len(text))]]
+    assert len(wanted) > 10
+    paragraphs = [wrapped(text, 20) for text in wanted]
+    assert sum("-\n" in paragraph for paragraph in paragraphs) > 5
+    content = "\ufeff" + "\n\n \U0001f600\n\n\n".join(paragraphs).replace("\n", "\r\n")
+    out, code = answer(tmp_path, store, content, "--format", "paragraphs")
+    found = [row for row in rows(out) if row["text"] != "\U0001f600"]
+    plain, _ = answer(tmp_path, store, "\n".join(wanted))
+    assert code == 0 and len(found) == len(wanted)
+    given = content.removeprefix("\ufeff")
+    for row, other in zip(found, rows(plain), strict=True):
+        assert list(row) == ["file", "start", "end", "text", "entities"]
+        assert row["file"] == str(tmp_path / "in.txt")
+        assert given[row["start"] : row["end"]] == row["text"]
+        for entity, same in zip(row["entities"], other["entities"], strict=True):
+            assert given[entity["start"] : entity["end"]] == entity["text"]
+            kept = ("type", "words", "confidence")
+            assert [entity[name] for name in kept] == [same[name] for name in kept]
+    assert any("-\r\n" in entity["text"] for row in found for entity in row["entities"])
+    flags = ("--format", "paragraphs", "--to", "conll")
+    columns, _ = answer(tmp_path, store, "\n\n".join(paragraphs), *flags)
+    assert columns == answer(tmp_path, store, "\n".join(wanted), "--to", "conll")[0]
+
+
+def test_a_paragraph_is_a_sentence_or_more_or_is_named(store, tmp_path, capsys):
+    text = b"He left. She\nstayed.\n\nZo\xc3\xab. Par\xff\nis.\n\n" + b"a " * 2**24
+    text = text.replace(b"a a " * 2**18, b"a a " * 2**18 + b"\n") + b"\n\nThey\n"
+    out, code = answer(tmp_path, store, text, "--format", "paragraphs")
+    given = text.decode(errors="replace")
+    assert code == 2 and [row.get("text") for row in rows(out)] == [
+        *("He left.", "She\nstayed.", None, None, "They")
+    ]
+    for row in rows(out):
+        assert "error" in row or given[row["start"] : row["end"]] == row["text"]
+    said = capsys.readouterr().err
+    assert "in.txt:4: is not UTF-8, so its paragraph, from" in said and "in.txt:4 on, is" in said
+    assert "is more than 16,777,216 characters after the last blank line" in said
+    flags = ["--repo", store, "--format", "paragraphs", "--input", tmp_path / "in.txt"]
+    (tmp_path / "in.txt").write_bytes(b"a " * 2**23 + b"a\n")
+    assert "in.txt:1: has more than 16,777,216 bytes" in refused(predict, capsys, *flags)
+
+
+def test_a_paragraph_is_read_no_further_than_its_blank_line():
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb", buffering=0) as source:
+        source.write(b"One\ntwo. Three.\n\nFour")  # and it stays open
+        found = predict.of_paragraphs(file, "pipe")
+        assert [next(found).text for _ in range(2)] == ["One\ntwo.", "Three."]
 
 
 def test_slow_input_is_answered_as_it_comes(store):

@@ -3,7 +3,7 @@
 import pytest
 
 from nerc.data import sources
-from nerc.data.words import words
+from nerc.data.words import Text, words
 
 
 def cut(text: str) -> list[str]:
@@ -75,3 +75,31 @@ def test_conll2003_comes_back_from_its_own_text(conll2003):
             start += len(word) + 1
         total += len(sentence.words)
     assert kept / total > 0.999
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("an exam-\nple of Ger-\r\n  many.", "an example of Germany ."),
+        ("Anglo-\nAmerican, 6-\n4, F-\nsixteen", "Anglo-American , 6-4 , F-sixteen"),
+        ("Mer\u00ad\nkel, Mu\u0308n\u2010\nchen", "Merkel , Mu\u0308nchen"),
+        ("pre-\nand post-war, he -\nor she--\nthey", "pre - and post-war , he - or she -- they"),
+        ("one-\n\ntwo -\nthree", "one - two - three"),
+        ("the U.S.-\nled Zoe-\nlie's", "the U.S.-led Zoelie 's"),
+        ("東京-\n大阪", "東 京 - 大 阪"),
+    ],
+)
+def test_a_word_that_a_line_end_parts_is_one_word(text, wanted):
+    found = Text.of_wrapped(text)
+    assert found.words == tuple(wanted.split())
+    covered = [text[start:end] for start, end in found.spans]
+    assert "".join("".join(covered).split()) == "".join(text.split())
+    assert [word.strip() for word in covered] == covered
+    assert all(a[1] <= b[0] for a, b in zip(found.spans, found.spans[1:], strict=False))
+
+
+def test_lines_without_parted_words_are_cut_as_any_text(conll2003):
+    for sentence in list(sources.load(str(conll2003), "validation"))[:500]:
+        text = "\n".join(sentence.words)
+        if "-\n" not in text:
+            assert Text.of_wrapped(text) == Text.of(text)

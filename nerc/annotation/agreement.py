@@ -187,21 +187,28 @@ def majority(answers: Answers) -> tuple[dict[Words, Tags | None], list[Labelled]
     """The tags that a majority decides, as if one annotator's answers, and the undecided sentences.
 
     An entity (type, first and last word) is kept if more than half of those who tagged the sentence
-    have it. A sentence is undecided where exactly half have one of its entities. Where all have
-    different entities, none is kept: that is decided, too. None: all skipped the sentence.
+    have it. A sentence is undecided where at least half have an entity on the same words, and no
+    entity there is kept: they differ in its type or its bounds. None: all skipped the sentence.
     """
     decided: dict[Words, Tags | None] = {}
     undecided = []
     for sentence in by_sentence(answers):
-        words, given = sentence
-        votes = Counter(entity for labels in given.values() for entity in tags.entities(labels))
-        if any(2 * n == len(given) for n in votes.values()):
-            undecided.append(sentence)
-            continue
-        row = ["O"] * len(words)
+        given = [tags.entities(labels) for labels in sentence.tags.values()]
+        votes = Counter(entity for of_one in given for entity in of_one)
         # Entities that are kept cannot overlap: more than half have each of two, so that somebody
         # has both, and the entities of one annotator never overlap.
-        for type_, start, end in (entity for entity, n in votes.items() if 2 * n > len(given)):
+        kept = [entity for entity, n in votes.items() if 2 * n > len(given)]
+        others = [e for e in votes if not any(_overlap(e, other) for other in kept)]
+        marked = [sum(any(_overlap(e, o) for o in of_one) for of_one in given) for e in others]
+        if any(2 * n >= len(given) for n in marked):
+            undecided.append(sentence)
+            continue
+        row = ["O"] * len(sentence.words)
+        for type_, start, end in kept:
             row[start:end] = tags.entity_tags(type_, end - start)
-        decided[words] = tuple(row) if given else None
+        decided[sentence.words] = tuple(row) if given else None
     return decided, undecided
+
+
+def _overlap(one: tags.Entity, other: tags.Entity) -> bool:
+    return one.start < other.end and other.start < one.end

@@ -54,7 +54,7 @@ class Collected:
 
     def _add(self, example: Example, words: Words, annotator: str, source: Source) -> None:
         try:
-            labels = None if example.answer == "skip" else _tags(example, words)
+            labels = None if example.answer == "skip" else tags_of(example, words)
         except InputError as error:
             source.faults.add(example.location, str(error))
             return
@@ -65,12 +65,11 @@ class Collected:
             source.faults.add(example.location, f"has another answer{by} in {other.location}")
 
 
-def _tags(example: Example, words: Words) -> tuple[str, ...]:
+def tags_of(example: Example, words: Words) -> tuple[str, ...]:
     """The tags of the words; InputError where entities do not fit them: people can correct that."""
-    places = example.words
-    if places is None:
-        places = spans.places(example.text, words)
-    text = Text(example.text, places)
+    text = Text(example.text, example.words or ())
+    if example.words is None:
+        text = Text.aligned(example.text, words)
     checked, changes = spans.check(text, example.spans)
     for change in changes:
         logger.info(f"{example.location}: {change}")

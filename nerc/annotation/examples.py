@@ -1,10 +1,12 @@
 """Annotated texts as files and tools of other people have them, and the sentences in them."""
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from nerc.data import sentences, spans
 from nerc.data.corpus import Sentence
@@ -57,17 +59,27 @@ class Target:
     path: Path  # a new file, or a new folder
     scheme: str = "iob2"  # of the tags, for formats that have tags
     types: tuple[str, ...] = ()  # that a question allows
+    inventory: tuple[str, ...] = ()  # types of all the files that are written together
+
+
+def of_tags(
+    text: Text, tags: Sequence[str], location: str, id: str | None, document: str | None
+) -> Example:
+    """The example of a sentence: a text with words, and IOB2 tags of them."""
+    return Example(
+        text=text.text,
+        spans=tuple(spans.of_tags(text, tags)),
+        location=location,
+        words=text.spans,
+        document=document,
+        id=id,
+    )
 
 
 def of_sentence(sentence: Sentence, location: str) -> Example:
     """The example of a sentence, whose text is its words with a blank between them."""
     text = Text.of_words(sentence.words)
-    return Example(
-        text=text.text,
-        spans=tuple(spans.of_tags(text, sentence.tags)),
-        location=location,
-        words=text.spans,
-    )
+    return of_tags(text, sentence.tags, location, None, None)
 
 
 def split(example: Example, cut: Cut) -> Iterator[tuple[Example, list[Change]]]:
@@ -78,44 +90,50 @@ def split(example: Example, cut: Cut) -> Iterator[tuple[Example, list[Change]]]:
     """
     text = Text(example.text, example.words or tuple(cut(example.text)))
     checked, changes = spans.check(text, example.spans)
-    if example.words is not None:
-        yield _fitted(example, text, checked, changes)
-        return
-    bounds = _without_divided(sentences.split(example.text), checked)
-    starts = [start for start, _ in text.spans]
-    for number, (start, end) in enumerate(bounds, start=1):
-        first, last = bisect_left(starts, start), bisect_left(starts, end)
-        places = tuple((a - start, b - start) for a, b in text.spans[first:last])
-        if not places:
-            continue
-        own = [s._replace(start=s.start - start, end=s.end - start) for s in checked]
-        own = [s for s in own if 0 <= s.start < end - start]
-        part = replace(example, text=example.text[start:end], words=places)
-        if len(bounds) > 1:
-            name = example.document or example.id or example.location
+    parts = [replace(example, words=text.spans, spans=tuple(checked))]
+    if example.words is None:
+        parts = divided(parts[0], sentences.split(example.text))
+    name = example.document or example.id or example.location
+    for number, part in enumerate(parts, start=1):
+        if len(parts) > 1:
             id = example.id and f"{example.id}.{number}"
             part = replace(part, document=name, id=id)
-        yield _fitted(part, Text(part.text, places), own, changes)
+        text = Text(part.text, part.words)
+        tags, more = spans.fit(text, part.spans)
+        yield replace(part, spans=tuple(spans.of_tags(text, tags))), [*changes, *more]
         changes = []
 
 
-def _without_divided(bounds: Places, checked: Sequence[Span]) -> list[tuple[int, int]]:
-    """The sentences, joined where an entity begins in one and ends in the next."""
-    joined: list[tuple[int, int]] = []
-    for start, end in bounds:
-        if joined and any(s.start < joined[-1][1] and s.end > start for s in checked):
-            joined[-1] = joined[-1][0], end
-        else:
-            joined.append((start, end))
-    return joined
+def divided(
+    example: Example, bounds: Sequence[tuple[int, int]], ids: Sequence[str | None] | None = None
+) -> list[Example]:
+    """The sentences of an example with words; bounds: where they start and end; ids: their names.
 
-
-def _fitted(
-    example: Example, text: Text, checked: Sequence[Span], changes: list[Change]
-) -> tuple[Example, list[Change]]:
-    tags, more = spans.fit(text, checked)
-    fitted = tuple(spans.of_tags(text, tags))
-    return replace(example, spans=fitted, words=text.spans), [*changes, *more]
+    Two sentences are joined where a word or an entity begins in one and ends in the other.
+    """
+    starts = [0, *(start for start, _ in bounds[1:])]
+    joined = set()  # sentences that continue the one before
+    for start, end in [*example.words, *((span.start, span.end) for span in example.spans)]:
+        joined |= set(range(bisect_right(starts, start), bisect_left(starts, end)))
+    firsts = [number for number in range(len(starts)) if number not in joined]
+    before = [start for start, _ in example.words]
+    parts = []
+    for first, after in zip(firsts, [*firsts[1:], None], strict=True):
+        end = len(example.text) if after is None else starts[after]
+        words = example.words[bisect_left(before, starts[first]) : bisect_left(before, end)]
+        if not words:
+            continue
+        start, last = words[0][0], words[-1][1]
+        own = [span for span in example.spans if starts[first] <= span.start < end]
+        part = replace(
+            example,
+            text=example.text[start:last],
+            words=tuple((a - start, b - start) for a, b in words),
+            spans=tuple(s._replace(start=s.start - start, end=s.end - start) for s in own),
+            id=ids[first] if ids else example.id,
+        )
+        parts.append(part)
+    return parts
 
 
 # ------------------------------------------------------------ how texts are cut into words
@@ -127,4 +145,19 @@ def cutter(name: str) -> Cut:
         return words
     if name == "blanks":
         return lambda text: [match.span() for match in re.finditer(r"[^ \t\r\n]+", text)]
-    raise InputError(f"--words {name}: wanted rules or blanks")
+    spacy, language = import_spacy(name), name.partition(":")[2]
+    try:
+        tokenizer = spacy.blank(language).tokenizer
+    except ImportError as error:  # of the language, or of a library that it needs
+        raise InputError(f"--words {name}: {error}") from None
+    return lambda text: [
+        (token.idx, token.idx + len(token)) for token in tokenizer(text) if not token.is_space
+    ]
+
+
+def import_spacy(what: str) -> ModuleType:
+    """The library spaCy, which what needs."""
+    try:
+        return import_module("spacy")
+    except ImportError as error:
+        raise InputError(f"{what} needs the library spaCy; pip install spacy ({error})") from None

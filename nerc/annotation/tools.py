@@ -12,8 +12,8 @@ from typing import Any
 
 from nerc import files
 from nerc.annotation.examples import Example, Source, Target
-from nerc.data import spans
 from nerc.data.spans import Span
+from nerc.data.words import Text
 from nerc.errors import InputError
 from nerc.tables import counted
 
@@ -102,7 +102,7 @@ def _of_own(row: Row, location: str) -> list[Example]:
             text=text,
             spans=tuple(_own_spans(text, row["entities"])),
             location=location,
-            words=None if words is None else spans.places(text, words),
+            words=None if words is None else Text.aligned(text, words).spans,
             document=_text(row.get("document")),
             id=_text(row.get("sent_id")),
             annotator=_text(row.get("annotator")),
@@ -170,7 +170,7 @@ def _of_task(row: Row, location: str) -> list[Example]:
     words = data.get("words")
     about = {
         "text": text,
-        "words": None if words is None else spans.places(text, words),
+        "words": None if words is None else Text.aligned(text, words).spans,
         "document": _text(data.get("document")),
         "id": _text(data.get("sent_id", row.get("id"))),
     }
@@ -300,7 +300,7 @@ def _of_prodigy(row: Row, location: str) -> list[Example]:
             raise InputError(f"the token {wrong[0]['text']!r} is not where its start and end say")
         # Prodigy gives blanks that are more than one as tokens of their own.
         tokens = tuple((t["start"], t["end"]) for t in tokens if t["text"].strip())
-        spans.places(text, [text[start:end] for start, end in tokens])
+        Text.aligned(text, [text[start:end] for start, end in tokens])
     return [
         Example(
             text=text,
@@ -369,7 +369,7 @@ def _of_doccano(row: Row, location: str) -> list[Example]:
             text=text,
             spans=tuple(Span(label, start, end) for start, end, label in triples),
             location=location,
-            words=None if words is None else spans.places(text, words),
+            words=None if words is None else Text.aligned(text, words).spans,
             document=_text(row.get("document")),
             id=_text(row.get("sent_id", row.get("id"))),
             annotator=_text(row.get("username")),

@@ -3,9 +3,10 @@ Compare the labels that several annotators gave to the same sentences.
 
 python -m nerc agreement anna.conll ben.conll cleo.conll
 python -m nerc agreement anna.conll ben.conll --list differences.csv --json agreement.json
+python -m nerc agreement export.json --from label-studio
 
-Each file is one annotator's and named after the annotator. Sentences are the same if all their
-words are; one whose tags are all X was skipped.
+Where a file does not name its annotators, it is one annotator's and named after the annotator.
+Sentences are the same if all their words are; one whose tags are all X was skipped.
 """
 
 import csv
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from nerc import files
 from nerc.cli import option, parse, start_logging
+from nerc.config import FORMATS
 from nerc.errors import InputError, one_line_errors, visible
 from nerc.tables import counted, markdown
 
@@ -34,63 +36,60 @@ class AgreementConfig:
     __doc__ = "Whose labels to compare, and where to write what is found."
 
     file: tuple[str, ...] = option(
-        (), "the CoNLL files of two or more annotators, one each", positional=True
+        (),
+        "files of two or more annotators, of whom one file may have several",
+        positional=True,
     )
+    from_: str = option("conll", "format of the files", FORMATS)
     json: str | None = option(None, "write the figures to this file, as JSON")
     list: str | None = option(
         None, "write all sentences that were tagged differently to this file, as CSV"
     )
 
-    def __post_init__(self) -> None:
-        if len(self.file) < 2:
-            raise InputError(f"FILE: found one, {self.file[0]}, wanted those of two or more people")
 
+def read_answers(paths: Sequence[Path], name: str) -> dict[str, OfAnnotator]:
+    """Read the answers of each annotator, whom the file names, or is named after."""
+    from nerc.annotation.answers import tags_of
+    from nerc.annotation.examples import Source, cutter
+    from nerc.annotation.exchange import FORMATS
 
-def read_answers(paths: Sequence[Path]) -> dict[str, OfAnnotator]:
-    """Read the answers of each annotator; the name is the file's without its last suffix."""
+    stems = [path.stem for path in paths]
+    if repeated := [path for path in paths if stems.count(path.stem) > 1]:
+        raise InputError(
+            f"{repeated[1]}: another file is named {repeated[1].stem}, too, which is taken for the "
+            f"annotator's name; rename one of them"
+        )
     answers: dict[str, OfAnnotator] = {}
     for path in paths:
-        if path.stem in answers:
-            raise InputError(
-                f"{path}: another file is named {path.stem}, too, which is taken for the "
-                f"annotator's name; rename one of them"
+        source, changed, num_copies = Source(path), [], 0
+        for example in FORMATS[name].read(source):
+            if example.proposal or example.answer is None:
+                continue
+            places = example.words or cutter("rules")(example.text)
+            words = tuple(example.text[start:end] for start, end in places)
+            try:
+                labels = None if example.answer == "skip" else tags_of(example, words)
+            except InputError as error:
+                source.faults.add(example.location, str(error))
+                continue
+            given = answers.setdefault(example.annotator or path.stem, {})
+            num_copies += words in given
+            if given.get(words, labels) != labels:
+                changed.append(example.location)
+            given[words] = labels
+        source.faults.check()
+        for note in source.notes:
+            logger.info(note)
+        if num_copies:
+            logger.info(f"{path}: copies of earlier sentences, which count once: {num_copies:,}")
+        if changed:
+            logger.warning(
+                f"{path}: copies of earlier sentences with other tags, of which the last count: "
+                f"{len(changed):,}, the first at {changed[0]}"
             )
-        answers[path.stem] = _read_file(path)
-    return answers
-
-
-def _read_file(path: Path) -> OfAnnotator:
-    from nerc.annotation.people import SKIPPED
-    from nerc.data.conll import read_conll
-    from nerc.data.tags import SPECIAL_TAGS, to_iob2
-
-    corpus = read_conll(path, weak=True)  # weak labels may be X
-    for note in corpus.notes:
-        logger.info(note)
-    if corpus.soft:
-        raise InputError(
-            f"{path.with_name(next(iter(corpus.soft)))}: has probabilities, wanted one tag a word"
-        )
-    answers, changed = {}, []
-    for words, written, name_and_line, _ in corpus:
-        location = path.with_name(name_and_line)
-        if special := [tag for tag in written if tag in SPECIAL_TAGS]:
-            if special != [SKIPPED] * len(words):
-                raise InputError(
-                    f"{location}: has {special[0]} at some words, wanted {SKIPPED} at all words, "
-                    f"to skip the sentence, or at none"
-                )
-        labels = None if special else tuple(to_iob2(written))
-        if answers.get(words, labels) != labels:
-            changed.append(location)
-        answers[words] = labels
-    if num_copies := len(corpus) - len(answers):
-        logger.info(f"{path}: copies of earlier sentences, which count once: {num_copies:,}")
-    if changed:
-        logger.warning(
-            f"{path}: copies of earlier sentences with other tags, of which the last count: "
-            f"{len(changed):,}, the first in line {changed[0].name.rpartition(':')[2]}"
-        )
+    if len(answers) < 2:
+        found = f"only {min(answers)}" if answers else "nobody"
+        raise InputError(f"found answers of {found}, wanted those of two or more people")
     return answers
 
 
@@ -100,7 +99,7 @@ def run(config: AgreementConfig) -> None:
     from nerc.evaluation.bootstrap import FEW, NUM_DRAWS
 
     _check_outputs(config)
-    answers = read_answers([Path(name) for name in config.file])
+    answers = read_answers([Path(name) for name in config.file], config.from_)
     figures, differing = agreement.agreement(answers), agreement.disagreements(answers)
     people, pairs = map(markdown, agreement.tables(figures))
     alpha = "-" if figures.alpha is None else f"{figures.alpha:.3f}"

@@ -2,7 +2,7 @@ __doc__ = """\
 Audit weak labels: what they look like and how far they agree with expert labels.
 
 python -m nerc audit --corpus DIR                 compare with all expert labels of train.txt
-python -m nerc audit --corpus DIR --expert 50 --plots audit
+python -m nerc audit --corpus DIR --expert 50 --plots audit --html audit.html --json audit.json
 python -m nerc audit --corpus sample --repair well-formed form
 
 Agreement is computed on the sentences that have both kinds of labels, everything else on all weak
@@ -12,12 +12,13 @@ labels.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nerc import files
 from nerc.cli import check_flag, option, parse, start_logging
 from nerc.config import REPAIRS, Amount, check_columns, check_repairs
 from nerc.errors import InputError, one_line_errors, visible
-from nerc.tables import markdown
+from nerc.tables import Table, markdown, shown
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,10 @@ class AuditConfig:
     plots: str | None = option(
         None, "write the plots as PNG to this folder, which is created if needed"
     )
+    html: str | None = option(None, "write the tables as an HTML page to this file")
+    json: str | None = option(
+        None, "write the tables as JSON, with shares from 0 to 1, to this file"
+    )
 
     def __post_init__(self) -> None:
         if self.expert is not None:
@@ -61,11 +66,13 @@ class AuditConfig:
 
 def run(config: AuditConfig) -> None:
     """Print what the weak labels look like and, where experts labelled them too, what is wrong."""
-    if config.plots:
-        files.check_folder(Path(config.plots), "--plots")
+    for name in ("plots", "html", "json"):
+        if path := getattr(config, name):
+            check = files.check_folder if name == "plots" else files.check_file
+            check(Path(path), f"--{name}")
 
     from nerc.data import labels, sources, tags
-    from nerc.evaluation import label_audit, plots
+    from nerc.evaluation import label_audit, page, plots
 
     written = sources.load(config.corpus, "llm")
     source = config.corpus, config.columns
@@ -76,25 +83,45 @@ def run(config: AuditConfig) -> None:
     weak = labels.repair(written, config.repair, types)
     for note in weak.notes:
         logger.info(note)
-    for table in (label_audit.label_statistics(written, weak), label_audit.rate_by_shape(weak)):
-        print(f"\n{markdown(table)}")
+    tables = {
+        "weak labels": label_audit.label_statistics(written, weak),
+        "word shapes": label_audit.rate_by_shape(weak),
+    }
     gold, _ = paired = label_audit.pair_labels(experts, weak)
     if len(gold):
         num_different = len({sentence.words for sentence in gold})
-        print(
-            f"\n{len(gold):,} of these sentences have expert labels too ({num_different:,} "
-            f"different)"
+        note = (
+            f"{len(gold):,} of these sentences have expert labels too ({num_different:,} different)"
         )
-        for table in label_audit.agreement_tables(paired, experts, written, types):
-            print(f"\n{markdown(table)}")
+        compared = label_audit.agreement_tables(paired, experts, written, types)
     else:
-        print(
-            "\nnone of these sentences has expert labels too (train.txt has none with exactly the "
+        note = (
+            "none of these sentences has expert labels too (train.txt has none with exactly the "
             "same words), so the audit cannot tell how many of the weak labels are right"
         )
+        compared = {}
+    blocks = [map(shown, tables.values()), map(shown, compared.values())]
+    before, after = ("".join(f"\n{markdown(rows)}\n" for rows in block) for block in blocks)
+    print(f"{before}\n{note}\n{after}", end="")
     if config.plots:
         plots.write_plots(Path(config.plots), label_audit.audit_plots(weak, paired))
         print(f"\nplots are in {visible(config.plots)}")
+    if config.html:
+        rows = {name.capitalize(): shown(table) for name, table in (tables | compared).items()}
+        title = f"Audit of the weak labels of {config.corpus}"
+        files.write_text(Path(config.html), page.tables_page(title, rows, note))
+    if config.json:
+        about = {name: getattr(config, name) for name in ("corpus", "expert", "seed", "repair")}
+        about |= {"sentences_with_experts": len(gold), "tables": values(tables | compared)}
+        files.write_json(Path(config.json), about)
+
+
+def values(tables: dict[str, Table]) -> dict[str, Any]:
+    """Tables as JSON: numbers as they are, null where a cell does not apply."""
+    return {
+        name: {"columns": header, "rows": [[None if c == "" else c for c in row] for row in rows]}
+        for name, (header, *rows) in tables.items()
+    }
 
 
 def main(argv: list[str]) -> None:

@@ -6,7 +6,8 @@ python -m nerc predict --revision model_primary --input notes.txt --output notes
 python -m nerc predict --revision model_primary --input new.conll --format conll --to conll
 
 Each line of raw text, and each {"text": ...} or {"words": [...]} of JSON lines, is tagged as one
-text: give it a sentence or a paragraph. With JSON, each gets one line of output, in the same order:
+text: give it a sentence or a paragraph. --format paragraphs reads prose whose lines are wrapped and
+tags each sentence of it. With JSON, each gets one line of output, in the same order:
 
 {"text": "in Paris", "entities": [{"type": "LOC", "text": "Paris", "start": 3, "end": 8, ...}]}
 
@@ -33,6 +34,7 @@ from nerc import files
 from nerc.cli import LogConfig, check_flag, check_given, option, parse, start_logging
 from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
 from nerc.data.columns import is_header_wanted, is_label, places, split_columns
+from nerc.data.sentences import split
 from nerc.data.words import DOCSTART, Text, has_unspaced
 from nerc.errors import InputError, one_line_errors
 
@@ -53,8 +55,9 @@ class PredictConfig:
     format: str = option(
         "text",
         "what each line of the input holds. text: a text; json: an object with text or words; "
-        "conll: a word and other columns; an empty line separates texts",
-        ("text", "json", "conll"),
+        "conll: a word and other columns; an empty line separates texts; paragraphs: a part of a "
+        "paragraph, which ends at an empty line, and of which each sentence is tagged",
+        ("text", "json", "conll", "paragraphs"),
     )
     columns: str | None = option(
         None,
@@ -90,7 +93,8 @@ class Item(Text):
 
     location: str = ""
     error: str | None = None
-    fields: dict[str, Any] = field(default_factory=dict)  # of a JSON object
+    fields: dict[str, Any] = field(default_factory=dict)  # of a JSON object, or of a sentence
+    offset: int = 0  # characters before it in its file
 
 
 def main(argv: list[str]) -> None:
@@ -160,6 +164,9 @@ def check_paths(config: PredictConfig) -> None:
 def write_json(file: TextIO, item: Item, _, entities: list[dict[str, Any]]) -> None:
     """Write one JSON object on a line."""
     others = {name: value for name, value in item.fields.items() if name not in OUR_FIELDS}
+    for entity in entities:
+        entity["start"] += item.offset
+        entity["end"] += item.offset
     answer = {"text": item.text, "entities": entities}
     if item.error is not None:
         answer = {"error": f"{item.location}: {item.error}"}
@@ -185,9 +192,14 @@ def items(config: PredictConfig) -> Iterator[Item]:
         # Not sys.stdin: the interpreter cannot end while a thread waits for it.
         place, name = (0, "standard input") if path == "-" else (path, path)
         with open(place, "rb", closefd=path != "-") as file:
-            rows = lines(file, name)
-            for item in of_lines(rows, read) if read else of_conll(rows, config.columns):
-                if read and "words" not in item.fields and has_unspaced(item.text):
+            if config.format == "paragraphs":
+                found = of_paragraphs(file, name)
+            else:
+                rows = lines(file, name)
+                found = of_lines(rows, read) if read else of_conll(rows, config.columns)
+            for item in found:
+                is_cut = config.format != "conll" and "words" not in item.fields
+                if is_cut and has_unspaced(item.text):
                     warn_once(
                         said,
                         "characters",
@@ -238,6 +250,47 @@ def of_lines(rows: Rows, read: Callable[[str], Item]) -> Iterator[Item]:
     for location, line, fault in rows:
         item = Item(error=fault) if fault else read(line)
         yield replace(item, location=location)
+
+
+def of_paragraphs(file: BinaryIO, name: str) -> Iterator[Item]:
+    """The sentences of prose whose lines are wrapped; a blank line ends a paragraph."""
+    parts, first, place, size, fault = [], 1, 0, 0, None  # size, place: in characters
+    for number, line in chain(files.bounded_lines(file, name), [(0, b"")]):
+        location, error = f"{name}:{number}", None
+        if len(line) > files.MOST_LINE:
+            raise InputError(f"{location}: has more than {files.MOST_LINE:,} bytes; wrap its lines")
+        codec = "utf-8-sig" if number == 1 else "utf-8"
+        try:
+            part = line.decode(codec)
+        except UnicodeDecodeError:
+            part, error = line.decode(codec, errors="replace"), "is not UTF-8"
+        size += len(part)
+        if size > files.MOST_LINE:
+            error = f"is more than {files.MOST_LINE:,} characters after the last blank line"
+        if error and fault is None:
+            error = f"{error}, so its paragraph, from {name}:{first} on, is not read"
+            fault = Item(location=location, error=error)
+            parts.clear()
+        if part.strip():
+            parts += [] if fault else [part]
+            continue
+        if fault:
+            yield fault
+        else:
+            yield from of_paragraph("".join(parts), name, first, place)
+        place += size
+        parts, first, size, fault = [], number + 1, 0, None
+
+
+def of_paragraph(text: str, name: str, line: int, place: int) -> Iterator[Item]:
+    """The sentences of a paragraph that begins at a line and a place, in characters, of a file."""
+    seen = 0
+    for start, end in split(text):
+        line += text.count("\n", seen, start)
+        seen = start
+        fields = {"file": name, "start": place + start, "end": place + end}
+        about = {"location": f"{name}:{line}", "fields": fields, "offset": place + start}
+        yield replace(Item.of_wrapped(text[start:end]), **about)
 
 
 def of_object(line: str) -> Item:

@@ -42,20 +42,6 @@ def of_tags(text: Text, tags: Sequence[str]) -> list[Span]:
     return spans
 
 
-def places(text: str, words: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Where words stand in a text that has nothing but white space between them."""
-    found, end = [], 0
-    for word in words:
-        start = text.find(word, end)
-        if start < 0 or text[end:start].strip() or not word:
-            raise InputError(f"the word {word!r} does not follow in the text {text[:60]!r}")
-        end = start + len(word)
-        found.append((start, end))
-    if text[end:].strip():
-        raise InputError(f"{text[end:].strip()[:60]!r} of the text is in no word")
-    return tuple(found)
-
-
 def check(text: Text, spans: Sequence[Span]) -> tuple[list[Span], list[Change]]:
     """The spans with what they cover, without white space at their ends; and what was changed.
 

@@ -7,10 +7,12 @@ CoNLL-2003 keeps them together: hyphens (one-day, 6-4), slashes and points betwe
 Inc.). 's, n't and the like are words of their own, and so are currency signs: $, C$.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import regex
+
+from nerc.errors import InputError
 
 DOCSTART = "-DOCSTART-"  # the word of a line between documents, in CoNLL files
 
@@ -44,6 +46,16 @@ _WORD = regex.compile(
     """,
     regex.VERBOSE | regex.V1,
 )
+# What a reader leaves out of a word that goes on in the next line: the line end and, between
+# lower-case letters, the hyphen (exam-ple, but Anglo-American). A part of its own is no such word:
+# pre- and post-war.
+_BREAK = regex.compile(
+    rf"""
+    (?:(?<={_LETTER})\u00ad | (?<=\p{{Ll}}\p{{M}}*)[-‐](?=\s+\p{{Ll}}) | (?<=(?:{_LETTER}|\.)[-‐]))
+    [^\S\n]*\n[^\S\n]*(?={_LETTER})(?!(?:and|or)\b)
+    """,
+    regex.VERBOSE | regex.V1,
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,16 @@ class Text:
         return cls(text, tuple(words(text)))
 
     @classmethod
+    def of_wrapped(cls, text: str) -> "Text":
+        """Cut a text of several lines into words; one that a line end parts is one word."""
+        places = list(range(len(text)))
+        for match in _BREAK.finditer(text):
+            places[match.start() : match.end()] = [-1] * len(match[0])
+        places = [place for place in places if place >= 0]
+        found = words("".join([text[place] for place in places]))
+        return cls(text, tuple((places[a], places[b - 1] + 1) for a, b in found))
+
+    @classmethod
     def of_words(cls, words: Iterable[str]) -> "Text":
         """A text of words, separated by blanks."""
         spans, start = [], 0
@@ -68,9 +90,27 @@ class Text:
             start += len(word) + 1
         return cls(" ".join(words), tuple(spans))
 
+    @classmethod
+    def aligned(cls, text: str, words: Sequence[str]) -> "Text":
+        """A text that has nothing but white space between words; InputError if it has more."""
+        places, end = [], 0
+        for word in words:
+            start = text.find(word, end)
+            if start < 0 or text[end:start].strip() or not word:
+                raise InputError(f"the word {word!r} does not follow in the text {text[:60]!r}")
+            end = start + len(word)
+            places.append((start, end))
+        if text[end:].strip():
+            raise InputError(f"{text[end:].strip()[:60]!r} of the text is in no word")
+        return cls(text, tuple(places))
+
     @property
     def words(self) -> tuple[str, ...]:
-        return tuple(self.text[start:end] for start, end in self.spans)
+        """The words as they are read, without the line end in one that covers two lines."""
+        found = (self.text[start:end] for start, end in self.spans)
+        if "\n" in self.text:
+            found = (_BREAK.sub("", word) for word in found)
+        return tuple(found)
 
 
 def has_unspaced(text: str) -> bool:

@@ -12,7 +12,7 @@ from nerc.data.corpus import Corpus, Sentence
 from nerc.data.tags import Entity, entities
 from nerc.evaluation.bootstrap import f1, judged_entities
 from nerc.evaluation.metrics import Scores
-from nerc.tables import Rows
+from nerc.tables import Table
 
 KINDS = ("correct", "wrong type", "wrong boundary", "spurious", "missed")
 NOTHING = None  # the type of no entity
@@ -77,12 +77,12 @@ def errors(corpus: Corpus, predicted: Sequence[Sequence[str]]) -> Errors:
     return Errors(by_sentence, kinds, confusion, frequent)
 
 
-def confusion_table(counts: Confusion, types: Sequence[str], corner: str) -> Rows:
+def confusion_table(counts: Confusion, types: Sequence[str], corner: str) -> Table:
     """How often an entity of one type (row: gold) was predicted as another (column)."""
     rows = [[corner, *types, "missed"]]
     for gold in (*types, NOTHING):
         name = "spurious" if gold is NOTHING else gold
-        rows.append([name, *(f"{counts[gold, type_]:,}" for type_ in (*types, NOTHING))])
+        rows.append([name, *(counts[gold, type_] for type_ in (*types, NOTHING))])
     return rows
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nerc.config import REPAIRS
@@ -10,12 +10,13 @@ from nerc.data import labels, sources, tags
 from nerc.data.corpus import Corpus
 from nerc.evaluation import error_analysis, metrics, plots
 from nerc.evaluation.bootstrap import ALL_TYPES
-from nerc.tables import Rows
+from nerc.tables import Table, share
 
 logger = logging.getLogger(__name__)
 
 MIN_REPEATS = 2  # entities whose words occur less often say nothing about consistency
 NUM_SHAPES = 12  # shapes listed
+NUM_WRONG = 20  # words, and entities, listed
 MIN_AT_POSITION = 20  # positions that fewer sentences have are left out of the plot
 
 ExpertTags = Mapping[tuple[str, ...], tuple[str, ...]]  # by the words of the sentence
@@ -26,7 +27,7 @@ PairedLabels = tuple[Corpus, list[list[str]]]
 # ------------------------------------------------------------ without expert labels
 
 
-def label_statistics(written: Corpus, weak: Corpus) -> Rows:
+def label_statistics(written: Corpus, weak: Corpus) -> Table:
     """Count what weak labels contain; written: the same labels before repair."""
     types, by_words, num_inside = Counter(), defaultdict(Counter), 0
     for sentence in weak:
@@ -50,18 +51,18 @@ def label_statistics(written: Corpus, weak: Corpus) -> Rows:
         ("repeated entities with the most frequent type of their words", consistent, total),
     ]
     rows = [["", "number", "share"]]
-    return rows + [[n, f"{i:,}", "" if of is None else _percent(i, of)] for n, i, of in counts]
+    return rows + [[name, n, "" if of is None else share(n, of)] for name, n, of in counts]
 
 
-def rate_by_shape(weak: Corpus) -> Rows:
+def rate_by_shape(weak: Corpus) -> Table:
     """The most frequent word shapes, and the share of their words that is in entities."""
     rates = labels.shape_rates(list(weak))
     counts, inside = _count_words(weak, lambda _, word: labels.word_shape(word))
     rows = [["Word shape", "words", "in entities", "entity-like (kept by --repair form)"]]
-    rows.append(["all", f"{counts.total():,}", _percent(inside.total(), counts.total()), ""])
+    rows.append(["all", counts.total(), share(inside.total(), counts.total()), ""])
     for shape, n in counts.most_common(NUM_SHAPES):
         entity_like = "yes" if labels.is_entity_like(shape, rates) else "no"
-        rows.append([shape, f"{n:,}", _percent(inside[shape], n), entity_like])
+        rows.append([shape, n, share(inside[shape], n), entity_like])
     return rows
 
 
@@ -77,10 +78,6 @@ def _count_words(weak: Corpus, key: Callable[[int, str], Any]) -> tuple[Counter,
 
 def _is_entity_tag(tag: str) -> bool:
     return tag[1:2] == "-"
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 # ------------------------------------------------------------ with expert labels
@@ -122,35 +119,70 @@ def pair_labels(experts: ExpertTags, weak: Corpus) -> PairedLabels:
 
 def agreement_tables(
     paired: PairedLabels, experts: ExpertTags, written: Corpus, types: frozenset[str]
-) -> list[Rows]:
-    """Agreement by type, kinds of errors, confusions, agreement by slice and by repair."""
+) -> dict[str, Table]:
+    """Agreement by type, slice and repair, kinds of errors, confusions, what is often wrong."""
     by_type = agreement_by_type(paired)
     errors = error_analysis.errors(*paired)
     names = [row[0] for row in by_type[2:]]
-    return [
-        by_type,
-        [["Entities", *errors.kinds], ["", *(f"{n:,}" for n in errors.kinds.values())]],
-        error_analysis.confusion_table(errors.confusion, names, "gold \\ weak"),
-        agreement_by_slice(paired, written),
-        agreement_by_repair(experts, written, types),
-    ]
+    return {
+        "agreement by type": by_type,
+        "kinds of errors": [["Entities", *errors.kinds], ["", *errors.kinds.values()]],
+        "confusions": error_analysis.confusion_table(errors.confusion, names, "gold \\ weak"),
+        "agreement by slice": agreement_by_slice(paired, written),
+        "agreement by repair": agreement_by_repair(experts, written, types),
+        "words most often wrong": wrong_words(paired),
+        "entities most often wrong": wrong_entities(errors, paired),
+    }
 
 
-def agreement_by_type(paired: PairedLabels) -> Rows:
+def wrong_words(paired: PairedLabels) -> Table:
+    """The words that most often have another type (O: none) than the experts give them."""
+    counts, wrong = Counter(), Counter()
+    for sentence, guesses in zip(*paired, strict=True):
+        counts.update(sentence.words)
+        triples = zip(sentence.words, _types(sentence.tags), _types(guesses), strict=True)
+        wrong.update(triple for triple in triples if triple[1] != triple[2])
+    rows = [["Word", "gold", "weak", "number", "of", "share"]]
+    most = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:NUM_WRONG]
+    return rows + [[*key, n, counts[key[0]], share(n, counts[key[0]])] for key, n in most]
+
+
+def _types(labels: Sequence[str]) -> list[str]:
+    return [label[2:] or "O" for label in labels]
+
+
+def wrong_entities(errors: error_analysis.Errors, paired: PairedLabels) -> Table:
+    """The entities that are most often missed, spurious or otherwise wrong.
+
+    Their share is that of the gold entities of these words and type, or of the weak ones where gold
+    has none.
+    """
+    gold, weak = Counter(), Counter()
+    for sentence, pairs in zip(paired[0], errors.pairs, strict=True):
+        for pair in pairs:
+            gold[error_analysis.entity_text(sentence.words, pair.gold)] += 1
+            weak[error_analysis.entity_text(sentence.words, pair.predicted)] += 1
+    rows = [["Entity in gold", "weak entity", "error", "number", "of", "share"]]
+    for n, kind, *texts in errors.frequent[:NUM_WRONG]:
+        of = weak[texts[1]] if kind == "spurious" else gold[texts[0]]
+        rows.append([*texts, kind, n, of, share(n, of)])
+    return rows
+
+
+def agreement_by_type(paired: PairedLabels) -> Table:
     """Precision, recall and F1 of the weak labels: of all entities, then of each type."""
     rows = [["Type", "in gold", "precision", "recall", "F1"]]
     gold, predicted = [list(sentence.tags) for sentence in paired[0]], paired[1]
     if not gold:
-        return [*rows, [ALL_TYPES, "0", *["-"] * 3]]
+        return [*rows, [ALL_TYPES, 0, None, None, None]]
     types = tags.ordered(tags.types_of(tag for row in (*gold, *predicted) for tag in row))
     micro, by_type = metrics.entity_scores(gold, predicted, types)
     for name, s in [(ALL_TYPES, micro), *by_type.items()]:
-        figures = (f"{x:.3f}" for x in (s.precision, s.recall, s.f1))
-        rows.append([name, f"{s.support:,}", *figures])
+        rows.append([name, s.support, s.precision, s.recall, s.f1])
     return rows
 
 
-def agreement_by_slice(paired: PairedLabels, written: Corpus) -> Rows:
+def agreement_by_slice(paired: PairedLabels, written: Corpus) -> Table:
     """Precision, recall and F1 by slice of the entities, by valid tags and by source."""
     counts = labels.num_invalid_tags(list(written))
     invalid = {s.location for s, count in zip(written, counts, strict=True) if count}
@@ -162,12 +194,12 @@ def agreement_by_slice(paired: PairedLabels, written: Corpus) -> Rows:
     }
     rows = [["Slice", "in gold", "precision", "recall", "F1"]]
     for key, part in error_analysis.slices(*paired, families).items():
-        recall_and_f1 = (f"{x:.3f}" if part.support else "-" for x in (part.recall, part.f1))
-        rows.append([": ".join(key), f"{part.support:,}", f"{part.precision:.3f}", *recall_and_f1])
+        recall_and_f1 = (part.recall, part.f1) if part.support else (None, None)
+        rows.append([": ".join(key), part.support, part.precision, *recall_and_f1])
     return rows
 
 
-def agreement_by_repair(experts: ExpertTags, written: Corpus, types: frozenset[str]) -> Rows:
+def agreement_by_repair(experts: ExpertTags, written: Corpus, types: frozenset[str]) -> Table:
     """Precision, recall and F1 after each repair, on the sentences that it keeps."""
     rows = [["Repair", "entities in gold", "precision", "recall", "F1"]]
     every = [repair for repair in REPAIRS if repair != "none"]
@@ -186,7 +218,7 @@ def audit_plots(weak: Corpus, paired: PairedLabels) -> plots.Plots:
     if len(paired[0]):
         header, *rows = agreement_by_type(paired)
         names = [row[0] for row in rows]
-        scores = {header[i]: [float(row[i]) for row in rows] for i in range(2, len(header))}
+        scores = {header[i]: [row[i] for row in rows] for i in range(2, len(header))}
         confusion = error_analysis.errors(*paired).confusion
         images["scores"] = "", plots.bar_plot(scores, names)
         images["confusion"] = "", plots.confusion_plot(confusion, names[1:])

@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -13,6 +14,7 @@ from nerc.evaluation import plots, tables
 from nerc.evaluation.bootstrap import ALL
 from nerc.evaluation.error_analysis import KINDS
 from nerc.evaluation.evaluator import Comparison
+from nerc.tables import Rows
 
 
 def html_page(comparison: Comparison, images: plots.Plots, split: str) -> str:
@@ -46,6 +48,13 @@ def html_page(comparison: Comparison, images: plots.Plots, split: str) -> str:
             "sentences": page_sentences(comparison),
         }
     )
+
+
+def tables_page(title: str, tables: Mapping[str, Rows], note: str = "") -> str:
+    """Return an HTML page of tables, by title, which opens without a network; see render_page()."""
+    shown = [{"title": name, "rows": rows} for name, rows in tables.items()]
+    empty = {name: [] for name in ("types", "revisions", "others", "plots", "sentences")}
+    return render_page(empty | {"title": title, "note": note, "tables": shown})
 
 
 def data_uri(image: bytes) -> str:
@@ -116,7 +125,8 @@ def render_page(data: dict[str, Any]) -> str:
     - tables, others: tables with a title and rows, the first row being the header; others are
       hidden until they are opened;
     - plots: plots with a title and an image, a PNG as a data: URL;
-    - sentences: each with words, document (its number, or None in a corpus without documents) and
+    - sentences (without any, the page has no browser): each with words, document (its number, or
+      None in a corpus without documents) and
 
       - gold: (type, start, end) of each entity, end exclusive;
       - predicted: for each revision, (type, start, end, confidence, kind) of each entity;

@@ -12,7 +12,7 @@ from nerc.evaluation.evaluator import Comparison
 from nerc.evaluation.metrics import Report
 from nerc.model.calibration import calibration_error
 from nerc.store import records
-from nerc.tables import Rows, markdown, spread
+from nerc.tables import Rows, markdown, shown, spread
 
 NUM_FREQUENT = 20  # errors listed for each revision
 F1_BY_TYPE = "F1 by type, with 95 % intervals"
@@ -107,7 +107,8 @@ def error_tables(comparison: Comparison) -> dict[str, Rows]:
     }
     for name, e in errors.items():
         corner = f"{name}: gold \\ predicted"
-        tables[CONFUSIONS.format(name)] = confusion_table(e.confusion, comparison.types, corner)
+        confusions = confusion_table(e.confusion, comparison.types, corner)
+        tables[CONFUSIONS.format(name)] = shown(confusions)
         rows = [[str(count), *texts] for count, *texts in e.frequent[:NUM_FREQUENT]]
         header = [f"{name}: count", "kind", "gold", "predicted"]
         tables[f"Most frequent errors, {name}"] = [header, *rows]

@@ -82,6 +82,7 @@ def test_an_export_of_label_studio_has_more_than_answers(tmp_path, convert):
     annotated = {"id": 1, "completed_by": 1, "was_cancelled": False}
     tasks = [
         {
+            "id": 7,
             "data": {"text": "Ann sings ."},
             "annotations": [
                 annotated | {"result": [region(0, 3, "PER", meta={"text": ["sure"]}), comment]}
@@ -100,7 +101,7 @@ def test_an_export_of_label_studio_has_more_than_answers(tmp_path, convert):
     export.write_text(json.dumps(tasks))
     said = convert(export, tmp_path / "out.txt", "--from", "label-studio")
     assert said[:3] == [
-        f"{export}: object 1, annotations[0]: left out 1 other result, 1 note, 1 draft",
+        f"{export}: object 1 (task 7), annotations[0]: left out 1 other result, 1 note, 1 draft",
         f"{export}: 1 texts without an answer are left out",
         f"{export}: 1 skipped texts are left out",
     ]

@@ -163,6 +163,8 @@ _LABELS = "label"  # the name of the control in the labelling interface that ner
 def _of_task(row: Row, location: str) -> list[Example]:
     """An example for each person's annotation of a task; a task without any is not answered."""
     data = row.get("data", row)
+    if "id" in row:  # by which people find it
+        location = f"{location} (task {row['id']})"
     text = data.get("text")
     if not isinstance(text, str):
         names = ", ".join(name for name, value in data.items() if isinstance(value, str))

@@ -23,6 +23,8 @@ import pytest
 from conftest import small, write_conll
 
 import active_learn
+from nerc.__main__ import main
+from nerc.annotation import tools
 from nerc.data import synthetic
 from nerc.data.conll import read_conll
 from nerc.data.pool import Query
@@ -249,3 +251,83 @@ def test_where_two_people_differ_the_sentences_are_asked_again(studio, corpus, c
     (name,) = (corpus.parent / "models").glob("active_iter_0_*")
     decided = {q.words: entities(q.tags) for q in query_records.read(name)}
     assert decided == {w: [("PER" if i else "MISC", 0, 1)] for i, w in enumerate(words)}
+
+
+# ------------------------------------------------------------ in a browser
+
+SHOWN = "return [...document.querySelectorAll('.lsf-richtext__line')].map(line => line.innerText)"
+PRESS = "document.querySelector(arguments[0]).click()"
+PLACE = """
+const text = document.querySelector('.lsf-richtext__line');
+const walker = document.createTreeWalker(text, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+    const start = walker.currentNode.data.indexOf(arguments[0]);
+    if (start < 0) continue;
+    const range = document.createRange();
+    range.setStart(walker.currentNode, start);
+    range.setEnd(walker.currentNode, start + arguments[0].length);
+    const place = range.getBoundingClientRect();
+    return [place.left, place.top + place.height / 2, place.right];
+}
+"""
+
+
+def log_in(browser, studio: Studio) -> None:
+    browser.get(f"{studio.address}/user/login/")
+    for name, text in (("email", "ann@example.org"), ("password", PASSWORD)):
+        browser.find_element("name", name).send_keys(text)
+    browser.find_element("css selector", "form [type=submit]").click()
+
+
+def select(browser, part: str) -> None:
+    """Draw the mouse over a part of the text."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    left, middle, right = map(int, browser.execute_script(PLACE, part))
+    chain = ActionChains(browser)
+    mouse = chain.w3c_actions.pointer_action
+    mouse.move_to_location(left + 1, middle).pointer_down()
+    mouse.move_to_location(right - 1, middle).pointer_up()
+    chain.perform()
+
+
+def test_what_a_person_marks_in_a_browser_is_read(studio, chromium, tmp_path, capsys):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    accepted, corrected, skipped = "😀 Ann met Bob .", "😀 Nobody 😀 met Zoë .", "😀 Skip 😀 me ."
+    left = [accepted, corrected, skipped]
+    blocks = ["\n".join(f"{word} O" for word in text.split()) for text in left]
+    source, export, result = (tmp_path / name for name in ("in.txt", "export.json", "out.txt"))
+    source.write_text("\n\n".join(blocks).replace("Ann O", "Ann B-PER"), encoding="utf-8")
+    main(["convert", str(source), str(tmp_path / "answered.json"), "--to", "label-studio"])
+    tasks = json.loads((tmp_path / "answered.json").read_text(encoding="utf-8"))
+    for task in tasks:
+        task["predictions"] = [{"result": a["result"]} for a in task.pop("annotations")]
+    (tmp_path / "round.json").write_text(json.dumps(tasks))
+    (tmp_path / "label_config.xml").write_text(tools.label_config(["LOC", "PER"]))
+    project = studio.project(tmp_path / "round.json")
+
+    wait = WebDriverWait(chromium, 60)
+    log_in(chromium, studio)
+    wait.until(lambda browser: "/login" not in browser.current_url)
+    chromium.get(f"{studio.address}/projects/{project}/data?labeling=1")
+    while left:
+        text = wait.until(lambda browser: {*browser.execute_script(SHOWN)} & {*left}).pop()
+        left.remove(text)
+        if text == corrected:
+            chromium.execute_script(PRESS, ".lsf-label_clickable")  # the first, LOC
+            select(chromium, "oë")  # a part of Zoë, which becomes the whole word
+        button = "skip-task" if text == skipped else "Submit current annotation"
+        chromium.execute_script(PRESS, f"button[aria-label='{button}']")
+    wait.until(
+        lambda _: all(
+            task["total_annotations"] + task["cancelled_annotations"]
+            for task in studio.tasks(project)
+        )
+    )
+
+    studio.export(project, export)
+    main(["convert", str(export), str(result), "--from", "label-studio"])
+    assert f"{export}: 1 skipped texts are left out" in capsys.readouterr().out
+    found = {" ".join(s.words): entities(s.tags) for s in read_conll(result)}
+    assert found == {accepted: [("PER", 1, 2)], corrected: [("LOC", 4, 5)]}

@@ -148,3 +148,38 @@ def test_too_few_documents_for_a_split_are_refused(tmp_path, capsys):
         main(["convert", f"{tmp_path}/in.txt", f"{tmp_path}/data", *"--split 80 10 10".split()])
     assert "2 documents cannot be divided into 3 parts" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+# ------------------------------------------------------------ what language models write
+
+
+def test_entities_that_are_only_quoted_are_found_in_the_order_of_the_text(tmp_path, convert):
+    quoted = ["PER Ann", "LOC Bern", "PER Ann Lee", "ORG Annex"]
+    entities = [dict(zip(("type", "text"), text.split(" ", 1), strict=True)) for text in quoted]
+    # Ann within Annex is no mention of Ann; Ann  Lee has two blanks in the text.
+    text = "Annex: Ann saw Bern. Ann  Lee did not."
+    (tmp_path / "in.jsonl").write_text(json.dumps({"text": text, "entities": entities}))
+    convert(tmp_path / "in.jsonl", tmp_path / "llm.txt", "--from", "jsonl")
+    assert content(tmp_path / "llm.txt") == [
+        (("Annex", ":", "Ann", "saw", "Bern", "."), ("B-ORG", "O", "B-PER", "O", "B-LOC", "O"), 1),
+        (("Ann", "Lee", "did", "not", "."), ("B-PER", "I-PER", "O", "O", "O"), 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "entities, message",
+    [
+        ([{"type": "PER", "text": "Bob"}], "the entity 'Bob' is not in the text"),
+        ([{"type": "PER", "text": "Ann"}] * 2, "the entity 'Ann' is not in the text once more"),
+        ([{"text": "Ann"}], "entities[0] has no type"),
+        ([{"type": "PER", "start": 0}], "entities[0] has no text, or start without end"),
+        ([{"type": "PER", "text": "Ann", "start": 1, "end": 4}], "covers 'nn ', and not 'Ann'"),
+        ([{"type": "A B C", "text": "Ann", "start": -3, "end": 4}], "is not within the text"),
+    ],
+)
+def test_what_a_language_model_invents_is_refused(entities, message, tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_text(json.dumps({"text": "Ann wins", "entities": entities}))
+    with pytest.raises(SystemExit) as refused:
+        main(["convert", f"{tmp_path}/in.jsonl", f"{tmp_path}/llm.txt", "--from", "jsonl"])
+    assert refused.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "llm.txt").exists()

@@ -102,8 +102,8 @@ def test_an_export_of_label_studio_has_more_than_answers(tmp_path, convert):
     said = convert(export, tmp_path / "out.txt", "--from", "label-studio")
     assert said[:3] == [
         f"{export}: object 1 (task 7), annotations[0]: left out 1 other result, 1 note, 1 draft",
-        f"{export}: 1 texts without an answer are left out",
-        f"{export}: 1 skipped texts are left out",
+        f"{export}: left out 1 unanswered text",
+        f"{export}: left out 1 skipped text",
     ]
     assert content(tmp_path / "out.txt") == [(("Ann", "sings", "."), ("B-PER", "O", "O"), 0)]
 
@@ -117,7 +117,7 @@ def test_a_small_export_of_label_studio_has_tasks_that_nobody_answered(tmp_path,
     export = tmp_path / "export.json"
     export.write_text(json.dumps(rows))
     said = convert(export, tmp_path / "out.txt", "--from", "label-studio")
-    assert said[0] == f"{export}: 1 texts without an answer are left out"
+    assert said[0] == f"{export}: left out 1 unanswered text"
     assert content(tmp_path / "out.txt") == [(("Ann", "sings", "."), ("B-PER", "O", "O"), 0)]
 
     export.write_text(json.dumps([*rows, rows[0] | {"annotator": 2, "annotation_id": 6}]))
@@ -126,3 +126,61 @@ def test_a_small_export_of_label_studio_has_tasks_that_nobody_answered(tmp_path,
     assert "several people (1, 2) answered 1 of its texts" in capsys.readouterr().err
     convert(export, tmp_path / "one.txt", "--from", "label-studio", "--annotator", 2)
     assert content(tmp_path / "one.txt") == content(tmp_path / "out.txt")
+
+
+@pytest.mark.parametrize("shares, sizes", [("80 10 10", [8, 1, 1]), ("50 0 50", [5, 5])])
+def test_a_split_gives_each_part_whole_documents_and_loses_none(shares, sizes, tmp_path, convert):
+    blocks = [f"-DOCSTART- O\n\nword{i} B-PER\n\nmore{i} O\n\n" for i in range(10)]
+    (tmp_path / "in.txt").write_text("".join(blocks))
+    convert(tmp_path / "in.txt", tmp_path / "data", "--split", *shares.split())
+    names = ["train.txt", "valid.txt", "test.txt"] if len(sizes) == 3 else ["train.txt", "test.txt"]
+    assert sorted(p.name for p in (tmp_path / "data").iterdir()) == sorted(names)
+    parts = [[words[0] for words, *_ in content(tmp_path / "data" / name)] for name in names]
+    assert [len(part) for part in parts] == [2 * size for size in sizes]
+    every = sorted(word for part in parts for word in part)
+    assert every == sorted(f"{kind}{i}" for kind in ("word", "more") for i in range(10))
+    for part in parts:
+        assert {word[4:] for word in part[::2]} == {word[4:] for word in part[1::2]}
+
+
+def test_too_few_documents_for_a_split_are_refused(tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("-DOCSTART- O\n\na O\n\n-DOCSTART- O\n\nb O\n")
+    with pytest.raises(SystemExit):
+        main(["convert", f"{tmp_path}/in.txt", f"{tmp_path}/data", *"--split 80 10 10".split()])
+    assert "2 documents cannot be divided into 3 parts" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+# ------------------------------------------------------------ what language models write
+
+
+def test_entities_that_are_only_quoted_are_found_in_the_order_of_the_text(tmp_path, convert):
+    quoted = ["PER Ann", "LOC Bern", "PER Ann Lee", "ORG Annex"]
+    entities = [dict(zip(("type", "text"), text.split(" ", 1), strict=True)) for text in quoted]
+    # Ann within Annex is no mention of Ann; Ann  Lee has two blanks in the text.
+    text = "Annex: Ann saw Bern. Ann  Lee did not."
+    (tmp_path / "in.jsonl").write_text(json.dumps({"text": text, "entities": entities}))
+    convert(tmp_path / "in.jsonl", tmp_path / "llm.txt", "--from", "jsonl")
+    assert content(tmp_path / "llm.txt") == [
+        (("Annex", ":", "Ann", "saw", "Bern", "."), ("B-ORG", "O", "B-PER", "O", "B-LOC", "O"), 1),
+        (("Ann", "Lee", "did", "not", "."), ("B-PER", "I-PER", "O", "O", "O"), 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "entities, message",
+    [
+        ([{"type": "PER", "text": "Bob"}], "the entity 'Bob' is not in the text"),
+        ([{"type": "PER", "text": "Ann"}] * 2, "the entity 'Ann' is not in the text once more"),
+        ([{"text": "Ann"}], "entities[0] has no type"),
+        ([{"type": "PER", "start": 0}], "entities[0] has no text, or start without end"),
+        ([{"type": "PER", "text": "Ann", "start": 1, "end": 4}], "covers 'nn ', and not 'Ann'"),
+        ([{"type": "A B C", "text": "Ann", "start": -3, "end": 4}], "is not within the text"),
+    ],
+)
+def test_what_a_language_model_invents_is_refused(entities, message, tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_text(json.dumps({"text": "Ann wins", "entities": entities}))
+    with pytest.raises(SystemExit) as refused:
+        main(["convert", f"{tmp_path}/in.jsonl", f"{tmp_path}/llm.txt", "--from", "jsonl"])
+    assert refused.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "llm.txt").exists()

@@ -328,6 +328,6 @@ def test_what_a_person_marks_in_a_browser_is_read(studio, chromium, tmp_path, ca
 
     studio.export(project, export)
     main(["convert", str(export), str(result), "--from", "label-studio"])
-    assert f"{export}: 1 skipped texts are left out" in capsys.readouterr().out
+    assert f"{export}: left out 1 skipped text" in capsys.readouterr().out
     found = {" ".join(s.words): entities(s.tags) for s in read_conll(result)}
     assert found == {accepted: [("PER", 1, 2)], corrected: [("LOC", 4, 5)]}

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 
 from nerc import files
@@ -29,7 +28,7 @@ def read(source: Source, name: str, annotator: str | None = None) -> list[Exampl
         if example.left_out:
             source.notes.append(f"{example.location}: left out {', '.join(example.left_out)}")
     if any(not e.proposal and e.answer is not None for e in examples):
-        examples = _without(examples, lambda e: e.proposal, "proposals of a model", source)
+        examples = _without(examples, lambda e: e.proposal, "model's proposal", source)
     elif any(example.proposal for example in examples):
         source.notes.append(f"{source.path}: nobody answered; its entities are a model's proposals")
     names = sorted({e.annotator for e in examples if e.annotator is not None})
@@ -37,9 +36,9 @@ def read(source: Source, name: str, annotator: str | None = None) -> list[Exampl
         if annotator not in names:
             found = ", ".join(names) or "nobody"
             raise InputError(f"--annotator {annotator}: {source.path} names {found}")
-        examples = _without(examples, lambda e: e.annotator != annotator, "other answers", source)
-    examples = _without(examples, lambda e: e.answer is None, "texts without an answer", source)
-    examples = _without(examples, lambda e: e.answer == "skip", "skipped texts", source)
+        examples = _without(examples, lambda e: e.annotator != annotator, "other answer", source)
+    examples = _without(examples, lambda e: e.answer is None, "unanswered text", source)
+    examples = _without(examples, lambda e: e.answer == "skip", "skipped text", source)
     if annotator is None and len(names) > 1:
         by_text = Counter(text for text, _ in {(e.text, e.annotator) for e in examples})
         if several := sum(number > 1 for number in by_text.values()):
@@ -56,7 +55,7 @@ def _without(
     """The other examples; a note counts those that are left out."""
     kept = [example for example in examples if not is_left_out(example)]
     if number := len(examples) - len(kept):
-        source.notes.append(f"{source.path}: {number:,} {what} are left out")
+        source.notes.append(f"{source.path}: left out {counted(number, what)}")
     return kept
 
 
@@ -74,8 +73,8 @@ def renamed(examples: list[Example], types: Mapping[str, str], source: Source) -
                 raise InputError(f"{source.path}: has types {name!r} and {new!r}; give --map")
             source.notes.append(f"{source.path}: the type {name!r} is written {new}")
         elif new != name:
-            how = "are left out" if new == "O" else f"become {new}"
-            source.notes.append(f"{source.path}: {found[name]:,} entities of type {name} {how}")
+            done = "left out" if new == "O" else f"renamed {new}"
+            source.notes.append(f"{source.path}: entities of type {name} {done}: {found[name]:,}")
     return [
         replace(
             example,
@@ -107,7 +106,8 @@ def sentences_of(
     if not sentences:
         raise InputError(f"{source.path}: no sentence in it")
     if num_cut:
-        source.notes.append(f"{source.path}: {num_cut:,} texts were cut into words and sentences")
+        texts = counted(num_cut, "text")
+        source.notes.append(f"{source.path}: cut {texts} into words and sentences")
     return sentences, changes
 
 
@@ -120,13 +120,21 @@ def divide(
     for number, sentence in enumerate(sentences):
         name = number if is_single or sentence.document is None else sentence.document
         documents.setdefault(name, []).append(sentence)
+    wanted = {name: share for name, share in zip(SPLITS, shares, strict=True) if share}
+    if len(documents) < len(wanted):
+        what = counted(len(documents), "sentence" if is_single else "document")
+        raise InputError(f"--split: {what} cannot be divided into {len(wanted)} parts")
     order = generator(seed, Stream.SPLIT).permutation(len(documents))
+    # Each part gets one document; each further one goes where the share is missed most.
+    sizes = dict.fromkeys(wanted, 1)
+    for _ in range(len(documents) - len(wanted)):
+        sizes[min(wanted, key=lambda name: sizes[name] / wanted[name])] += 1
     drawn, parts, end = list(documents.values()), {}, 0
-    for name, share in zip(SPLITS, accumulate(shares), strict=True):
-        begin, end = end, round(len(drawn) * share / 100)
+    for name, size in sizes.items():
+        begin, end = end, end + size
         places = sorted(order[begin:end])
         parts[name] = [sentence for place in places for sentence in drawn[place]]
-    return {name: part for name, part in parts.items() if part}
+    return parts
 
 
 def check_target(path: Path, name: str, *, is_split: bool) -> None:

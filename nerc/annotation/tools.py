@@ -125,6 +125,7 @@ def _own_spans(text: str, entities: Sequence[Row]) -> Iterator[Span]:
                 again = " once more" if stated in after else ""
                 raise InputError(f"the entity {stated!r} is not in the text{again}")
             (start, end), after[stated] = match.span(), match.end()
+            stated = match[0]
         if start is None or end is None:
             raise InputError(f"entities[{number}] has no text, or start without end")
         yield Span(type_, start, end, stated)

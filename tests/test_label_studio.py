@@ -59,11 +59,11 @@ class Studio:
         with urlopen(Request(address, headers=headers), timeout=60) as response:
             path.write_bytes(response.read())
 
-    def project(self, asked: Path) -> int:
+    def project(self, asked: Path, annotators: int = 1) -> int:
         """The number of a new project with the questions of a file."""
         config = (asked.parent / "label_config.xml").read_text(encoding="utf-8")
-        about = {"title": asked.stem, "label_config": config, "sampling": "Uncertainty sampling"}
-        number = self.call("/api/projects", about)["id"]
+        about = {"title": asked.stem, "label_config": config, "maximum_annotations": annotators}
+        number = self.call("/api/projects", about | {"sampling": "Uncertainty sampling"})["id"]
         tasks = json.loads(asked.read_text(encoding="utf-8"))
         made = self.call(f"/api/projects/{number}/import", tasks)
         assert made["task_count"] == made["prediction_count"] == len(tasks)
@@ -228,15 +228,17 @@ def test_where_two_people_differ_the_sentences_are_asked_again(studio, corpus, c
     labels = corpus.parent / "labels"
     line = flags(corpus, "--expert", 4, "--add", 1, "--annotators", 2, "--epochs", 2)
     active_learn.main(line)
-    project = studio.project(labels / "round_0.json")
+    project = studio.project(labels / "round_0.json", annotators=2)
     words = [tuple(task["data"]["words"]) for task in studio.tasks(project)]
     ben = studio.another_user("ben@example.org")
     studio.annotate(project, lambda task, number: {"result": [marked(task, "😀", "MISC")]})
     studio.export(project, labels / "round_0.answers.json")
     active_learn.main([*line, "--check"])
     assert "waits for answers by 2 people to 4 more sentences" in capsys.readouterr().out
-    other = {"result": []}
-    ben.annotate(project, lambda task, n: other if n else {"result": [marked(task, "😀", "MISC")]})
+    assert ben.call(f"/api/projects/{project}/next")["total_annotations"] == 1
+    ben.annotate(
+        project, lambda task, number: {"result": [] if number else [marked(task, "😀", "MISC")]}
+    )
     studio.export(project, labels / "round_0.answers.json")
     active_learn.main([*line, "--check"])
     said = capsys.readouterr().out

@@ -252,23 +252,22 @@ class _File:
         check_input(self.path)
         with self.path.open("rb") as file:
             for number, line in bounded_lines(file, str(self.path)):
-                place = f"{self.path}:{number}"
                 if len(line) > MOST_LINE:
-                    raise InputError(f"{place}: has more than {MOST_LINE:,} bytes")
+                    raise InputError(f"{self.path}:{number}: has more than {MOST_LINE:,} bytes")
                 try:
                     text = line.decode("utf-8")
                 except UnicodeDecodeError as error:
                     raise InputError(
-                        f"{place}: byte 0x{line[error.start]:02x} at position {error.start + 1} is "
-                        f"not UTF-8; convert the file to UTF-8"
+                        f"{self.path}:{number}: byte 0x{line[error.start]:02x} at position "
+                        f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
                     ) from None
-                if text.startswith(_BOM):  # also where files were joined
+                if text[:1] == _BOM:  # also where files were joined
                     text = text.removeprefix(_BOM)
                     self.num_marks += number > 1
-                if "\r" in text.rstrip("\r\n"):
+                if "\r" in text and "\r" in text.rstrip("\r\n"):
                     raise InputError(
-                        f"{place}: holds a carriage return, which ends lines on some systems; "
-                        f"convert the file so that line feeds end its lines"
+                        f"{self.path}:{number}: holds a carriage return, which ends lines on some "
+                        f"systems; convert the file so that line feeds end its lines"
                     )
                 yield number, text
 

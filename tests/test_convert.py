@@ -5,6 +5,7 @@ import json
 import pytest
 
 from nerc.__main__ import main
+from nerc.config import FORMATS
 from nerc.data.conll import read_conll
 
 # Words with emoji, combining marks, a no-break space and (between tabs) two blanks in a word.
@@ -44,7 +45,7 @@ def content(path) -> list[tuple]:
     return [(s.words, s.tags, s.document) for s in read_conll(path)]
 
 
-@pytest.mark.parametrize("name", ["jsonl", "label-studio", "prodigy", "doccano", "conll"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_corpus_comes_back_from_each_format_as_it_was(name, tmp_path, convert):
     (tmp_path / "in.txt").write_text(ODD)
     convert(tmp_path / "in.txt", tmp_path / "there", "--to", name)

@@ -141,20 +141,26 @@ def check_target(path: Path, name: str, *, is_split: bool) -> None:
     """Raise InputError unless a file, or a folder, of a format can be written at path."""
     check = files.check_folder if is_split or not FORMATS[name].suffix else files.check_file
     check(path, "OUTPUT")
+    if not FORMATS[name].suffix:
+        folders = [path / split for split in SPLITS] if is_split else [path]
+        if used := [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]:
+            raise InputError(f"OUTPUT {used[0]}: is not empty; give a new folder")
 
 
 def write(
     parts: Mapping[str, Sequence[Example]], path: Path, name: str, scheme: str
 ) -> Iterator[str]:
     """Write the part "" to path, or those with names into it; a line for each says what it is."""
+    inventory = tuple(ordered({s.type for part in parts.values() for e in part for s in e.spans}))
     for part, sentences in parts.items():
         target = path
         if part:
             path.mkdir(exist_ok=True)
             suffix = ".txt" if name == "conll" else FORMATS[name].suffix
             target = path / f"{part}{suffix}"
-        with files.unfinished(target) as new:
-            FORMATS[name].write(sentences, Target(new, scheme))
+        unfinished = files.unfinished if FORMATS[name].suffix else files.unfinished_folder
+        with unfinished(target) as new:
+            FORMATS[name].write(sentences, Target(new, scheme, inventory=inventory))
         types = Counter(span.type for sentence in sentences for span in sentence.spans)
         sizes = (
             counted(len(sentences), "sentence"),

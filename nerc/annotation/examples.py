@@ -41,6 +41,19 @@ class Example:
         assert not changes, changes
         return tags
 
+    def line_words(self) -> list[str]:
+        """The words, none of which breaks a line or a column; InputError where one does."""
+        words = [self.text[start:end] for start, end in self.words]
+        if odd := [word for word in words if re.search(r"[\t\r\n]", word)]:
+            raise InputError(f"{self.location}: the word {odd[0]!r} cannot stand in columns")
+        return words
+
+    def comment(self, name: str, value: str) -> str:
+        """A line that names the sentence (sent_id) or its document (newdoc id)."""
+        if re.search(r"[\r\n]", value):
+            raise InputError(f"{self.location}: its {name} {value!r} does not fit into a line")
+        return f"# {name} = {value}\n"
+
 
 @dataclass(frozen=True)
 class Source:

@@ -24,6 +24,7 @@ VERBS = {
     "results": "tabulate the scores of all revisions",
     "curves": "show the learning curves of active learning",
     "audit": "compare weak labels with expert labels",
+    "suspects": "find labels that are probably wrong",
 }
 
 

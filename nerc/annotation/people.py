@@ -65,27 +65,30 @@ def write_questions(queries: Sequence[Query], folder: Path, number: int) -> None
     folder.mkdir(parents=True, exist_ok=True)
     lines, blocks = [], []
     for query in queries:
-        proposed = query.proposed or ("O",) * len(query.words)
-        text = Text.of_words(query.words)
-        entities = []
-        for name, first, last in tags.entities(proposed):
-            start, end = text.spans[first][0], text.spans[last - 1][1]
-            covered = text.text[start:end]
-            entities.append({"type": name, "text": covered, "start": start, "end": end})
-        row = {
-            "text": text.text,
-            "words": query.words,
-            "entities": entities,
-            "answer": None,
-            "origin": query.origin,
-            "score": query.score,
-        }
+        row = question(query)
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         separator = "\t" if any(" " in word for word in query.words) else " "
-        pairs = zip(query.words, proposed, strict=True)
+        pairs = zip(query.words, query.proposed or ("O",) * len(query.words), strict=True)
         blocks.append("".join(f"{word}{separator}{tag}\n" for word, tag in pairs))
     files.write_text(folder / f"round_{number}.conll", "\n".join(blocks))
     files.write_text(folder / f"round_{number}.jsonl", "".join(lines))
+
+
+def question(query: Query) -> dict[str, Any]:
+    """A query as a line of JSON: the text, the proposed entities, no answer yet."""
+    text, entities = Text.of_words(query.words), []
+    for name, first, last in tags.entities(query.proposed or ()):
+        start, end = text.spans[first][0], text.spans[last - 1][1]
+        covered = text.text[start:end]
+        entities.append({"type": name, "text": covered, "start": start, "end": end})
+    return {
+        "text": text.text,
+        "words": query.words,
+        "entities": entities,
+        "answer": None,
+        "origin": query.origin,
+        "score": query.score,
+    }
 
 
 # ------------------------------------------------------------ answers

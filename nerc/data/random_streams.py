@@ -18,6 +18,7 @@ class Stream(IntEnum):
     STAGE_SEED = 5  # seed of a training stage, by its recorded name
     TIES = 9  # order among equal scores, and Gumbel factors
     RANDOM_QUERY = 10  # sentences queried at random
+    FOLDS = 12  # which sentences a model of cross-fitting leaves out
 
 
 def generator(seed: int, stream: Stream, *more: int) -> np.random.Generator:

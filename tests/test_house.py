@@ -23,6 +23,7 @@ from nerc.commands.curves import CurvesConfig
 from nerc.commands.predict import PredictConfig
 from nerc.commands.results import ResultsConfig
 from nerc.commands.revisions import ListConfig, PullConfig, PushConfig
+from nerc.commands.suspects import SuspectsConfig
 from nerc.config import DataConfig, ModelConfig, StoreConfig, TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +51,7 @@ FLAGS = {
     "-m nerc audit": (AuditConfig,),
     "-m nerc convert": (ConvertConfig,),
     "-m nerc agreement": (AgreementConfig,),
+    "-m nerc suspects": (SuspectsConfig,),
     "active_learn.py": (
         *(ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig, ActiveStoreConfig),
         LogConfig,

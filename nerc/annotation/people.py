@@ -130,16 +130,8 @@ class Round:
 
     def write(self) -> None:
         """Write the questions, the most doubtful first; what is_asked() looks for comes last."""
-        types = tuple(tags.ordered(self.folder.types))
-        self.folder.path.mkdir(parents=True, exist_ok=True)
         doubtful = sorted(self.queries, key=lambda q: 1 if q.confidence is None else q.confidence)
-        examples = [_question(query) for query in doubtful]
-        for name in reversed(self.folder.formats):
-            if name in SETTINGS:
-                file, text_of = SETTINGS[name]
-                files.write_text(self.folder.path / file, text_of(types))
-            with files.unfinished(self.path(name)) as new:
-                FORMATS[name].write(examples, Target(new, types=types))
+        write_questions(self.folder, self.stem, doubtful)
 
     # ------------------------------------------------------------ answers
 
@@ -211,6 +203,19 @@ class Round:
         if name == "conll":
             return f"copy {asked.name} to {answers} and correct the tags"
         return f"import {asked} ({SETTINGS[name][0]} has the types), export to {answers}"
+
+
+def write_questions(folder: Folder, stem: str, queries: Sequence[Query]) -> None:
+    """Write queries in each format of a folder, the first format last, with the tools' settings."""
+    types = tuple(tags.ordered(folder.types))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    examples = [_question(query) for query in queries]
+    for name in reversed(folder.formats):
+        if name in SETTINGS:
+            file, text_of = SETTINGS[name]
+            files.write_text(folder.path / file, text_of(types))
+        with files.unfinished(folder.path / f"{stem}{FORMATS[name].suffix}") as new:
+            FORMATS[name].write(examples, Target(new, types=types))
 
 
 def log_agreement(answers: agreement.Answers) -> None:

@@ -247,11 +247,14 @@ def test_the_questions_can_be_accepted_as_they_are_and_keep_the_given_labels(wri
     assert [line["origin"] for line in lines] == first
     assert [line["answer"] for line in lines] == [None] * len(lines)
     answered = "".join(json.dumps(line | {"answer": "accept"}) + "\n" for line in lines)
-    (tmp_path / "round_0.answers.jsonl").write_text(answered)
+    (tmp_path / "questions.answers.jsonl").write_text(answered)
     by_location = {sentence.location: sentence for sentence in given}
     asked = [Query(0, "", 0.0, at, by_location[at].words, None) for at in first]
-    for query in people.read_answers(asked, tmp_path, 0, frozenset()):
-        assert tags.entities(query.tags) == tags.entities(by_location[query.origin].tags)
+    answers = people.Round(people.Folder(tmp_path, ["jsonl"]), "questions", asked).read()[""]
+    assert len(answers) == len(asked)
+    for query in asked:
+        given_tags = by_location[query.origin].tags
+        assert tags.entities(answers[query.words].tags) == tags.entities(given_tags)
 
 
 def test_the_page_shows_the_first_suspects_beside_their_suggestions(written, browser):
@@ -281,7 +284,7 @@ def test_a_text_that_looks_like_code_stays_text(tmp_path, folder, encoder):
     given = corpus("O O O O", words=words)
     rows = [predicted("B-PER O B-LOC I-LOC", "O O O O", 0.04)]
     found = suspects.find(given, rows, WORD_TAGS)
-    suspect_files.write(tmp_path, given, found, rows, WORD_TAGS, top=2)
+    suspect_files.write(tmp_path, given, found, rows, WORD_TAGS, 2, ["jsonl"])
     assert "<script>alert" not in (tmp_path / "suspects.html").read_text()
     assert {row["words"] for row in table(tmp_path)} == {words[0], "Te Puke"}
     assert files(tmp_path) == {"suspects.csv", "suspects.html", "questions.jsonl"}

@@ -89,10 +89,10 @@ def of_tags(
     )
 
 
-def of_sentence(sentence: Sentence, location: str) -> Example:
+def of_sentence(sentence: Sentence, id: str | None, document: str | None) -> Example:
     """The example of a sentence, whose text is its words with a blank between them."""
     text = Text.of_words(sentence.words)
-    return of_tags(text, sentence.tags, location, None, None)
+    return of_tags(text, sentence.tags, sentence.location, id, document)
 
 
 def split(example: Example, cut: Cut) -> Iterator[tuple[Example, list[Change]]]:

@@ -52,10 +52,9 @@ def read_columns(source: Source) -> Iterator[Example]:
             source.faults.add(location, fault)
         else:
             labels = ["O"] * len(skipped) or to_iob2(sentence.tags)
-            example = of_sentence(sentence._replace(tags=tuple(labels)), location)
-            answer = "skip" if skipped else "accept"
-            id = named[0] if named else None
-            yield replace(example, answer=answer, id=id, document=name)
+            sentence = sentence._replace(tags=tuple(labels), location=location)
+            example = of_sentence(sentence, named[0] if named else None, name)
+            yield replace(example, answer="skip" if skipped else "accept")
 
 
 def _names(source: Source) -> tuple[dict[int, str], dict[int, str]]:

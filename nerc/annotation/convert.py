@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from nerc import files
+from nerc.annotation.answers import Collected
 from nerc.annotation.examples import Cut, Example, Source, Target, split
 from nerc.annotation.exchange import FORMATS
+from nerc.data import spans
 from nerc.data.random_streams import Stream, generator
 from nerc.data.tags import ordered
+from nerc.data.words import Text
 from nerc.errors import InputError
 from nerc.tables import counted
 
@@ -109,6 +112,41 @@ def sentences_of(
         texts = counted(num_cut, "text")
         source.notes.append(f"{source.path}: cut {texts} into words and sentences")
     return sentences, changes
+
+
+def corrected(
+    sentences: Sequence[Example], source: Source, name: str, notes: list[str]
+) -> list[Example]:
+    """The sentences with the entities that people gave to those with the same words.
+
+    source, in the format of that name, has the answers. InputError where two answers differ, or
+    where an answer is about no sentence.
+    """
+    words = {sentence.word_texts for sentence in sentences}
+    collected = Collected()
+
+    def find(answer: Example) -> tuple[str, ...] | None:
+        own = answer.word_texts or tuple(answer.text.split(" "))
+        return own if own in words else None
+
+    collected.read(source, name, "people", find)
+    source.faults.check()
+    answers = collected.of.get("people", {})
+    result, num_changed = [], 0
+    for sentence in sentences:
+        answer = answers.get(sentence.word_texts)
+        if answer is not None and answer.tags is not None:
+            given = tuple(spans.of_tags(Text(sentence.text, sentence.words), answer.tags))
+            num_changed += given != sentence.spans
+            sentence = replace(sentence, spans=given)
+        result.append(sentence)
+    skipped = sum(answer.tags is None for answer in answers.values())
+    given = counted(len(answers), "answer")
+    notes.append(
+        f"{source.path}: {given}, of which {skipped:,} skip the sentence; they change "
+        f"{counted(num_changed, 'sentence')}"
+    )
+    return result
 
 
 def divide(

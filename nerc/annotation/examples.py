@@ -35,6 +35,11 @@ class Example:
     left_out: tuple[str, ...] = ()  # what else its file says of it
 
     @property
+    def word_texts(self) -> tuple[str, ...]:
+        """The words; () where the file has none."""
+        return tuple(self.text[start:end] for start, end in self.words or ())
+
+    @property
     def tags(self) -> tuple[str, ...]:
         """IOB2 tags of the words, which the spans must fit."""
         tags, changes = spans.fit(Text(self.text, self.words), self.spans)

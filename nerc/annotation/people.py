@@ -116,7 +116,7 @@ class Round:
             return False
         source = Source(path)
         try:
-            asked = {_words_of(example) for example in FORMATS[name].read(source)}
+            asked = {example.word_texts for example in FORMATS[name].read(source)}
             is_same = not source.faults.number and asked == {q.words for q in self.queries}
         except InputError:
             is_same = False
@@ -151,7 +151,7 @@ class Round:
         asked = {query.words for query in self.queries}
 
         def find(example: Example) -> Words | None:
-            words = _words_of(example) if example.words else by_text.get(example.text)
+            words = example.word_texts or by_text.get(example.text)
             return words if words in asked else None
 
         for path, name, annotator in self.answer_files():
@@ -248,10 +248,6 @@ def _question(query: Query) -> Example:
         answer=None,
         score=query.confidence,
     )
-
-
-def _words_of(example: Example) -> Words:
-    return tuple(example.text[start:end] for start, end in example.words or ())
 
 
 def _short(words: Sequence[str]) -> str:

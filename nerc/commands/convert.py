@@ -57,6 +57,12 @@ class ConvertConfig:
         "and test: three shares in percent, such as 80 10 10",
     )
     seed: int = option(0, "seed of that division")
+    corrections: str | None = option(
+        None,
+        "file of answers, such as to the questions of suspects: they replace the entities of the "
+        "sentences with the same words",
+    )
+    corrections_from: str = option("jsonl", "format of that file", FORMATS)
     list: str | None = option(None, "write every change that was made to this file, one a line")
 
     def __post_init__(self) -> None:
@@ -93,6 +99,9 @@ def run(config: ConvertConfig) -> None:
     types = dict(pair.split("=") for pair in config.map)
     examples = convert.renamed(examples, types, source)
     sentences, changes = convert.sentences_of(examples, cutter(config.words), source)
+    if config.corrections:
+        given = Source(Path(config.corrections))
+        sentences = convert.corrected(sentences, given, config.corrections_from, source.notes)
     for note in source.notes:
         logger.info(note)
     report(changes, config.list)

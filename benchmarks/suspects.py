@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--encoder", required=True, help="as in train.py")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--folds", type=int, default=5, help="default: 5")
-    parser.add_argument("--epochs", type=int, help="default: the recipe's")
+    parser.add_argument("--epochs", type=int, help="on valid.txt (default: the recipe's)")
     parser.add_argument("--precision", default="auto", help="default: auto")
     parser.add_argument("--num-threads", type=int, default=0, help="default: every core")
     parser.add_argument("--llm", action="store_true", help="judge the suspects of llm.txt, too")
@@ -173,7 +173,7 @@ def probabilities(
         return np.split(kept["rows"], ends[:-1]), tuple(kept["word_tags"].tolist())
     data = DataConfig(data="llm" if weak else "gold", corpus=given.corpus)
     how = {"keep": "last", "num_threads": given.num_threads, "precision": given.precision}
-    training = TrainConfig(seed=seed, epochs=given.epochs, **how)
+    training = TrainConfig(seed=seed, epochs=None if weak else given.epochs, **how)
     configs = data, ModelConfig(encoder=given.encoder), training
     read = Sources(weak=weak) if weak else Sources(train=corpus)
     rows, word_tags = cross_fitting.fit(corpus, read, configs, given.folds)

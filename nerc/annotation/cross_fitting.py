@@ -1,5 +1,6 @@
 """Predicts every sentence of a corpus by models that did not learn from it."""
 
+import logging
 import math
 import sys
 from collections.abc import Hashable
@@ -19,6 +20,8 @@ from nerc.store.revisions import Store
 from nerc.training import setup
 from nerc.training.setup import RunSetup
 from nerc.training.stages import StageRunner
+
+logger = logging.getLogger(__name__)
 
 _LEAST = 1e-9  # probability
 
@@ -72,16 +75,18 @@ def split(corpus: Corpus, folds: int, seed: int) -> np.ndarray:
     with the same words. InputError where there are fewer of these, too.
     """
     keys: list[Hashable] = corpus.table["document"].to_pylist()
+    what = "documents"
     if len(set(keys)) < folds:
-        keys = [sentence.words for sentence in corpus]
+        keys, what = [sentence.words for sentence in corpus], "sentences with different words"
     groups: dict[Hashable, list[int]] = {}
     for i, key in enumerate(keys):
         groups.setdefault(key, []).append(i)
     if len(groups) < folds:
         raise InputError(
-            f"--folds {folds}: there are only {len(groups)} sentences with different words; give "
-            f"fewer folds, or more sentences"
+            f"--folds {folds}: there are only {len(groups)} {what}; give fewer folds, or more "
+            f"sentences"
         )
+    logger.info(f"{folds} folds, of {len(groups):,} {what}")
     num_words = np.array([len(words) for words in corpus.table["words"].to_pylist()])
     sizes, which = np.zeros(folds), np.empty(len(corpus), dtype=np.int64)
     members = list(groups.values())

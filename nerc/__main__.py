@@ -26,6 +26,7 @@ VERBS = {
     "convert": "convert annotated text between the files of nerc and of other tools",
     "audit": "compare weak labels with expert labels",
     "agreement": "compare the labels of several annotators",
+    "suspects": "find labels that are probably wrong",
 }
 
 

@@ -22,6 +22,7 @@ COMBINATIONS = ("concat", "pretrain", "selftrain")
 REPAIRS = ("inventory", "well-formed", "form", "none")
 # Formats of annotated text that convert knows; active learning asks people in the first five.
 FORMATS = ("conll", "jsonl", "label-studio", "prodigy", "doccano")
+FORMATS += ("conllu", "universal-ner", "csv", "brat", "spacy", "hub")
 MAX_UNLABELLED = 8000  # sentences that selftrain reads
 MAX_THREADS = 1024  # past some thousands, torch crashes
 

@@ -46,6 +46,8 @@ def pairs(corpus: Corpus) -> list[tuple]:
         ("T\tA\tB\n\nOslo\tB-LOC\tO\nis\tO\tO\n\nOslo\tB-LOC\tO\nis\tO\tO\n", "T,A"),
         ("B-LOC Oslo\nO is\n\nB-LOC Oslo\nO is\n", "2,1"),
         ("a Oslo O B-LOC\nb is O O\n\na Oslo O B-LOC\nb is O O\n", "2,4"),
+        ("Oslo LOC\nis O\n\nOslo LOC\nis O\n", "1,2"),  # types without a prefix
+        ("TOKEN NER\nOslo LOC\nis O\n\nOslo LOC\nis O\n", "TOKEN,NER"),
     ],
 )
 def test_what_is_certain_is_read(tmp_path, content, columns):
@@ -93,6 +95,44 @@ def test_what_is_certain_is_read(tmp_path, content, columns):
 )
 def test_what_is_not_certain_is_refused_with_a_way_on(tmp_path, content, fault):
     columns = fault.split()[1].rstrip(":") if fault.startswith("--columns") else None
+    with pytest.raises(InputError) as error:
+        read(tmp_path, content, columns=columns)
+    assert fault in str(error.value)
+
+
+BARE = "Ann PER\nLee PER\nand O\nBo PER\nKo ORG\n\nAnn PER\nsaid O\n"
+
+
+def test_a_run_of_one_type_without_prefixes_is_an_entity_where_columns_are_named(tmp_path):
+    corpus = read(tmp_path, BARE, columns="1,2")
+    assert [sentence.tags for sentence in corpus] == [
+        ("B-PER", "I-PER", "O", "B-PER", "B-ORG"),
+        ("B-PER", "O"),
+    ]
+    summary, note = corpus.notes
+    assert summary.endswith("column 2 of 2, no prefixes; PER 3, ORG 1")
+    assert note == (
+        f"{tmp_path / 'train.txt'}: the tags have no prefix, so each run of words with one type is "
+        f"an entity; 1 of 4 have several words and may be neighbours"
+    )
+
+
+@pytest.mark.parametrize(
+    "content, columns, fault",
+    [
+        (BARE, None, "'PER' in column 2 is no tag, wanted B- or I- before a type; if another"),
+        (BARE, None, "these are tags without a prefix (--columns 1,2), give --columns"),
+        (BARE + "\nOslo B-LOC\n", "1,2", "'PER' in column 2 is no tag, wanted B- or I- before"),
+        ("Ann NNP\nsaid VBD\n", "1,2", "train.txt:1: 'NNP' in column 2 is no tag"),  # no O
+        ("Ann NNP\nO UH\nsaid O\n. .\n", "1,2", "'NNP' in column 2 is no tag"),
+        ("BRCA B\ngene I\nis O\n", "1,2", "'B' in column 2 is no tag, wanted a type after it"),
+        ("WORD TAG\n" + BARE, "1,2", "'WORD' with 'TAG', may be a header; if so, give --columns"),
+        ("\n".join([BARE] * 1000) + "\nOslo B-LOC\n", "1,2", "'B-LOC', wanted O or a type without"),
+    ],
+)
+def test_types_without_prefixes_are_refused_where_they_are_not_certain(
+    tmp_path, content, columns, fault
+):
     with pytest.raises(InputError) as error:
         read(tmp_path, content, columns=columns)
     assert fault in str(error.value)

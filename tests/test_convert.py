@@ -5,6 +5,7 @@ import json
 import pytest
 
 from nerc.__main__ import main
+from nerc.config import FORMATS
 from nerc.data.conll import read_conll
 
 # Words with emoji, combining marks, a no-break space and (between tabs) two blanks in a word.
@@ -44,7 +45,7 @@ def content(path) -> list[tuple]:
     return [(s.words, s.tags, s.document) for s in read_conll(path)]
 
 
-@pytest.mark.parametrize("name", ["jsonl", "label-studio", "prodigy", "doccano", "conll"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_corpus_comes_back_from_each_format_as_it_was(name, tmp_path, convert):
     (tmp_path / "in.txt").write_text(ODD)
     convert(tmp_path / "in.txt", tmp_path / "there", "--to", name)
@@ -184,3 +185,28 @@ def test_what_a_language_model_invents_is_refused(entities, message, tmp_path, c
         main(["convert", f"{tmp_path}/in.jsonl", f"{tmp_path}/llm.txt", "--from", "jsonl"])
     assert refused.value.code == 2 and message in capsys.readouterr().err
     assert not (tmp_path / "llm.txt").exists()
+
+
+def test_answers_correct_the_sentences_with_the_same_words(tmp_path, convert):
+    (tmp_path / "in.txt").write_text("a B-PER\nb O\n\nc O\n\na B-PER\nb O\n\nd B-LOC\n")
+    rows = [
+        {"text": "a b", "entities": [{"type": "LOC", "start": 2, "end": 3}], "answer": "accept"},
+        {"text": "c", "entities": [{"type": "LOC", "start": 0, "end": 1}], "answer": None},
+        {"text": "d", "entities": [], "answer": "skip"},
+    ]
+    (tmp_path / "done.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    paths = tmp_path / "in.txt", tmp_path / "out.txt"
+    said = convert(*paths, "--corrections", tmp_path / "done.jsonl")
+    assert "2 answers, of which 1 skip the sentence; they change 2 sentences" in said[1]
+    tags = [("O", "B-LOC"), ("O",), ("O", "B-LOC"), ("B-LOC",)]
+    assert [t for _, t, _ in content(tmp_path / "out.txt")] == tags
+
+
+def test_a_correction_of_no_sentence_is_refused(tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("a B-PER\n")
+    (tmp_path / "done.jsonl").write_text('{"text": "b", "entities": []}')
+    line = [f"{tmp_path}/in.txt", f"{tmp_path}/out.txt", "--corrections", f"{tmp_path}/done.jsonl"]
+    with pytest.raises(SystemExit):
+        main(["convert", *line])
+    assert "done.jsonl:1: was not asked for: b" in capsys.readouterr().err
+    assert not (tmp_path / "out.txt").exists()

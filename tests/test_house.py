@@ -23,6 +23,7 @@ from nerc.commands.curves import CurvesConfig
 from nerc.commands.predict import PredictConfig
 from nerc.commands.results import ResultsConfig
 from nerc.commands.revisions import ListConfig, PullConfig, PushConfig
+from nerc.commands.suspects import SuspectsConfig
 from nerc.config import DataConfig, ModelConfig, StoreConfig, TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -50,13 +51,14 @@ FLAGS = {
     "-m nerc audit": (AuditConfig,),
     "-m nerc convert": (ConvertConfig,),
     "-m nerc agreement": (AgreementConfig,),
+    "-m nerc suspects": (SuspectsConfig,),
     "active_learn.py": (
         *(ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig, ActiveStoreConfig),
         LogConfig,
     ),
     "-m nerc curves": (CurvesConfig,),
 }
-MOST_LINES = 15_500  # of Python in nerc/; fewer is better
+MOST_LINES = 16_000  # of Python in nerc/; fewer is better
 SCRIPTS = ["train.py", "evaluate.py", "active_learn.py"]
 COMMANDS = sorted(m.removeprefix("commands.") for m in MODULES if m.startswith("commands."))
 

@@ -1,5 +1,8 @@
 """Raw text is cut into words as CoNLL-2003 is, and no character is lost."""
 
+import random
+import re
+
 import pytest
 
 from nerc.data import sources
@@ -96,6 +99,21 @@ def test_a_word_that_a_line_end_parts_is_one_word(text, wanted):
     assert "".join("".join(covered).split()) == "".join(text.split())
     assert [word.strip() for word in covered] == covered
     assert all(a[1] <= b[0] for a, b in zip(found.spans, found.spans[1:], strict=False))
+
+
+def test_words_read_as_if_no_line_end_had_parted_them(conll2003):
+    draw, num_parted = random.Random(0), 0
+    for sentence in list(sources.load(str(conll2003), "validation"))[:500]:
+        text = " ".join(sentence.words)
+        parted = re.sub(r"\b[A-Za-z][a-z]{2}(?=[a-z]{4})", lambda m: f"{m[0]}-\n", text)
+        wrapped = re.sub(r"(?<=[A-Z0-9]-)(?=[A-Za-z]{4})", "\n", parted)  # these hyphens stay
+        wrapped = "".join(draw.choice(["\n", "\n \t", "\r\n"]) if c == "\n" else c for c in wrapped)
+        num_parted += wrapped.count("\n")
+        found = Text.of_wrapped(wrapped)
+        assert found.words == Text.of(text).words
+        covered = "".join(wrapped[start:end] for start, end in found.spans)
+        assert "".join(covered.split()) == "".join(parted.split())
+    assert num_parted > 500
 
 
 def test_lines_without_parted_words_are_cut_as_any_text(conll2003):

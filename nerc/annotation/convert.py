@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from nerc import files
+from nerc.annotation.answers import Collected
 from nerc.annotation.examples import Cut, Example, Source, Target, split
 from nerc.annotation.exchange import FORMATS
+from nerc.data import spans
 from nerc.data.random_streams import Stream, generator
 from nerc.data.tags import ordered
+from nerc.data.words import Text
 from nerc.errors import InputError
 from nerc.tables import counted
 
@@ -111,6 +114,41 @@ def sentences_of(
     return sentences, changes
 
 
+def corrected(
+    sentences: Sequence[Example], source: Source, name: str, notes: list[str]
+) -> list[Example]:
+    """The sentences with the entities that people gave to those with the same words.
+
+    source, in the format of that name, has the answers. InputError where two answers differ, or
+    where an answer is about no sentence.
+    """
+    words = {sentence.word_texts for sentence in sentences}
+    collected = Collected()
+
+    def find(answer: Example) -> tuple[str, ...] | None:
+        own = answer.word_texts or tuple(answer.text.split(" "))
+        return own if own in words else None
+
+    collected.read(source, name, "people", find)
+    source.faults.check()
+    answers = collected.of.get("people", {})
+    result, num_changed = [], 0
+    for sentence in sentences:
+        answer = answers.get(sentence.word_texts)
+        if answer is not None and answer.tags is not None:
+            given = tuple(spans.of_tags(Text(sentence.text, sentence.words), answer.tags))
+            num_changed += given != sentence.spans
+            sentence = replace(sentence, spans=given)
+        result.append(sentence)
+    skipped = sum(answer.tags is None for answer in answers.values())
+    given = counted(len(answers), "answer")
+    notes.append(
+        f"{source.path}: {given}, of which {skipped:,} skip the sentence; they change "
+        f"{counted(num_changed, 'sentence')}"
+    )
+    return result
+
+
 def divide(
     sentences: Sequence[Example], shares: Sequence[int], seed: int
 ) -> dict[str, list[Example]]:
@@ -141,20 +179,26 @@ def check_target(path: Path, name: str, *, is_split: bool) -> None:
     """Raise InputError unless a file, or a folder, of a format can be written at path."""
     check = files.check_folder if is_split or not FORMATS[name].suffix else files.check_file
     check(path, "OUTPUT")
+    if not FORMATS[name].suffix:
+        folders = [path / split for split in SPLITS] if is_split else [path]
+        if used := [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]:
+            raise InputError(f"OUTPUT {used[0]}: is not empty; give a new folder")
 
 
 def write(
     parts: Mapping[str, Sequence[Example]], path: Path, name: str, scheme: str
 ) -> Iterator[str]:
     """Write the part "" to path, or those with names into it; a line for each says what it is."""
+    inventory = tuple(ordered({s.type for part in parts.values() for e in part for s in e.spans}))
     for part, sentences in parts.items():
         target = path
         if part:
             path.mkdir(exist_ok=True)
             suffix = ".txt" if name == "conll" else FORMATS[name].suffix
             target = path / f"{part}{suffix}"
-        with files.unfinished(target) as new:
-            FORMATS[name].write(sentences, Target(new, scheme))
+        unfinished = files.unfinished if FORMATS[name].suffix else files.unfinished_folder
+        with unfinished(target) as new:
+            FORMATS[name].write(sentences, Target(new, scheme, inventory=inventory))
         types = Counter(span.type for sentence in sentences for span in sentence.spans)
         sizes = (
             counted(len(sentences), "sentence"),

@@ -35,11 +35,29 @@ class Example:
     left_out: tuple[str, ...] = ()  # what else its file says of it
 
     @property
+    def word_texts(self) -> tuple[str, ...]:
+        """The words; () where the file has none."""
+        return tuple(self.text[start:end] for start, end in self.words or ())
+
+    @property
     def tags(self) -> tuple[str, ...]:
         """IOB2 tags of the words, which the spans must fit."""
         tags, changes = spans.fit(Text(self.text, self.words), self.spans)
         assert not changes, changes
         return tags
+
+    def line_words(self) -> list[str]:
+        """The words, none of which breaks a line or a column; InputError where one does."""
+        words = [self.text[start:end] for start, end in self.words]
+        if odd := [word for word in words if re.search(r"[\t\r\n]", word)]:
+            raise InputError(f"{self.location}: the word {odd[0]!r} cannot stand in columns")
+        return words
+
+    def comment(self, name: str, value: str) -> str:
+        """A line that names the sentence (sent_id) or its document (newdoc id)."""
+        if re.search(r"[\r\n]", value):
+            raise InputError(f"{self.location}: its {name} {value!r} does not fit into a line")
+        return f"# {name} = {value}\n"
 
 
 @dataclass(frozen=True)
@@ -76,10 +94,10 @@ def of_tags(
     )
 
 
-def of_sentence(sentence: Sentence, location: str) -> Example:
+def of_sentence(sentence: Sentence, id: str | None, document: str | None) -> Example:
     """The example of a sentence, whose text is its words with a blank between them."""
     text = Text.of_words(sentence.words)
-    return of_tags(text, sentence.tags, location, None, None)
+    return of_tags(text, sentence.tags, sentence.location, id, document)
 
 
 def split(example: Example, cut: Cut) -> Iterator[tuple[Example, list[Change]]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from nerc import files
-from nerc.annotation import tools
+from nerc.annotation import brat, csv_rows, docbin, hub_rows, tools, treebanks
 from nerc.annotation.examples import Example, Source, Target, of_sentence
 from nerc.data.conll import read_conll
 from nerc.data.tags import SPECIAL_TAGS, to_iob2, to_scheme
@@ -52,10 +52,9 @@ def read_columns(source: Source) -> Iterator[Example]:
             source.faults.add(location, fault)
         else:
             labels = ["O"] * len(skipped) or to_iob2(sentence.tags)
-            example = of_sentence(sentence._replace(tags=tuple(labels)), location)
-            answer = "skip" if skipped else "accept"
-            id = named[0] if named else None
-            yield replace(example, answer=answer, id=id, document=name)
+            sentence = sentence._replace(tags=tuple(labels), location=location)
+            example = of_sentence(sentence, named[0] if named else None, name)
+            yield replace(example, answer="skip" if skipped else "accept")
 
 
 def _names(source: Source) -> tuple[dict[int, str], dict[int, str]]:
@@ -82,13 +81,13 @@ def write_columns(examples: Iterable[Example], target: Target) -> None:
                 document = example.document
                 file.write(f"{DOCSTART} O\n\n")
                 if document is not None and not document.isdigit():
-                    file.write(f"# newdoc id = {document}\n")
+                    file.write(example.comment("newdoc id", document))
             if example.id is not None:
-                file.write(f"# sent_id = {example.id}\n")
-            words = [example.text[start:end] for start, end in example.words]
+                file.write(example.comment("sent_id", example.id))
+            words = example.line_words()
             separator = "\t" if any(" " in word for word in words) else " "
             for word, tag in zip(words, to_scheme(example.tags, target.scheme), strict=True):
-                if word == DOCSTART or re.search(r"[\t\r\n]", word):
+                if word == DOCSTART:
                     raise InputError(
                         f"{example.location}: the word {word!r} cannot stand in columns"
                     )
@@ -102,4 +101,10 @@ FORMATS = {
     "label-studio": Format(".json", tools.read_label_studio, tools.write_label_studio),
     "prodigy": Format(".jsonl", tools.read_prodigy, tools.write_prodigy),
     "doccano": Format(".jsonl", tools.read_doccano, tools.write_doccano),
+    "conllu": Format(".conllu", treebanks.read_conllu, treebanks.write_conllu),
+    "universal-ner": Format(".iob2", treebanks.read_iob2, treebanks.write_iob2),
+    "csv": Format(".csv", csv_rows.read_csv, csv_rows.write_csv),
+    "brat": Format("", brat.read_brat, brat.write_brat),
+    "spacy": Format(".spacy", docbin.read_docbin, docbin.write_docbin),
+    "hub": Format(".parquet", hub_rows.read_hub_rows, hub_rows.write_hub_rows),
 }

@@ -116,7 +116,7 @@ class Round:
             return False
         source = Source(path)
         try:
-            asked = {_words_of(example) for example in FORMATS[name].read(source)}
+            asked = {example.word_texts for example in FORMATS[name].read(source)}
             is_same = not source.faults.number and asked == {q.words for q in self.queries}
         except InputError:
             is_same = False
@@ -130,16 +130,8 @@ class Round:
 
     def write(self) -> None:
         """Write the questions, the most doubtful first; what is_asked() looks for comes last."""
-        types = tuple(tags.ordered(self.folder.types))
-        self.folder.path.mkdir(parents=True, exist_ok=True)
         doubtful = sorted(self.queries, key=lambda q: 1 if q.confidence is None else q.confidence)
-        examples = [_question(query) for query in doubtful]
-        for name in reversed(self.folder.formats):
-            if name in SETTINGS:
-                file, text_of = SETTINGS[name]
-                files.write_text(self.folder.path / file, text_of(types))
-            with files.unfinished(self.path(name)) as new:
-                FORMATS[name].write(examples, Target(new, types=types))
+        write_questions(self.folder, self.stem, doubtful)
 
     # ------------------------------------------------------------ answers
 
@@ -159,7 +151,7 @@ class Round:
         asked = {query.words for query in self.queries}
 
         def find(example: Example) -> Words | None:
-            words = _words_of(example) if example.words else by_text.get(example.text)
+            words = example.word_texts or by_text.get(example.text)
             return words if words in asked else None
 
         for path, name, annotator in self.answer_files():
@@ -213,6 +205,19 @@ class Round:
         return f"import {asked} ({SETTINGS[name][0]} has the types), export to {answers}"
 
 
+def write_questions(folder: Folder, stem: str, queries: Sequence[Query]) -> None:
+    """Write queries in each format of a folder, the first format last, with the tools' settings."""
+    types = tuple(tags.ordered(folder.types))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    examples = [_question(query) for query in queries]
+    for name in reversed(folder.formats):
+        if name in SETTINGS:
+            file, text_of = SETTINGS[name]
+            files.write_text(folder.path / file, text_of(types))
+        with files.unfinished(folder.path / f"{stem}{FORMATS[name].suffix}") as new:
+            FORMATS[name].write(examples, Target(new, types=types))
+
+
 def log_agreement(answers: agreement.Answers) -> None:
     """Log how far the annotators agree, a line for each pair."""
     found = agreement.agreement(answers)
@@ -243,10 +248,6 @@ def _question(query: Query) -> Example:
         answer=None,
         score=query.confidence,
     )
-
-
-def _words_of(example: Example) -> Words:
-    return tuple(example.text[start:end] for start, end in example.words or ())
 
 
 def _short(words: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ line says where and what was done. A text without words is cut into words and se
 """
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +37,12 @@ class ConvertConfig:
     from_: str = option("conll", "format of the input", FORMATS)
     to: str = option("conll", "format of the output", FORMATS)
     columns: str | None = option(
-        None, "in the input, the columns of the word and of the tag, as in train.py"
+        None, "in conll or csv, the columns of the word and of the tag, as in train.py"
     )
     words: str = option(
         "rules",
-        "how texts without words are cut into them: by the rules that predict has (rules), or at "
-        "blanks alone",
-        ("rules", "blanks"),
+        "how texts without words are cut into them: by the rules that predict has (rules), at "
+        "blanks alone, or as spaCy cuts a language (spacy:de)",
     )
     scheme: str = option("iob2", "how tags mark entities in the output", SCHEMES)
     map: tuple[str, ...] = option(
@@ -57,10 +57,20 @@ class ConvertConfig:
         "and test: three shares in percent, such as 80 10 10",
     )
     seed: int = option(0, "seed of that division")
+    corrections: str | None = option(
+        None,
+        "file of answers, such as to the questions of suspects: they replace the entities of the "
+        "sentences with the same words",
+    )
+    corrections_from: str = option("jsonl", "format of that file", FORMATS)
     list: str | None = option(None, "write every change that was made to this file, one a line")
 
     def __post_init__(self) -> None:
         check_columns(self.columns)
+        ok = self.columns is None or self.from_ in ("conll", "csv")
+        check_flag(ok, "columns", "an input that has columns, conll or csv", self.from_)
+        ok = re.fullmatch("rules|blanks|spacy:[a-z]{2,3}", self.words) is not None
+        check_flag(ok, "words", "rules, blanks or spacy:LANGUAGE", self.words)
         check_map(self.map)
         shares = [int(share) for share in self.split if share.isdecimal()]
         ok = not self.split or (len(shares) == len(self.split) == 3 and sum(shares) == 100)
@@ -89,6 +99,9 @@ def run(config: ConvertConfig) -> None:
     types = dict(pair.split("=") for pair in config.map)
     examples = convert.renamed(examples, types, source)
     sentences, changes = convert.sentences_of(examples, cutter(config.words), source)
+    if config.corrections:
+        given = Source(Path(config.corrections))
+        sentences = convert.corrected(sentences, given, config.corrections_from, source.notes)
     for note in source.notes:
         logger.info(note)
     report(changes, config.list)

@@ -6,13 +6,14 @@ python -m nerc predict --revision model_primary --input notes.txt --output notes
 python -m nerc predict --revision model_primary --input new.conll --format conll --to conll
 
 Each line of raw text, and each {"text": ...} or {"words": [...]} of JSON lines, is tagged as one
-text: give it a sentence or a paragraph. --format paragraphs reads prose whose lines are wrapped and
-tags each sentence of it. With JSON, each gets one line of output, in the same order:
+text: give it a sentence or a paragraph. With --format paragraphs, for prose whose lines are
+wrapped, each sentence is one. In JSON, each gets one line of output, in the same order:
 
 {"text": "in Paris", "entities": [{"type": "LOC", "text": "Paris", "start": 3, "end": 8, ...}]}
 
-start and end count characters from 0, end exclusive. What cannot be read gets {"error": ...}. An
-object keeps its other fields, but not entities or error of its own. train.py makes the revision.
+start and end count characters from 0, end exclusive; with paragraphs, those of the file. What
+cannot be read gets {"error": ...}. An object keeps its other fields, but not entities or error of
+its own. train.py makes the revision.
 """
 
 # Modules that take seconds to import are imported where they are used, as in train.py.
@@ -56,7 +57,7 @@ class PredictConfig:
         "text",
         "what each line of the input holds. text: a text; json: an object with text or words; "
         "conll: a word and other columns; an empty line separates texts; paragraphs: a part of a "
-        "paragraph, which ends at an empty line, and of which each sentence is tagged",
+        "paragraph, which goes on until an empty line and is split into sentences",
         ("text", "json", "conll", "paragraphs"),
     )
     columns: str | None = option(

@@ -9,7 +9,15 @@ from pathlib import Path
 from nerc.data import columns as layout
 from nerc.data.columns import Block, Columns, is_label
 from nerc.data.corpus import Corpus, Sentence
-from nerc.data.tags import SPECIAL_TAGS, is_tag, num_invalid_inside, ordered, to_iob2, types_of
+from nerc.data.tags import (
+    SPECIAL_TAGS,
+    entities,
+    is_tag,
+    num_invalid_inside,
+    ordered,
+    to_iob2,
+    types_of,
+)
 from nerc.errors import Faults, InputError
 from nerc.files import MOST_LINE, bounded_lines, check_input
 from nerc.tables import counted
@@ -19,6 +27,7 @@ _LIKE_SOFT = re.compile(rf".*\|.*|.*:{_NUMBER}", re.IGNORECASE)
 # A tag, in which no colon has a number after it, and its probability.
 _SOFT = re.compile(r"((?:[^\s:]|:(?![0-9.]+\W))+):([01](?:\.[0-9]*)?|\.[0-9]+)")
 _SEVERAL = re.compile(r".+[,;|/+](?:[BIESLUM]-.+|O)")
+_BARE = re.compile(r"(?![BIESLUMX]$)[^\W\d_][\w-]*")  # a type without a prefix
 _BOM = "\ufeff"
 
 Cell = tuple[str, dict[str, float] | None]  # the tag, and probabilities, if a weak label has any
@@ -35,11 +44,12 @@ def read_conll(
 
     Blank lines end sentences, -DOCSTART- lines begin documents, lines that begin with # at the head
     of a sentence are comments. Columns are found as nerc.data.columns says, unless columns (the
-    flag --columns) names them. Tags become IOB2, but weak ones stay as they are. Weak labels may
-    also be a special tag, which means no label, or IOB2 tags with probabilities, B-PER:0.7|O:0.2,
-    of which the most probable is the tag (see Corpus.soft). The corpus's first note says what was
-    understood of the file. InputError counts all faults of the file and shows the first; with
-    faults, they are added there instead, and the sentences without faults are read.
+    flag --columns) names them; then tags may be types without a prefix, too, of which each run is
+    an entity. Tags become IOB2, but weak ones stay as they are. Weak labels may also be a special
+    tag, which means no label, or IOB2 tags with probabilities, B-PER:0.7|O:0.2, of which the most
+    probable is the tag (see Corpus.soft). The corpus's first note says what was understood of the
+    file. InputError counts all faults of the file and shows the first; with faults, they are added
+    there instead, and the sentences without faults are read.
     """
     file = _File(Path(path), columns, weak=weak)
     if faults is not None:
@@ -74,6 +84,7 @@ class _File:
     ) -> None:
         self.path, self.given, self.weak, self.only_words = path, given, weak, only_words
         self.columns: Columns | None = None
+        self.is_bare = False  # whether the tags are O and types without a prefix
         self.comments: list[int] = []  # line numbers
         self.faults = Faults()
         self.num_marks = 0
@@ -93,11 +104,30 @@ class _File:
             if not (head := list(islice(rest, layout.SNIFFED))):
                 return
             self.columns = layout.understand(head, self.given, header, is_cell)
+            self.is_bare = not self.weak and self._is_bare(head, header)
         except layout.Unclear as error:
             raise InputError(f"{self.path}: {error}") from None
         for block in chain(head, rest):
             if (sentence := self._sentence(block)) is not None:
                 yield sentence
+
+    def _is_bare(self, head: Sequence[Block], header: Sequence[str] | None) -> bool:
+        """Whether tags have no prefix, by the first sentences of a file with --columns."""
+        columns = self.columns
+        if self.given is None or columns.tag is None:
+            return False
+        lines = [cells for block in head for _, cells in block.lines if len(cells) == columns.count]
+        counts = Counter(cells[columns.tag] for cells in lines)
+        types = [cell for cell in counts if cell != "O"]
+        if not counts["O"] or not types or not all(map(_is_bare_type, types)):
+            return False
+        word, first = lines[0][columns.word], lines[0][columns.tag]
+        if header is None and len(types) > 1 and first != "O" and counts[first] == 1:
+            raise layout.Unclear(
+                f"the first line, {word!r} with {first!r}, may be a header; if so, give --columns "
+                f"{word},{first}, else write the type as B-{first}, and B- or I- before the others"
+            )
+        return True
 
     def _sentence(self, block: Block) -> Sentence | None:
         columns, faults_before = self.columns, self.faults.number
@@ -173,7 +203,7 @@ class _File:
         if fault := self._fault_of_cell(cell):
             self._add_fault(number, fault)
             return None
-        tag, probabilities = cell, None
+        tag, probabilities = f"I-{cell}" if self.is_bare and cell != "O" else cell, None
         if self.weak and _LIKE_SOFT.fullmatch(cell):
             probabilities = _probabilities(cell)
             tag = max(probabilities, key=probabilities.get)
@@ -194,15 +224,23 @@ class _File:
             return f"{cell!r} holds several tags; keep one of them, or give each its own column"
         if all(_SOFT.fullmatch(part) for part in cell.split("|")):
             return f"{cell!r} has probabilities, which only weak labels (llm.txt) may have"
+        if self.is_bare:
+            if cell == "O" or _is_bare_type(cell):
+                return None
+            return f"{cell!r}, wanted O or a type without a prefix, as the tags before have none"
         if is_tag(cell) or (self.weak and cell in SPECIAL_TAGS):
             return None
         hint = f", wanted O or a tag such as B-PER{', or X for none' if self.weak else ''}"
         if cell in "BIESLUM":
             hint = ", wanted a type after it, such as B-GENE"
         elif re.fullmatch(r"[^\W\d_]{2,}", cell):
-            hint = (
-                ", wanted B- or I- before a type; if another column holds the tags, give --columns"
-            )
+            hint = ", wanted B- or I- before a type; only O and types may stand without a prefix"
+            if self.given is None:
+                place = f"{self.columns.word + 1},{self.columns.tag + 1}"
+                hint = (
+                    f", wanted B- or I- before a type; if another column holds the tags, or these "
+                    f"are tags without a prefix (--columns {place}), give --columns"
+                )
         return f"{cell!r} in column {self.columns.tag + 1} is no tag{hint}"
 
     def _add_fault(self, number: int, fault: str) -> None:
@@ -213,23 +251,22 @@ class _File:
         check_input(self.path)
         with self.path.open("rb") as file:
             for number, line in bounded_lines(file, str(self.path)):
-                place = f"{self.path}:{number}"
                 if len(line) > MOST_LINE:
-                    raise InputError(f"{place}: has more than {MOST_LINE:,} bytes")
+                    raise InputError(f"{self.path}:{number}: has more than {MOST_LINE:,} bytes")
                 try:
                     text = line.decode("utf-8")
                 except UnicodeDecodeError as error:
                     raise InputError(
-                        f"{place}: byte 0x{line[error.start]:02x} at position {error.start + 1} is "
-                        f"not UTF-8; convert the file to UTF-8"
+                        f"{self.path}:{number}: byte 0x{line[error.start]:02x} at position "
+                        f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
                     ) from None
-                if text.startswith(_BOM):  # also where files were joined
+                if text[:1] == _BOM:  # also where files were joined
                     text = text.removeprefix(_BOM)
                     self.num_marks += number > 1
-                if "\r" in text.rstrip("\r\n"):
+                if "\r" in text and "\r" in text.rstrip("\r\n"):
                     raise InputError(
-                        f"{place}: holds a carriage return, which ends lines on some systems; "
-                        f"convert the file so that line feeds end its lines"
+                        f"{self.path}:{number}: holds a carriage return, which ends lines on some "
+                        f"systems; convert the file so that line feeds end its lines"
                     )
                 yield number, text
 
@@ -247,8 +284,9 @@ class _File:
         begun = {t: counts[f"B-{t}"] for t in types}
         if self.weak:  # whose tags stay as they are
             begun = Counter(t[2:] for s in corpus for t in to_iob2(s.tags) if t[:2] == "B-")
+        scheme = "no prefixes" if self.is_bare else _scheme(self.schemes)
         kinds = ", ".join(f"{t} {begun[t]:,}" for t in ordered(types)) or "no entity"
-        return f"{self.path}: {sizes}; {self.columns}, {_scheme(self.schemes)}; {kinds}"
+        return f"{self.path}: {sizes}; {self.columns}, {scheme}; {kinds}"
 
     def notes(self, corpus: Corpus) -> list[str]:
         """What is odd about the file, though it can be read."""
@@ -262,6 +300,13 @@ class _File:
             notes.append(f"{self.path}: removed {marks} at the head of later lines")
         if self.columns.tag is None:
             return notes
+        if self.is_bare:
+            sizes = [e.end - e.start for sentence in corpus for e in entities(sentence.tags)]
+            notes.append(
+                f"{self.path}: the tags have no prefix, so each run of words with one type is an "
+                f"entity; {sum(size > 1 for size in sizes):,} of {len(sizes):,} have several words "
+                f"and may be neighbours"
+            )
         alike: dict[str, list[str]] = {}
         for name in sorted(types_of(corpus.tag_counts())):
             alike.setdefault(re.sub(r"\W+$", "", name).lower(), []).append(name)
@@ -281,6 +326,10 @@ def _scheme(prefixes: set[str]) -> str:
     if prefixes & set("ESLUM"):
         return "BILOU" if prefixes & set("LU") else "BMES" if "M" in prefixes else "BIOES"
     return "IOB1" if prefixes == {"I"} else "IOB"
+
+
+def _is_bare_type(cell: str) -> bool:
+    return _BARE.fullmatch(cell) is not None and not is_label(cell)
 
 
 def _is_seen(character: str) -> bool:

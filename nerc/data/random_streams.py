@@ -18,7 +18,8 @@ class Stream(IntEnum):
     STAGE_SEED = 5  # seed of a training stage, by its recorded name
     TIES = 9  # order among equal scores, and Gumbel factors
     RANDOM_QUERY = 10  # sentences queried at random
-    SPLIT = 12  # which documents convert puts into which split
+    FOLDS = 12  # which sentences a model of cross-fitting leaves out
+    SPLIT = 13  # which documents convert puts into which split
 
 
 def generator(seed: int, stream: Stream, *more: int) -> np.random.Generator:

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -98,28 +99,37 @@ def read_sources(data: DataConfig, keep: str, *, with_train: bool = True) -> Sou
 
 def read_hub(name: str, split: str) -> Corpus:
     """Read one split of a data set on the Hub that has columns of words and of tags."""
-    huggingface_hub.logging.set_verbosity_error()  # the error below says what five retries gave
-    try:
+    with hub_errors(name):
         builder = datasets.load_dataset_builder(name)
         splits = sorted(builder.info.splits or {})
         if splits and split not in splits:
             raise MissingSplit(f"{name}: has no split {split!r}, only {', '.join(splits)}")
         rows = datasets.load_dataset(name, split=split)
+    return from_dataset(rows, f"{name}/{split}")
+
+
+@contextmanager
+def hub_errors(name: str) -> Iterator[None]:
+    """Turn what keeps the library datasets from loading a data set into an InputError."""
+    huggingface_hub.logging.set_verbosity_error()  # the error below says what five retries gave
+    try:
+        yield
+    except InputError:
+        raise
     except datasets.exceptions.DatasetNotFoundError as error:
         raise InputError(
             f"{name}: no such data set on the Hub, and no such folder ({error})"
         ) from None
     except (OSError, httpx2.HTTPError) as error:
+        if os.path.exists(name):
+            raise InputError(f"{name}: the library datasets cannot load it: {error}") from None
         raise InputError(
             f"{name}: is no folder here, and the Hub cannot be reached ({type(error).__name__}: "
             f"{error}); give --corpus a folder with train.txt, valid.txt and test.txt, or sample, "
             f"which needs no network"
         ) from None
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except (RuntimeError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise InputError(f"{name}: the library datasets cannot load it: {error}") from None
-    return from_dataset(rows, f"{name}/{split}")
 
 
 def from_dataset(rows: datasets.Dataset, source: str) -> Corpus:

@@ -52,7 +52,7 @@ _WORD = regex.compile(
 _BREAK = regex.compile(
     rf"""
     (?:(?<={_LETTER})\u00ad | (?<=\p{{Ll}}\p{{M}}*)[-‐](?=\s+\p{{Ll}}) | (?<=(?:{_LETTER}|\.)[-‐]))
-    [^\S\n]*\n[^\S\n]*(?={_LETTER})(?!(?:and|or)\b)
+    [^\S\n]*\n[^\S\n]*(?=[\p{{L}}\p{{N}}])(?!(?:and|or)(?!{_LETTER}))
     """,
     regex.VERBOSE | regex.V1,
 )

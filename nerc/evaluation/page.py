@@ -125,8 +125,9 @@ def render_page(data: dict[str, Any]) -> str:
     - tables, others: tables with a title and rows, the first row being the header; others are
       hidden until they are opened;
     - plots: plots with a title and an image, a PNG as a data: URL;
-    - sentences (without any, the page has no browser): each with words, document (its number, or
-      None in a corpus without documents) and
+    - names (optional): what the page calls the reference and what is judged: gold, predicted;
+    - sentences (without any, the page has no browser): each with words, document (its number,
+      another text that says where the sentence is, or None in a corpus without documents) and
 
       - gold: (type, start, end) of each entity, end exclusive;
       - predicted: for each revision, (type, start, end, confidence, kind) of each entity;

@@ -64,11 +64,9 @@ def main() -> None:
     given = parser.parse_args()
     start_logging(prefix="suspects")
     found = [measure_planted(given, seed) for seed in given.seeds]
-    if found:
-        print(planted_table(found))
-        print(f"\n{kinds_table(found)}")
-    if given.llm:
-        print(f"\n{measure_llm(given)}")
+    tables = [planted_table(found), kinds_table(found)] if found else []
+    tables += [measure_llm(given)] if given.llm else []
+    print("\n\n".join(tables))
 
 
 # ------------------------------------------------------------ planted changes
@@ -239,9 +237,14 @@ def cleanlab_issues(
 def cleanlab_input(
     corpus: Corpus, rows: Sequence[np.ndarray], word_tags: Sequence[str]
 ) -> tuple[list[list[int]], list[np.ndarray]]:
+    """Labels and probabilities; a word without a label gets the likeliest one: it is no issue."""
     column = {tag: i for i, tag in enumerate(word_tags)}
     predicted = [np.exp(row) / np.exp(row).sum(axis=1, keepdims=True) for row in rows]
-    return [[column[tag] for tag in sentence.tags] for sentence in corpus], predicted
+    given = [
+        [column.get(tag, int(best)) for tag, best in zip(s.tags, row.argmax(axis=1), strict=True)]
+        for s, row in zip(corpus, rows, strict=True)
+    ]
+    return given, predicted
 
 
 def merged(words: Iterable[tuple[int, int, float]]) -> list[Suspect]:

@@ -65,8 +65,12 @@ def _document(path: Path, source: Source, others: Counter[str]) -> list[Example]
     places = [tuple(tuple(word) for word in s["words"]) for s in kept["sentences"] if s["words"]]
     ids = [sentence.get("id") for sentence in kept["sentences"] if sentence["words"]]
     words = tuple(word for sentence in places for word in sentence)
-    if Text.aligned(text, [text[start:end] for start, end in words]).spans != words:
-        raise InputError(f"the words of {side.name} are not where it says; delete that file")
+    try:
+        aligned = Text.aligned(text, [text[start:end] for start, end in words])
+    except InputError as error:
+        raise InputError(f"{side.name} has other words; delete that file ({error})") from None
+    if aligned.spans != words:
+        raise InputError(f"{side.name} has other words; delete that file")
     checked, changes = spans.check(Text(text, words), example.spans)
     source.notes.extend(f"{path}: {change}" for change in changes)
     example = replace(example, spans=tuple(checked), words=words, document=kept.get("document"))

@@ -158,7 +158,7 @@ def cutter(name: str) -> Cut:
         return words
     if name == "blanks":
         return lambda text: [match.span() for match in re.finditer(r"[^ \t\r\n]+", text)]
-    spacy, language = import_spacy(name), name.partition(":")[2]
+    spacy, language = import_spacy(f"--words {name}"), name.partition(":")[2]
     try:
         tokenizer = spacy.blank(language).tokenizer
     except ImportError as error:  # of the language, or of a library that it needs

@@ -301,7 +301,7 @@ def test_brat_folders_as_brat_writes_them(tmp_path):
     assert told == [
         f"{tmp_path / 'in'}: 1 attributes, 1 equivalences, 1 events, 1 notes, 1 relations are left "
         f"out",
-        f"{news}: its entities in several pieces (T2), and are left out",
+        f"{news}: its entities in several pieces (T2) are left out",
         f"{tmp_path / 'in'}: 1 texts without an answer are left out",
         f"{tmp_path / 'in'}: 2 texts were cut into words and sentences",
         f"{news}: LOC 'Rom' became 'Rome', whole words",
@@ -449,6 +449,9 @@ def test_label_studio_exports_our_tasks_as_we_read_them(tmp_path):
         of_tags(Text.of_words(["In", "Bern", "😀", "!"]), ["O", "B-LOC", "O", "O"], "x", "2", "d"),
     ]
     write(examples, tmp_path / "tasks.json", "label-studio")
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    tasks = [task | {"id": number} for number, task in enumerate(tasks)]  # as the server does
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
     convert = converter.Converter(label_config(["PER", "LOC"]), str(tmp_path))
     for name in ("JSON", "JSON_MIN", "CONLL2003"):
         convert.convert(str(tmp_path / "tasks.json"), str(tmp_path / name), name, is_dir=False)
@@ -531,6 +534,9 @@ def test_a_word_or_a_name_that_breaks_a_line_is_refused(tmp_path):
     for name in ("conll", "conllu", "universal-ner", "brat", "hub"):
         with pytest.raises(InputError, match=r"^here: the word 'a\\nb' cannot stand in columns"):
             write([broken], tmp_path / name, name)
+    with pytest.raises(InputError, match="^here: the word"):
+        list(convert.write({"": [broken]}, tmp_path / "new", "brat", "iob2"))
+    assert not [path for path in tmp_path.iterdir() if "new" in path.name]
     for name in ("conll", "conllu", "universal-ner"):
         with pytest.raises(InputError, match=r"^here: its sent_id 'one\\ntwo' does not fit into a"):
             write([named], tmp_path / name, name)

@@ -25,6 +25,7 @@ _OTHERS = {  # by the first character of a line
     **{"R": "relations", "E": "events", "A": "attributes", "M": "attributes"},
     **{"N": "normalizations", "#": "notes", "*": "equivalences"},
 }
+_OTHER = re.compile(r"[REAMN#*][^\t ]*\t")
 _EVENT = re.compile(r"E\S*\t[^\s:]+:\S")
 _PLACE = files.Wanted("[start, end]", lambda place: len(place) == 2, [int])
 _SIDE = {"document?": str, "sentences": [{"id?": str, "words": [_PLACE]}]}
@@ -87,7 +88,7 @@ def _entities(
     }
     found, apart = [], []
     for number, line in enumerate(lines, start=1):
-        if line[:1] in _OTHERS:
+        if _OTHER.match(line):
             others[_OTHERS[line[0]]] += 1
         elif match := _ENTITY.fullmatch(line):
             name, type_, pieces, stated = match.groups()

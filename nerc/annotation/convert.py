@@ -27,7 +27,7 @@ def read(source: Source, name: str, annotator: str | None = None) -> list[Exampl
     source.faults.check()
     for example in examples:
         if example.left_out:
-            source.notes.append(f"{example.location}: {example.left_out}, and are left out")
+            source.notes.append(f"{example.location}: {example.left_out} are left out")
     if any(not e.proposal and e.answer is not None for e in examples):
         examples = _without(examples, lambda e: e.proposal, "proposals of a model", source)
     elif any(example.proposal for example in examples):

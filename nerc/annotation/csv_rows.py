@@ -109,9 +109,7 @@ def _blocks(rows: Iterable[Row], places: dict[str, int]) -> Iterator[list[Row]]:
 
 def _is_same(first: Sequence[str], cells: Sequence[str], marks: Sequence[int]) -> bool:
     """Whether a row continues the sentence that the row first begins."""
-    if len(cells) != len(first):
-        return True  # its fault is told
-    return all(cells[mark] in ("", first[mark]) for mark in marks)
+    return all(cells[mark : mark + 1] in ([""], [], first[mark : mark + 1]) for mark in marks)
 
 
 def _cell(cells: Sequence[str], place: int | None) -> str:

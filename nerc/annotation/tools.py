@@ -183,7 +183,7 @@ def _of_task(row: Row, location: str) -> list[Example]:
             examples.append(
                 Example(
                     **about,
-                    left_out=f"{others} of its results have no characters" if others else None,
+                    left_out=f"{others} of its results, without characters," if others else None,
                     spans=tuple(_region_spans(regions, place)),
                     location=place,
                     annotator=_user(annotation.get("completed_by")),

@@ -25,6 +25,7 @@ _OTHERS = {  # by the first character of a line
     **{"R": "relations", "E": "events", "A": "attributes", "M": "attributes"},
     **{"N": "normalizations", "#": "notes", "*": "equivalences"},
 }
+_OTHER = re.compile(r"[REAMN#*][^\t ]*\t")
 _EVENT = re.compile(r"E\S*\t[^\s:]+:\S")
 _PLACE = files.Wanted("[start, end]", lambda place: len(place) == 2, [int])
 _SIDE = {"document?": str, "sentences": [{"id?": str, "words": [_PLACE]}]}
@@ -65,8 +66,12 @@ def _document(path: Path, source: Source, others: Counter[str]) -> list[Example]
     places = [tuple(tuple(word) for word in s["words"]) for s in kept["sentences"] if s["words"]]
     ids = [sentence.get("id") for sentence in kept["sentences"] if sentence["words"]]
     words = tuple(word for sentence in places for word in sentence)
-    if Text.aligned(text, [text[start:end] for start, end in words]).spans != words:
-        raise InputError(f"the words of {side.name} are not where it says; delete that file")
+    try:
+        aligned = Text.aligned(text, [text[start:end] for start, end in words])
+    except InputError as error:
+        raise InputError(f"{side.name} has other words; delete that file ({error})") from None
+    if aligned.spans != words:
+        raise InputError(f"{side.name} has other words; delete that file")
     checked, changes = spans.check(Text(text, words), example.spans)
     source.notes.extend(f"{path}: {change}" for change in changes)
     example = replace(example, spans=tuple(checked), words=words, document=kept.get("document"))
@@ -83,7 +88,7 @@ def _entities(
     }
     found, apart = [], []
     for number, line in enumerate(lines, start=1):
-        if line[:1] in _OTHERS:
+        if _OTHER.match(line):
             others[_OTHERS[line[0]]] += 1
         elif match := _ENTITY.fullmatch(line):
             name, type_, pieces, stated = match.groups()

@@ -78,12 +78,14 @@ def _columns(source: Source, rows: Iterator[Row]) -> tuple[dict[str, int], int, 
         cells = {cell.strip(): place for place, cell in enumerate(header)}
         for name, column in zip(("word", "tag"), source.columns.split(","), strict=True):
             found[name] = [p for p in [numbers.get(column, cells.get(column))] if p is not None]
-    if wrong := [name for name in ("word", "tag") if len(found[name]) != 1]:
-        raise InputError(
-            f"{source.path}:{line}: {len(found[wrong[0]]) or 'none'} of the columns "
-            f"{', '.join(header[:10])} is named as that of the {wrong[0]}; give --columns "
-            f"WORD,TAG, their names or numbers"
-        )
+    for name in ("word", "tag"):
+        if len(found[name]) != 1:
+            number = f"{len(found[name])} of the columns" if found[name] else "none of the columns"
+            raise InputError(
+                f"{source.path}:{line}: {number} {', '.join(header[:10])} "
+                f"{'are' if found[name] else 'is'} named as that of the {name}; give --columns "
+                f"WORD,TAG, their names or numbers"
+            )
     places = {name: where[0] for name, where in found.items() if where}
     if is_tag(header[places["tag"]].strip()):  # there is no header
         rows = chain([(line, header)], rows)
@@ -107,9 +109,7 @@ def _blocks(rows: Iterable[Row], places: dict[str, int]) -> Iterator[list[Row]]:
 
 def _is_same(first: Sequence[str], cells: Sequence[str], marks: Sequence[int]) -> bool:
     """Whether a row continues the sentence that the row first begins."""
-    if len(cells) != len(first):
-        return True  # its fault is told
-    return all(cells[mark] in ("", first[mark]) for mark in marks)
+    return all(cells[mark : mark + 1] in ([""], [], first[mark : mark + 1]) for mark in marks)
 
 
 def _cell(cells: Sequence[str], place: int | None) -> str:

@@ -56,10 +56,9 @@ def _docs(source: Source) -> list[Any]:
 
 def _span(entity: Any) -> Span:
     """The characters of an entity without white space around it, which may be tokens."""
-    size = len(entity.text.lstrip())
-    return Span(
-        entity.label_, entity.end_char - size, entity.start_char + len(entity.text.rstrip())
-    )
+    start = entity.end_char - len(entity.text.lstrip())
+    end = entity.start_char + len(entity.text.rstrip())
+    return Span(entity.label_, start, end, entity.text.strip())
 
 
 def write_docbin(examples: Iterable[Example], target: Target) -> None:

@@ -149,6 +149,7 @@ def divided(
             words=tuple((a - start, b - start) for a, b in words),
             spans=tuple(s._replace(start=s.start - start, end=s.end - start) for s in own),
             id=ids[first] if ids else example.id,
+            left_out=None if parts else example.left_out,
         )
         parts.append(part)
     return parts
@@ -163,7 +164,7 @@ def cutter(name: str) -> Cut:
         return words
     if name == "blanks":
         return lambda text: [match.span() for match in re.finditer(r"[^ \t\r\n]+", text)]
-    spacy, language = import_spacy(name), name.partition(":")[2]
+    spacy, language = import_spacy(f"--words {name}"), name.partition(":")[2]
     try:
         tokenizer = spacy.blank(language).tokenizer
     except ImportError as error:  # of the language, or of a library that it needs

@@ -5,6 +5,8 @@ python -m nerc convert export.json train.txt --from label-studio
 python -m nerc convert export.json data --from label-studio --split 80 10 10
 python -m nerc convert train.txt tasks.json --to label-studio
 python -m nerc convert labels.jsonl llm.txt --from jsonl --map PERSON=PER
+python -m nerc convert corpus data --from brat --split 80 10 10
+python -m nerc convert USER/NAME:train train.txt --from hub
 
 The programs that learn read conll, the default of both --from and --to. Entities that are given by
 characters are checked against their text. Where one does not fit the words, or overlaps another, a
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 PROGRAM = "python -m nerc convert"
 _MAX_SHOWN = 20  # changes
+WITH_TAGS = ("conll", "conllu", "universal-ner", "csv", "hub")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class ConvertConfig:
         "how texts without words are cut into them: by the rules that predict has (rules), at "
         "blanks alone, or as spaCy cuts a language (spacy:de)",
     )
-    scheme: str = option("iob2", "how tags mark entities in the output", SCHEMES)
+    scheme: str = option("iob2", "how an output with tags marks entities", SCHEMES)
     map: tuple[str, ...] = option(
         (), "rename entity types, as THEIRS=OURS; THEIRS=O: leave out entities of this type"
     )
@@ -69,6 +72,8 @@ class ConvertConfig:
         check_columns(self.columns)
         ok = self.columns is None or self.from_ in ("conll", "csv")
         check_flag(ok, "columns", "an input that has columns, conll or csv", self.from_)
+        ok = self.scheme == "iob2" or self.to in WITH_TAGS
+        check_flag(ok, "scheme", f"an output that has tags ({', '.join(WITH_TAGS)})", self.to)
         ok = re.fullmatch("rules|blanks|spacy:[a-z]{2,3}", self.words) is not None
         check_flag(ok, "words", "rules, blanks or spacy:LANGUAGE", self.words)
         check_map(self.map)

@@ -797,7 +797,7 @@ def test_without_any_label_the_first_answers_say_which_types_there_are(encoder, 
         message = refused(active_learn, capsys, *line, "--resume", *changed)
         assert "an unfinished run with other flags is in " in message
     active_learn.main([*line, "--resume"])
-    assert "round 1 waits for labels of 1 sentences" in capsys.readouterr().out
+    assert "round 1 waits for labels of 1 sentence" in capsys.readouterr().out
     (name,) = rounds_of(tmp_path / "m")
     config = json.loads((tmp_path / "m" / name / "config.json").read_text())
     assert "B-BIRD" in config["id2label"].values()
@@ -822,6 +822,6 @@ def test_people_finish_a_round_that_an_earlier_version_asked(tmp_path, capsys):
     answer(labels, 0, lambda row, i: row | {"answer": "accept"})
     capsys.readouterr()
     active_learn.main([*line, "--resume"])
-    assert "round 1 waits for labels of 1 sentences" in capsys.readouterr().out
+    assert "round 1 waits for labels of 1 sentence" in capsys.readouterr().out
     assert [about["round"] for about in rounds_of(repo).values()] == [0]
     assert (repo / ".checkpoints").exists() and not earlier.exists()

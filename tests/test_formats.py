@@ -301,9 +301,9 @@ def test_brat_folders_as_brat_writes_them(tmp_path):
     assert told == [
         f"{tmp_path / 'in'}: 1 attributes, 1 equivalences, 1 events, 1 notes, 1 relations are left "
         f"out",
-        f"{news}: its entities in several pieces (T2) are left out",
-        f"{tmp_path / 'in'}: 1 texts without an answer are left out",
-        f"{tmp_path / 'in'}: 2 texts were cut into words and sentences",
+        f"{news}: left out entities in several pieces (T2)",
+        f"{tmp_path / 'in'}: left out 1 unanswered text",
+        f"{tmp_path / 'in'}: cut 2 texts into words and sentences",
         f"{news}: LOC 'Rom' became 'Rome', whole words",
         f"{news}: LOC 'Rome' is there twice; one was kept",
     ]
@@ -367,7 +367,7 @@ def test_docs_of_spacy_are_read(tmp_path):
         f"{path}: 1 groups in Doc.spans are left out",
         f"{path}: 1 identifiers of entities are left out",
         f"{path}: 1 words without a label count as O",
-        f"{path}: 1 texts without an answer are left out",
+        f"{path}: left out 1 unanswered text",
     ]
 
 
@@ -425,7 +425,7 @@ def test_data_sets_whose_types_are_numbers(tmp_path):
     datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "in.parquet")
     sentences, told = read(tmp_path / "in.parquet", "hub")
     assert [row[:2] for row in content(sentences)] == [(("Ann",), ("B-PER",)), (("Bern",), ("O",))]
-    assert f"{tmp_path / 'in.parquet'}: 1 texts without an answer are left out" in told
+    assert f"{tmp_path / 'in.parquet'}: left out 1 unanswered text" in told
 
 
 def test_the_split_of_a_data_set_is_named(tmp_path):

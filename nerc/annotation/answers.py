@@ -33,12 +33,15 @@ class Collected:
     def read(self, source: Source, name: str, annotator: str, find_words: FindWords) -> None:
         """Add the answers of a file in the format of that name; faults go to source.faults.
 
-        annotator: of answers whose annotator the file does not name. find_words: the words of an
+        annotator: who answered, unless the file names several people. find_words: the words of an
         example, as the asker has them; None: the example was not asked for. Proposals, and what
         nobody answered yet, are not answers.
         """
         try:
-            for example in FORMATS[name].read(source):
+            examples = list(FORMATS[name].read(source))
+            if len({e.annotator for e in examples if e.annotator}) > 1:
+                annotator = ""
+            for example in examples:
                 if example.left_out:
                     logger.info(f"{example.location}: left out {', '.join(example.left_out)}")
                 if example.proposal or example.answer is None:

@@ -58,7 +58,7 @@ def _document(path: Path, source: Source, others: Counter[str]) -> list[Example]
     example = Example(text=text, spans=(), location=str(path), document=name, answer=None)
     if annotations.exists():
         found, apart = _entities(annotations, text, source, others)
-        left_out = f"its entities in several pieces ({', '.join(apart)})" if apart else None
+        left_out = (f"entities in several pieces ({', '.join(apart)})",) if apart else ()
         example = replace(example, spans=tuple(found), answer="accept", left_out=left_out)
     if not side.exists():
         return [example]

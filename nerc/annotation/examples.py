@@ -149,7 +149,7 @@ def divided(
             words=tuple((a - start, b - start) for a, b in words),
             spans=tuple(s._replace(start=s.start - start, end=s.end - start) for s in own),
             id=ids[first] if ids else example.id,
-            left_out=None if parts else example.left_out,
+            left_out=() if parts else example.left_out,
         )
         parts.append(part)
     return parts

@@ -185,12 +185,13 @@ class Round:
             done = len(self.queries) - len(missing)
             each = f" by {self.folder.annotators} people" if self.folder.annotators > 1 else ""
             return (
-                f"{self.name} waits for answers{each} to {len(missing)} more sentences ({done} are "
-                f"done) in {existing[0].parent / names}, the first of them: "
+                f"{self.name} waits for answers{each} to {counted(len(missing), 'more sentence')} "
+                f"({done} are done) in {existing[0].parent / names}, the first of them: "
                 f"{_short(missing[0].words)}; {then}"
             )
         ways = ", or ".join(self._way(name) for name in self.folder.formats)
-        return f"{self.name} waits for labels of {len(missing)} sentences: {ways}, {then}"
+        number = counted(len(missing), "sentence")
+        return f"{self.name} waits for labels of {number}: {ways}, {then}"
 
     def _way(self, name: str) -> str:
         """How to answer in a format."""

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import datasets
 import pytest
+from conftest import refused
 
 from nerc.__main__ import main
 from nerc.annotation import convert
 from nerc.annotation.examples import Example, Source, Target, cutter, of_tags
 from nerc.annotation.exchange import FORMATS
 from nerc.annotation.tools import label_config
+from nerc.commands import convert as command
 from nerc.data.conll import read_conll
 from nerc.data.tags import SCHEMES, entity_tags
 from nerc.data.words import Text
@@ -321,8 +323,19 @@ def test_brat_gets_a_line_for_each_sentence_and_keeps_words_beside(tmp_path):
     assert (tmp_path / "out" / "00001-news.txt").read_text() == "Dr. a  b\nBern .\n"
     entities = "T1\tPER 0 8\tDr. a  b\nT2\tLOC 9 13\tBern\n"
     assert (tmp_path / "out" / "00001-news.ann").read_text() == entities
+    with (tmp_path / "out" / "00001-news.ann").open("a") as file:
+        file.write("T3\tLOC 0 3;9 13\tDr. Bern\n")
+    back, told = read(tmp_path / "out", "brat")
+    assert content(back) == content(examples)
+    place = tmp_path / "out" / "00001-news.txt"
+    assert told == [f"{place}: its entities in several pieces (T3) are left out"]
     with pytest.raises(InputError, match="out: is not empty; give a new folder"):
         convert.check_target(tmp_path / "out", "brat", is_split=False)
+    side = tmp_path / "out" / "00001-news.json"
+    kept = side.read_text()
+    side.write_text(kept.replace("[14, 15]", "[-2, -1]"))
+    said = "IN/00001-news.txt: 00001-news.json has other words; delete that file"
+    assert fault(tmp_path / "out", "brat") == said
     (tmp_path / "out" / "00001-news.txt").write_text("Dr. a  b\nBerne .\n")
     said = fault(tmp_path / "out", "brat")
     assert said.startswith("IN/00001-news.txt: 00001-news.json has other words; delete that file")
@@ -490,12 +503,18 @@ def test_label_studio_exports_our_tasks_as_we_read_them(tmp_path):
             "sentence,word,tag\n1,,O\n1,b,PER\n",
             "IN:2: the word is empty; IN:3: 'PER' is",
         ),
+        ("csv", "word,tag,sentence\na\nb\n", "IN:2: found 1 cells, wanted 3, as in the first row"),
         ("csv", 'sentence,word,tag\n1,",O\n1,b,O\n', "IN:3: unexpected end of data; a cell that "),
         ("csv", 'sentence,word,tag\n1,"a\nb",O\n', "IN:3: the word 'a\\nb' has a tab or a line en"),
         (
             "csv",
             b"word,tag\nZ\xfcrich,O\n",
             "IN: is not UTF-8 at byte 10, 0xfc; convert the fi",
+        ),
+        (
+            "jsonl",
+            '{"text": "a b c", "words": ["a", "c"], "entities": []}',
+            "IN:1: the word 'c' does not follow in the text 'a b c'",
         ),
         ("spacy", b"nothing", "IN: is no DocBin of spaCy: "),
         ("hub", b"nothing", "IN: the library datasets cannot load it: "),
@@ -507,6 +526,21 @@ def test_a_fault_is_one_line_with_its_place(name, text, said, tmp_path):
         pytest.importorskip("spacy", reason="spaCy is not installed")
     (tmp_path / "in").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert fault(tmp_path / "in", name).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            "--from doccano --columns 1,2",
+            "--columns must be an input that has columns, conll or csv",
+        ),
+        ("--to brat --scheme bioes", "--scheme must be an output that has tags (conll, conllu, "),
+        ("--words spacy", "--words must be rules, blanks or spacy:LANGUAGE"),
+    ],
+)
+def test_a_flag_without_a_use_is_refused(flags, said, capsys):
+    assert said in refused(command, capsys, "in", "out", *flags.split())
 
 
 def test_faults_of_brat_and_of_data_sets(tmp_path):

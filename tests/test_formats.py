@@ -447,6 +447,7 @@ def test_the_split_of_a_data_set_is_named(tmp_path):
         row = {"tokens": [split, "Bern"], "ner_tags": ["O", "B-LOC"]}
         (tmp_path / "in" / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
     assert fault(tmp_path / "in", "hub") == "IN: has train, test; give IN:SPLIT"
+    assert ": has train, test; give " in fault(Path(f"{tmp_path / 'in'}:dev"), "hub")
     (sentence,), _ = read(Path(f"{tmp_path / 'in'}:test"), "hub")
     assert content([sentence]) == [(("test", "Bern"), ("O", "B-LOC"), None, None)]
 

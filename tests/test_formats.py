@@ -485,6 +485,7 @@ def test_label_studio_exports_our_tasks_as_we_read_them(tmp_path):
         ("conllu", "1\ta\tO\n", "IN:1: '1\\ta\\tO', wanted 10 columns between tabs, the first a"),
         ("conllu", "1\ta" + "\t_" * 8 + "\n", "IN: no word has a tag, such as NER=B-PER in "),
         ("conllu", "1\ta" + "\t_" * 7 + "\tNER=PER\n", "IN:1: 'PER' is no tag, wanted O or one "),
+        ("conllu", "# newdoc id = a\n\n", "IN: no sentence in it"),
         ("universal-ner", "1\ta\tO\n3\tb\tO\n", "IN:2: found word 3, wanted word 2"),
         ("universal-ner", "1\t \tO\n", "IN:1: the word is empty"),
         (

@@ -2,74 +2,23 @@
 
 import json
 import sys
-import tempfile
 from collections import Counter
 from dataclasses import replace
-from importlib.util import find_spec
-from itertools import groupby
 from pathlib import Path
 
 import datasets
 import pytest
+from conftest import refused
 
 from nerc.__main__ import main
 from nerc.annotation import convert
 from nerc.annotation.examples import Example, Source, Target, cutter, of_tags
 from nerc.annotation.exchange import FORMATS
 from nerc.annotation.tools import label_config
+from nerc.commands import convert as command
 from nerc.data.conll import read_conll
-from nerc.data.tags import SCHEMES, entity_tags
 from nerc.data.words import Text
 from nerc.errors import InputError
-
-hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
-st = hypothesis.strategies
-
-# Marks that formats use themselves, blanks and line ends of other kinds, characters of two units.
-ODD = "aZé1_-#|=;,:\"'\\/<>&{}[]%😀नि \u0308\u00a0\u200d\u200b\u2028\x85\x0b\x1c"
-
-
-def is_word(text: str) -> bool:
-    """Whether CoNLL columns can hold a word."""
-    return text == text.strip(" ") and any(c.isprintable() and not c.isspace() for c in text)
-
-
-WORDS = st.one_of(
-    st.text(ODD, min_size=1, max_size=6).filter(is_word),
-    st.sampled_from(["NA", "null", "007", "1-2", "1.1", "NER=B-PER", "T1", "a  b", "O", "B-PER"]),
-)
-NAMES = st.text(ODD, min_size=1, max_size=5).filter(lambda name: name == name.strip())
-NAMES = NAMES.filter(lambda name: not name.isdigit())
-TYPES = st.sampled_from(["PER", "LOC", "B-X", "né", "a:b/c", "O2"])
-
-
-@st.composite
-def sentences(draw) -> tuple[Text, list[str]]:
-    """A text with words, between which blanks may be missing, and tags."""
-    words = draw(st.lists(WORDS, min_size=1, max_size=5))
-    blanks = draw(st.lists(st.sampled_from(["", " "]), min_size=len(words), max_size=len(words)))
-    text, places = "", []
-    for word, blank in zip(words, blanks, strict=True):
-        places.append((len(text), len(text) + len(word)))
-        text += word + blank
-    tags: list[str] = []
-    while len(tags) < len(words):
-        size = draw(st.integers(1, len(words) - len(tags)))
-        type_ = draw(st.one_of(st.none(), TYPES))
-        tags += ["O"] if type_ is None else entity_tags(type_, size)
-    return Text(text.rstrip(" "), tuple(places)), tags
-
-
-@st.composite
-def corpora(draw) -> list[Example]:
-    """Documents, or a single one without a name, of sentences that may have names."""
-    documents = draw(st.one_of(st.just([None]), st.lists(NAMES, min_size=1, max_size=3)))
-    documents = [name for name, _ in groupby(documents)]
-    return [
-        of_tags(text, tags, "here", draw(st.one_of(st.none(), NAMES)), document)
-        for document in documents
-        for text, tags in draw(st.lists(sentences(), min_size=1, max_size=3))
-    ]
 
 
 def content(examples: list[Example]) -> list[tuple]:
@@ -98,34 +47,7 @@ def write(examples: list[Example], path: Path, name: str, scheme: str = "iob2") 
     FORMATS[name].write(examples, Target(path, scheme, inventory=tuple(sorted(types))))
 
 
-def installed() -> list[str]:
-    return [name for name in FORMATS if name != "spacy" or find_spec("spacy")]
-
-
 # ------------------------------------------------------------ there and back
-
-
-def test_any_corpus_comes_back_from_each_format_as_it_was(request):
-    plain = of_tags(Text.of_words(["Maria", "sings"]), ["B-PER", "O"], "here", "first", None)
-
-    @hypothesis.settings(
-        max_examples=2000 if request.config.getoption("--slow") else 40,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
-    @hypothesis.given(corpora(), st.sampled_from(SCHEMES))
-    def check(examples, scheme):
-        # CoNLL files of nothing but words that begin with # are refused.
-        examples = [replace(plain, document=examples[0].document), *examples]
-        for name in installed():
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder, "there")
-                write(examples, path, name, scheme)
-                back, _ = read(path, name, "1,2" if name == "conll" else None)
-            assert content(back) == content(examples), name
-
-    check()
 
 
 @pytest.mark.slow
@@ -321,8 +243,19 @@ def test_brat_gets_a_line_for_each_sentence_and_keeps_words_beside(tmp_path):
     assert (tmp_path / "out" / "00001-news.txt").read_text() == "Dr. a  b\nBern .\n"
     entities = "T1\tPER 0 8\tDr. a  b\nT2\tLOC 9 13\tBern\n"
     assert (tmp_path / "out" / "00001-news.ann").read_text() == entities
+    with (tmp_path / "out" / "00001-news.ann").open("a") as file:
+        file.write("T3\tLOC 0 3;9 13\tDr. Bern\n")
+    back, told = read(tmp_path / "out", "brat")
+    assert content(back) == content(examples)
+    place = tmp_path / "out" / "00001-news.txt"
+    assert told == [f"{place}: its entities in several pieces (T3) are left out"]
     with pytest.raises(InputError, match="out: is not empty; give a new folder"):
         convert.check_target(tmp_path / "out", "brat", is_split=False)
+    side = tmp_path / "out" / "00001-news.json"
+    kept = side.read_text()
+    side.write_text(kept.replace("[14, 15]", "[-2, -1]"))
+    said = "IN/00001-news.txt: 00001-news.json has other words; delete that file"
+    assert fault(tmp_path / "out", "brat") == said
     (tmp_path / "out" / "00001-news.txt").write_text("Dr. a  b\nBerne .\n")
     said = fault(tmp_path / "out", "brat")
     assert said.startswith("IN/00001-news.txt: 00001-news.json has other words; delete that file")
@@ -434,6 +367,7 @@ def test_the_split_of_a_data_set_is_named(tmp_path):
         row = {"tokens": [split, "Bern"], "ner_tags": ["O", "B-LOC"]}
         (tmp_path / "in" / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
     assert fault(tmp_path / "in", "hub") == "IN: has train, test; give IN:SPLIT"
+    assert ": has train, test; give " in fault(Path(f"{tmp_path / 'in'}:dev"), "hub")
     (sentence,), _ = read(Path(f"{tmp_path / 'in'}:test"), "hub")
     assert content([sentence]) == [(("test", "Bern"), ("O", "B-LOC"), None, None)]
 
@@ -471,6 +405,7 @@ def test_label_studio_exports_our_tasks_as_we_read_them(tmp_path):
         ("conllu", "1\ta\tO\n", "IN:1: '1\\ta\\tO', wanted 10 columns between tabs, the first a"),
         ("conllu", "1\ta" + "\t_" * 8 + "\n", "IN: no word has a tag, such as NER=B-PER in "),
         ("conllu", "1\ta" + "\t_" * 7 + "\tNER=PER\n", "IN:1: 'PER' is no tag, wanted O or one "),
+        ("conllu", "# newdoc id = a\n\n", "IN: no sentence in it"),
         ("universal-ner", "1\ta\tO\n3\tb\tO\n", "IN:2: found word 3, wanted word 2"),
         ("universal-ner", "1\t \tO\n", "IN:1: the word is empty"),
         (
@@ -490,12 +425,18 @@ def test_label_studio_exports_our_tasks_as_we_read_them(tmp_path):
             "sentence,word,tag\n1,,O\n1,b,PER\n",
             "IN:2: the word is empty; IN:3: 'PER' is",
         ),
+        ("csv", "word,tag,sentence\na\nb\n", "IN:2: found 1 cells, wanted 3, as in the first row"),
         ("csv", 'sentence,word,tag\n1,",O\n1,b,O\n', "IN:3: unexpected end of data; a cell that "),
         ("csv", 'sentence,word,tag\n1,"a\nb",O\n', "IN:3: the word 'a\\nb' has a tab or a line en"),
         (
             "csv",
             b"word,tag\nZ\xfcrich,O\n",
             "IN: is not UTF-8 at byte 10, 0xfc; convert the fi",
+        ),
+        (
+            "jsonl",
+            '{"text": "a b c", "words": ["a", "c"], "entities": []}',
+            "IN:1: the word 'c' does not follow in the text 'a b c'",
         ),
         ("spacy", b"nothing", "IN: is no DocBin of spaCy: "),
         ("hub", b"nothing", "IN: the library datasets cannot load it: "),
@@ -507,6 +448,21 @@ def test_a_fault_is_one_line_with_its_place(name, text, said, tmp_path):
         pytest.importorskip("spacy", reason="spaCy is not installed")
     (tmp_path / "in").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert fault(tmp_path / "in", name).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            "--from doccano --columns 1,2",
+            "--columns must be an input that has columns, conll or csv",
+        ),
+        ("--to brat --scheme bioes", "--scheme must be an output that has tags (conll, conllu, "),
+        ("--words spacy", "--words must be rules, blanks or spacy:LANGUAGE"),
+    ],
+)
+def test_a_flag_without_a_use_is_refused(flags, said, capsys):
+    assert said in refused(command, capsys, "in", "out", *flags.split())
 
 
 def test_faults_of_brat_and_of_data_sets(tmp_path):

@@ -4,6 +4,7 @@ They are a parquet or JSON lines file, a folder of them, or on the Hub: USER/NAM
 :SPLIT or :CONFIG:SPLIT where there are several.
 """
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,12 @@ def read_hub_rows(source: Source) -> Iterator[Example]:
 def _load(path: Path) -> tuple[datasets.Dataset, str]:
     """One split, and the name that tells it in messages."""
     name, *choice = str(path).split(":") if not path.exists() else [str(path)]
-    with hub_errors(name):
+    advice = "give a folder, or a file .parquet or .jsonl"
+    with hub_errors(name, advice), tempfile.TemporaryDirectory() as cache:
+        # What is on this disk is not copied to the cache of the library for good.
+        where = {"cache_dir": cache, "keep_in_memory": True} if Path(name).exists() else {}
         if path.is_file() and path.suffix in (".json", ".jsonl"):
-            return datasets.load_dataset("json", data_files=name, split="train"), name
+            return datasets.load_dataset("json", data_files=name, split="train", **where), name
         if path.is_file():
             return datasets.Dataset(pq.read_table(path)), name
         configs = datasets.get_dataset_config_names(name)
@@ -75,7 +79,7 @@ def _load(path: Path) -> tuple[datasets.Dataset, str]:
         split = choice[-1] if choice else splits[0] if len(splits) == 1 else None
         if split not in splits:
             raise InputError(f"{name}: has {', '.join(splits)}; give {name}:SPLIT")
-        return datasets.load_dataset(name, config, split=split), f"{name}/{split}"
+        return datasets.load_dataset(name, config, split=split, **where), f"{name}/{split}"
 
 
 def _column(rows: datasets.Dataset, names: Sequence[str]) -> Sequence[str | None]:

@@ -61,13 +61,14 @@ class _File:
                 document = comments.get("newdoc id") or str(self.counts["document"])
             if not (words := self._words(block)):
                 continue
+            self.counts["sentence"] += 1
             self.counts["tag"] += any(word.tag for word in words)
             tags = to_iob2([word.tag or "O" for word in words])
             text = self._text(words, comments.get("text"))
             location = f"{path}:{block.lines[0][0]}"
             yield of_tags(text, tags, location, comments.get("sent_id") or None, document)
         self.source.faults.check()
-        if not self.counts["tag"]:
+        if self.counts["sentence"] and not self.counts["tag"]:
             raise InputError(f"{path}: no word has a tag, such as NER=B-PER in the column MISC")
         for name, note in _NOTES.items():
             if number := self.counts[name]:

@@ -36,7 +36,7 @@ class ConvertConfig:
     __doc__ = "What is read, and what is written."
 
     input: str = option("", "file or folder to read", positional=True)
-    output: str = option("", "file to write or, with --split, a folder", positional=True)
+    output: str = option("", "file to write; a folder with --split or for brat", positional=True)
     from_: str = option("conll", "format of the input", FORMATS)
     to: str = option("conll", "format of the output", FORMATS)
     columns: str | None = option(

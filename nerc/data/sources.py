@@ -99,7 +99,8 @@ def read_sources(data: DataConfig, keep: str, *, with_train: bool = True) -> Sou
 
 def read_hub(name: str, split: str) -> Corpus:
     """Read one split of a data set on the Hub that has columns of words and of tags."""
-    with hub_errors(name):
+    folder = "--corpus a folder with train.txt, valid.txt and test.txt"
+    with hub_errors(name, f"give {folder}, or sample, which needs no network"):
         builder = datasets.load_dataset_builder(name)
         splits = sorted(builder.info.splits or {})
         if splits and split not in splits:
@@ -109,8 +110,11 @@ def read_hub(name: str, split: str) -> Corpus:
 
 
 @contextmanager
-def hub_errors(name: str) -> Iterator[None]:
-    """Turn what keeps the library datasets from loading a data set into an InputError."""
+def hub_errors(name: str, advice: str) -> Iterator[None]:
+    """Turn what keeps the library datasets from loading a data set into an InputError.
+
+    advice: what to do where the Hub cannot be reached.
+    """
     huggingface_hub.logging.set_verbosity_error()  # the error below says what five retries gave
     try:
         yield
@@ -125,8 +129,7 @@ def hub_errors(name: str) -> Iterator[None]:
             raise InputError(f"{name}: the library datasets cannot load it: {error}") from None
         raise InputError(
             f"{name}: is no folder here, and the Hub cannot be reached ({type(error).__name__}: "
-            f"{error}); give --corpus a folder with train.txt, valid.txt and test.txt, or sample, "
-            f"which needs no network"
+            f"{error}); {advice}"
         ) from None
     except (RuntimeError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise InputError(f"{name}: the library datasets cannot load it: {error}") from None

@@ -212,3 +212,12 @@ def test_a_correction_of_no_sentence_is_refused(tmp_path, capsys):
         main(["convert", *line])
     assert "done.jsonl:1: was not asked for: b" in capsys.readouterr().err
     assert not (tmp_path / "out.txt").exists()
+
+
+def test_an_answer_about_a_single_entity_is_no_answer_about_the_text(tmp_path, capsys):
+    row = {"text": "Ann met Ben", "spans": [{"start": 0, "end": 3, "label": "PER"}]}
+    row |= {"answer": "accept", "_view_id": "ner"}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row))
+    with pytest.raises(SystemExit):
+        main(["convert", f"{tmp_path}/in.jsonl", f"{tmp_path}/out.txt", "--from", "prodigy"])
+    assert "in.jsonl:1: answers a question about one entity (ner.teach)" in capsys.readouterr().err

@@ -248,7 +248,7 @@ def test_brat_gets_a_line_for_each_sentence_and_keeps_words_beside(tmp_path):
     back, told = read(tmp_path / "out", "brat")
     assert content(back) == content(examples)
     place = tmp_path / "out" / "00001-news.txt"
-    assert told == [f"{place}: its entities in several pieces (T3) are left out"]
+    assert told == [f"{place}: left out entities in several pieces (T3)"]
     with pytest.raises(InputError, match="out: is not empty; give a new folder"):
         convert.check_target(tmp_path / "out", "brat", is_split=False)
     side = tmp_path / "out" / "00001-news.json"

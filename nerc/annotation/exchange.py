@@ -8,6 +8,7 @@ from typing import NamedTuple
 from nerc import files
 from nerc.annotation import brat, csv_rows, docbin, hub_rows, tools, treebanks
 from nerc.annotation.examples import Example, Source, Target, of_sentence
+from nerc.data.columns import split_columns
 from nerc.data.conll import read_conll
 from nerc.data.tags import SPECIAL_TAGS, to_iob2, to_scheme
 from nerc.data.words import DOCSTART
@@ -65,7 +66,7 @@ def _names(source: Source) -> tuple[dict[int, str], dict[int, str]]:
             ids[number] = match[1]
         elif match := _DOCUMENT_ID.fullmatch(line.strip()):
             documents[document] = match[1]
-        elif line.startswith(DOCSTART):
+        elif split_columns(line)[:1] == [DOCSTART]:
             document += 1
     return ids, documents
 

@@ -296,6 +296,11 @@ _PRODIGY = {
 
 def _of_prodigy(row: Row, location: str) -> list[Example]:
     """A rejected example has wrong spans, and nobody said which are right: it counts as skipped."""
+    if row.get("_view_id") == "ner":
+        raise InputError(
+            "answers a question about one entity (ner.teach), wanted all entities of the text, as "
+            "ner.manual and ner.correct ask for"
+        )
     text, meta = row["text"], row.get("meta") or {}
     tokens = row.get("tokens")
     if tokens is not None:

@@ -49,9 +49,8 @@ class Example:
     def line_words(self) -> list[str]:
         """The words, none of which breaks a line or a column; InputError where one does."""
         words = [self.text[start:end] for start, end in self.words]
-        if odd := [
-            word for word in words if word != word.strip(" ") or re.search(r"[\t\r\n]", word)
-        ]:
+        odd = [word for word in words if word != word.strip(" ") or re.search(r"[\t\r\n]", word)]
+        if odd:
             raise InputError(f"{self.location}: the word {odd[0]!r} cannot stand in columns")
         return words
 

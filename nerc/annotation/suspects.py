@@ -21,10 +21,10 @@ from nerc.model.inference import decode
 _LEAST = 0.01  # a model's probabilities below it say no more: networks are overconfident
 # How much a type of the level before counts, in words: of forms, forms in context, words.
 _PRIOR_WORDS = (2, 4, 2)
-# Fitted by logistic regression on labels of CoNLL-2003 that were corrupted in known places.
+# Fitted by logistic regression on corrupted labels of CoNLL-2003 (benchmarks/suspects.py), rounded.
 _WEIGHT_ELSEWHERE = 0.7
 _BY_KIND = {"missed": 1.5, "spurious": -1.0, "wrong type": 0.0, "wrong boundary": 0.0}
-_OFFSET = -5.5  # with it, score 0 means as probably wrong as right if 5 % of the entities are wrong
+_OFFSET = -5.5  # score 0: about as probably wrong as right, where 5 % of the entities are wrong
 
 
 class Place(NamedTuple):

@@ -297,6 +297,18 @@ def test_a_text_that_looks_like_code_stays_text(tmp_path, folder, encoder):
     assert files(tmp_path) == {"suspects.csv", "suspects.html", "questions.jsonl"}
 
 
+def test_copies_of_a_sentence_are_asked_once(tmp_path):
+    from nerc.annotation import suspect_files
+
+    given = corpus("O O O O", "O O B-LOC I-LOC", words=("a", "in", "Te", "Puke"))
+    rows = [predicted("B-PER O B-LOC I-LOC", "O O O O", 0.04)] * 2
+    found = suspects.find(given, rows, WORD_TAGS)
+    assert {suspect.sentence for suspect in found} == {0, 1}
+    suspect_files.write(tmp_path, given, found, rows, WORD_TAGS, 9, ["jsonl"])
+    (line,) = (tmp_path / "questions.jsonl").read_text().splitlines()
+    assert json.loads(line)["text"] == "a in Te Puke"
+
+
 @pytest.mark.parametrize(
     "change, wanted",
     [

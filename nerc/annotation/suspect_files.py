@@ -65,11 +65,12 @@ def write(
         "sentences": shown,
     }
     files.write_text(folder / "suspects.html", render_page(page))
-    queries = [
-        Query(0, "suspects", by_sentence[i][0].score, s.location, s.words, None, s.tags)
-        for i, s in sentences.items()
-    ]
-    write_questions(Folder(folder, formats, corpus.entity_types()), "questions", queries)
+    queries: dict[tuple[str, ...], Query] = {}  # by words: copies are asked once
+    for i, (words, given, location, _) in sentences.items():
+        query = Query(0, "suspects", by_sentence[i][0].score, location, words, None, given)
+        queries.setdefault(words, query)
+    asked = Folder(folder, formats, corpus.entity_types())
+    write_questions(asked, "questions", list(queries.values()))
 
 
 def _csv(corpus: Corpus, suspects: Sequence[Suspect]) -> str:

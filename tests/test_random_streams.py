@@ -15,6 +15,8 @@ def test_the_numbers_of_the_streams_never_change():
         "STAGE_SEED": 5,
         "TIES": 9,
         "RANDOM_QUERY": 10,
+        "FOLDS": 12,
+        "SPLIT": 13,
     }
 
 

@@ -41,9 +41,10 @@ class Example:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """IOB2 tags of the words, which the spans must fit."""
+        """IOB2 tags of the words; InputError where the spans do not fit them."""
         tags, changes = spans.fit(Text(self.text, self.words), self.spans)
-        assert not changes, changes
+        if changes:
+            raise InputError(f"{self.location}: {changes[0].problem}")
         return tags
 
     def line_words(self) -> list[str]:

@@ -199,7 +199,13 @@ def test_answers_correct_the_sentences_with_the_same_words(tmp_path, convert):
     (tmp_path / "done.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     paths = tmp_path / "in.txt", tmp_path / "out.txt"
     said = convert(*paths, "--corrections", tmp_path / "done.jsonl")
-    assert "2 answers, of which 1 skip the sentence; they change 2 sentences" in said[1]
+    place = tmp_path / "done.jsonl"
+    assert said[1:5] == [
+        f"{place}: left out 1 unanswered text",
+        f"{place}: left out 1 skipped text",
+        f"{place}: 1 answer, which change 2 sentences",
+        f"{tmp_path / 'in.txt'}:1: PER 'a' corrected to LOC 'b'",
+    ]
     tags = [("O", "B-LOC"), ("O",), ("O", "B-LOC"), ("B-LOC",)]
     assert [t for _, t, _ in content(tmp_path / "out.txt")] == tags
 
@@ -210,7 +216,7 @@ def test_a_correction_of_no_sentence_is_refused(tmp_path, capsys):
     line = [f"{tmp_path}/in.txt", f"{tmp_path}/out.txt", "--corrections", f"{tmp_path}/done.jsonl"]
     with pytest.raises(SystemExit):
         main(["convert", *line])
-    assert "done.jsonl:1: was not asked for: b" in capsys.readouterr().err
+    assert "done.jsonl:1: no sentence has exactly these words: b" in capsys.readouterr().err
     assert not (tmp_path / "out.txt").exists()
 
 
@@ -221,3 +227,112 @@ def test_an_answer_about_a_single_entity_is_no_answer_about_the_text(tmp_path, c
     with pytest.raises(SystemExit):
         main(["convert", f"{tmp_path}/in.jsonl", f"{tmp_path}/out.txt", "--from", "prodigy"])
     assert "in.jsonl:1: answers a question about one entity (ner.teach)" in capsys.readouterr().err
+
+
+def task(*annotations, text="Ann met Ben") -> dict:
+    """A task of Label Studio; annotations: for each, who answered, and (start, end, type)."""
+    of = [
+        {
+            "completed_by": by,
+            "result": [
+                {"type": "labels", "value": {"start": a, "end": b, "labels": [t]}}
+                for a, b, t in spans
+            ],
+        }
+        for by, spans in annotations
+    ]
+    return {"id": 1, "data": {"text": text}, "annotations": of}
+
+
+def refusal(capsys, *arguments) -> str:
+    with pytest.raises(SystemExit) as refused:
+        main(["convert", *map(str, arguments)])
+    assert refused.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_no_output_replaces_an_input_or_another_output(tmp_path, capsys):
+    corpus, answers, out = (tmp_path / name for name in ("train.txt", "a.jsonl", "out.txt"))
+    corpus.write_text("a B-PER\n")
+    answers.write_text('{"text": "a", "entities": []}')
+    for arguments in (
+        (corpus, corpus),
+        (corpus, out, "--list", corpus),
+        (corpus, out, "--list", out),
+        (corpus, answers, "--to", "jsonl", "--corrections", answers),
+        (corpus, out, "--corrections", answers, "--list", answers),
+        (corpus, tmp_path, "--split", "100", "0", "0"),
+    ):
+        assert "has another use in this command" in refusal(capsys, *arguments)
+    assert corpus.read_text() == "a B-PER\n" and answers.read_text()[0] == "{"
+    assert not out.exists()
+
+
+def test_a_part_that_gets_nothing_must_not_be_there_from_before(tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("a B-PER\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "valid.txt").write_text("old O\n")
+    message = refusal(capsys, tmp_path / "in.txt", tmp_path / "data", *"--split 100 0 0".split())
+    assert "valid.txt: is there, and --split gives it nothing" in message
+
+
+def test_parts_of_a_split_are_all_written_or_none(tmp_path, capsys):
+    # The test part, which is written last, has a word that cannot stand in columns.
+    words = ["a", "b", "-DOCSTART-"]
+    rows = [{"text": w, "words": [w], "entities": [], "document": w} for w in words]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = (tmp_path / "in.jsonl", tmp_path / "data", "--from", "jsonl", "--split")
+    for seed in range(3):  # in whichever part it is
+        message = refusal(capsys, *arguments, "40", "30", "30", "--seed", seed)
+        assert "cannot stand in columns" in message and not (tmp_path / "data").exists()
+
+
+def test_two_answers_of_one_person_to_one_task_are_refused(tmp_path, capsys, convert):
+    tasks = [task((1, [(0, 3, "PER")]), (1, []))]
+    (tmp_path / "in.json").write_text(json.dumps(tasks))
+    paths = tmp_path / "in.json", tmp_path / "out.txt"
+    message = refusal(capsys, *paths, "--from", "label-studio")
+    assert "object 1 (task 1): was answered twice by the same person" in message
+    # The same text in two tasks may be two sentences of a corpus: that is told.
+    tasks = [task((1, [(0, 3, "PER")])), task((1, []))]
+    (tmp_path / "in.json").write_text(json.dumps(tasks))
+    said = convert(*paths, "--from", "label-studio")
+    assert "object 2 (task 1), annotations[0]: the first of 1 text that occur before" in said[0]
+    assert len(content(tmp_path / "out.txt")) == 2
+
+
+def test_types_of_corrections_are_renamed_as_those_of_the_corpus(tmp_path, convert):
+    (tmp_path / "in.txt").write_text("a B-LOC\n\nb O\n")
+    (tmp_path / "done.conll").write_text("b B-LOC\n")
+    convert(
+        *(tmp_path / "in.txt", tmp_path / "out.txt", "--map", "LOC=PLACE"),
+        *("--corrections", tmp_path / "done.conll", "--corrections-from", "conll"),
+    )
+    assert [t for _, t, _ in content(tmp_path / "out.txt")] == [("B-PLACE",), ("B-PLACE",)]
+
+
+def test_the_list_has_all_that_was_changed_or_left_out(tmp_path, convert):
+    tasks = [
+        task((1, [(0, 4, "A B")])),
+        task((1, []), text=" "),
+        {"data": {"text": "no answer"}, "annotations": []},
+    ]
+    (tmp_path / "in.json").write_text(json.dumps(tasks))
+    paths = tmp_path / "in.json", tmp_path / "out.txt"
+    convert(*paths, "--from", "label-studio", "--list", tmp_path / "list.txt")
+    place = tmp_path / "in.json"
+    assert (tmp_path / "list.txt").read_text().splitlines() == [
+        f"{place}: left out 1 unanswered text",
+        f"{place}: the type 'A B' is written A_B",
+        f"{place}: left out 1 text without a word",
+        f"{place}: cut 2 texts into words and sentences",
+        f"{place}: object 1 (task 1), annotations[0]: A_B 'Ann ' has white space at an end; it was "
+        f"removed",
+    ]
+
+
+def test_an_input_without_an_answer_says_why_nothing_is_left(tmp_path, capsys):
+    tasks = [{"data": {"text": "no answer"}, "annotations": []}]
+    (tmp_path / "in.json").write_text(json.dumps(tasks))
+    message = refusal(capsys, tmp_path / "in.json", tmp_path / "o.txt", "--from", "label-studio")
+    assert "left out 1 unanswered text; no sentence is left" in message

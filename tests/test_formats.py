@@ -250,7 +250,7 @@ def test_brat_gets_a_line_for_each_sentence_and_keeps_words_beside(tmp_path):
     place = tmp_path / "out" / "00001-news.txt"
     assert told == [f"{place}: left out entities in several pieces (T3)"]
     with pytest.raises(InputError, match="out: is not empty; give a new folder"):
-        convert.check_target(tmp_path / "out", "brat", is_split=False)
+        convert.check_target(tmp_path / "out", "brat", shares=[])
     side = tmp_path / "out" / "00001-news.json"
     kept = side.read_text()
     side.write_text(kept.replace("[14, 15]", "[-2, -1]"))

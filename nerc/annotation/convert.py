@@ -1,12 +1,15 @@
 """Converts whole files: which examples count, their types and words, and where they are written."""
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from nerc import files
-from nerc.annotation.answers import Collected
+from nerc.annotation.answers import Answer, tags_of
 from nerc.annotation.examples import Cut, Example, Source, Target, split
 from nerc.annotation.exchange import FORMATS
 from nerc.data import spans
@@ -16,7 +19,10 @@ from nerc.data.words import Text
 from nerc.errors import InputError
 from nerc.tables import counted
 
+logger = logging.getLogger(__name__)
+
 SPLITS = ("train", "valid", "test")
+_MOST_POINTS = 10  # of percent, that a share of sentences may miss
 
 
 def read(source: Source, name: str, annotator: str | None = None) -> list[Example]:
@@ -42,6 +48,7 @@ def read(source: Source, name: str, annotator: str | None = None) -> list[Exampl
         examples = _without(examples, lambda e: e.annotator != annotator, "other answer", source)
     examples = _without(examples, lambda e: e.answer is None, "unanswered text", source)
     examples = _without(examples, lambda e: e.answer == "skip", "skipped text", source)
+    _check_twice(examples, source)
     if annotator is None and len(names) > 1:
         by_text = Counter(text for text, _ in {(e.text, e.annotator) for e in examples})
         if several := sum(number > 1 for number in by_text.values()):
@@ -50,6 +57,28 @@ def read(source: Source, name: str, annotator: str | None = None) -> list[Exampl
                 f"texts; give --annotator NAME, or see python -m nerc agreement"
             )
     return examples
+
+
+def _check_twice(examples: Sequence[Example], source: Source) -> None:
+    """Refuse a person's second answer to a task; note texts that occur again with other entities.
+
+    In a corpus, a text may well occur twice.
+    """
+    tasks = Counter(
+        (e.location.partition(", annotations[")[0], e.annotator)
+        for e in examples
+        if ", annotations[" in e.location
+    )
+    if twice := [task for (task, _), number in tasks.items() if number > 1]:
+        raise InputError(f"{twice[0]}: was answered twice by the same person; delete one answer")
+    first: dict[str, tuple] = {}
+    differing = [e for e in examples if first.setdefault(e.text, e.spans) != e.spans]
+    if differing and len({e.annotator for e in examples}) == 1:
+        texts = counted(len(differing), "text")
+        source.notes.append(
+            f"{differing[0].location}: the first of {texts} that occur before with other entities; "
+            f"all are kept"
+        )
 
 
 def _without(
@@ -65,9 +94,10 @@ def _without(
 def renamed(examples: list[Example], types: Mapping[str, str], source: Source) -> list[Example]:
     """The examples with entity types renamed; blanks within a type become _, which a note says."""
     found = Counter(span.type for example in examples for span in example.spans)
-    if absent := set(types) - set(found):
+    if absent := sorted(set(types) - set(found)):
         raise InputError(
-            f"--map: no entity of {source.path} is a {min(absent)}, only {', '.join(sorted(found))}"
+            f"--map: no entity of {source.path} has the type {' or '.join(absent)}, wanted one of "
+            f"{', '.join(sorted(found)) or 'none'}"
         )
     names = {name: types.get(name, "_".join(name.split())) for name in found}
     for name, new in sorted(names.items()):
@@ -96,18 +126,23 @@ def sentences_of(
 ) -> tuple[list[Example], list[str]]:
     """The sentences of examples, with words, and what was changed to fit entities to words."""
     sentences, changes = [], []
-    num_cut = 0
+    num_cut = num_empty = 0
     for example in examples:
         num_cut += example.words is None
+        before = len(sentences)
         try:
             for sentence, changed in split(example, cut):
                 sentences.append(sentence)
                 changes += [f"{example.location}: {change}" for change in changed]
         except InputError as error:
             source.faults.add(example.location, str(error))
+        num_empty += len(sentences) == before
     source.faults.check()
+    if num_empty:
+        source.notes.append(f"{source.path}: left out {counted(num_empty, 'text')} without a word")
     if not sentences:
-        raise InputError(f"{source.path}: no sentence in it")
+        said = "; ".join([*source.notes, "no sentence is left"])
+        raise InputError(said if source.notes else f"{source.path}: no sentence in it")
     if num_cut:
         texts = counted(num_cut, "text")
         source.notes.append(f"{source.path}: cut {texts} into words and sentences")
@@ -115,38 +150,48 @@ def sentences_of(
 
 
 def corrected(
-    sentences: Sequence[Example], source: Source, name: str, notes: list[str]
-) -> list[Example]:
-    """The sentences with the entities that people gave to those with the same words.
+    sentences: Sequence[Example], answers: Sequence[Example], source: Source
+) -> tuple[list[Example], list[str]]:
+    """The sentences with the entities that answers give to those with the same words; the changes.
 
-    source, in the format of that name, has the answers. InputError where two answers differ, or
-    where an answer is about no sentence.
+    source: the file of the answers. InputError where two answers differ, or where one is about no
+    sentence.
     """
-    words = {sentence.word_texts for sentence in sentences}
-    collected = Collected()
-
-    def find(answer: Example) -> tuple[str, ...] | None:
-        own = answer.word_texts or tuple(answer.text.split(" "))
-        return own if own in words else None
-
-    collected.read(source, name, "people", find)
+    by_text = {sentence.text: sentence.word_texts for sentence in sentences}
+    words = set(by_text.values())
+    given: dict[tuple[str, ...], Answer] = {}
+    for answer in answers:
+        own = answer.word_texts or by_text.get(answer.text)
+        if own not in words:
+            fault = f"no sentence has exactly these words: {answer.text[:60]}"
+            source.faults.add(answer.location, fault)
+            continue
+        try:
+            found = Answer(answer.location, tags_of(answer, own))
+        except InputError as error:
+            source.faults.add(answer.location, str(error))
+            continue
+        if (other := given.setdefault(own, found)).tags != found.tags:
+            source.faults.add(answer.location, f"has another answer in {other.location}")
     source.faults.check()
-    answers = collected.of.get("people", {})
-    result, num_changed = [], 0
+    result, changes = [], []
     for sentence in sentences:
-        answer = answers.get(sentence.word_texts)
-        if answer is not None and answer.tags is not None:
-            given = tuple(spans.of_tags(Text(sentence.text, sentence.words), answer.tags))
-            num_changed += given != sentence.spans
-            sentence = replace(sentence, spans=given)
+        if (answer := given.get(sentence.word_texts)) is not None:
+            new = tuple(spans.of_tags(Text(sentence.text, sentence.words), answer.tags))
+            if new != sentence.spans:
+                before, after = (_entities_text(part) for part in (sentence.spans, new))
+                changes.append(f"{sentence.location}: {before} corrected to {after}")
+            sentence = replace(sentence, spans=new)
         result.append(sentence)
-    skipped = sum(answer.tags is None for answer in answers.values())
-    given = counted(len(answers), "answer")
-    notes.append(
-        f"{source.path}: {given}, of which {skipped:,} skip the sentence; they change "
-        f"{counted(num_changed, 'sentence')}"
+    source.notes.append(
+        f"{source.path}: {counted(len(given), 'answer')}, which change "
+        f"{counted(len(changes), 'sentence')}"
     )
-    return result
+    return result, changes
+
+
+def _entities_text(entities: Iterable[spans.Span]) -> str:
+    return ", ".join(f"{entity.type} {entity.text!r}" for entity in entities) or "no entity"
 
 
 def divide(
@@ -172,38 +217,66 @@ def divide(
         begin, end = end, end + size
         places = sorted(order[begin:end])
         parts[name] = [sentence for place in places for sentence in drawn[place]]
+    for name, part in parts.items():
+        share = 100 * len(part) / len(sentences)
+        if abs(share - wanted[name]) > _MOST_POINTS:
+            logger.warning(
+                f"--split: {name} has {share:.0f} % of the sentences, not {wanted[name]} %, as "
+                f"documents stay whole"
+            )
     return parts
 
 
-def check_target(path: Path, name: str, *, is_split: bool) -> None:
-    """Raise InputError unless a file, or a folder, of a format can be written at path."""
-    check = files.check_folder if is_split or not FORMATS[name].suffix else files.check_file
+def check_target(path: Path, name: str, shares: Sequence[int]) -> None:
+    """Raise InputError unless a file, or the folder of --split, can be written at path."""
+    check = files.check_folder if shares or not FORMATS[name].suffix else files.check_file
     check(path, "OUTPUT")
     if not FORMATS[name].suffix:
-        folders = [path / split for split in SPLITS] if is_split else [path]
+        folders = [path / split for split in SPLITS] if shares else [path]
         if used := [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]:
             raise InputError(f"OUTPUT {used[0]}: is not empty; give a new folder")
+    for part, share in zip(SPLITS, shares, strict=False):
+        old = part_path(path, part, name)
+        if not share and old.exists():
+            raise InputError(f"{old}: is there, and --split gives it nothing; remove it")
 
 
-def write(
-    parts: Mapping[str, Sequence[Example]], path: Path, name: str, scheme: str
-) -> Iterator[str]:
-    """Write the part "" to path, or those with names into it; a line for each says what it is."""
+def write(parts: Mapping[str, Sequence[Example]], path: Path, name: str, scheme: str) -> list[str]:
+    """Write the part "" to path, or those with names into it; a line for each says what it is.
+
+    All parts get their names together, when the last one is written.
+    """
     inventory = tuple(ordered({s.type for part in parts.values() for e in part for s in e.spans}))
-    for part, sentences in parts.items():
-        target = path
-        if part:
-            path.mkdir(exist_ok=True)
-            suffix = ".txt" if name == "conll" else FORMATS[name].suffix
-            target = path / f"{part}{suffix}"
-        unfinished = files.unfinished if FORMATS[name].suffix else files.unfinished_folder
-        with unfinished(target) as new:
-            FORMATS[name].write(sentences, Target(new, scheme, inventory=inventory))
-        types = Counter(span.type for sentence in sentences for span in sentence.spans)
-        sizes = (
-            counted(len(sentences), "sentence"),
-            counted(sum(len(sentence.words) for sentence in sentences), "word"),
-        )
-        documents = counted(len({sentence.document for sentence in sentences}), "document")
-        kinds = ", ".join(f"{name} {types[name]:,}" for name in ordered(types)) or "no entity"
-        yield f"{target}: {', '.join(sizes)}, {documents}; {kinds}"
+    unfinished = files.unfinished if FORMATS[name].suffix else files.unfinished_folder
+    is_new = "" not in parts and not path.exists()
+    if is_new:
+        path.mkdir()
+    told = []
+    try:
+        with ExitStack() as stack:
+            for part, sentences in parts.items():
+                target = part_path(path, part, name)
+                new = stack.enter_context(unfinished(target))
+                FORMATS[name].write(sentences, Target(new, scheme, inventory=inventory))
+                told.append(f"{target}: {_summary(sentences)}")
+    except BaseException:
+        if is_new and not any(path.iterdir()):
+            path.rmdir()
+        raise
+    return told
+
+
+def part_path(path: Path, part: str, name: str) -> Path:
+    """Where a part of --split is written; "" is the whole."""
+    suffix = ".txt" if name == "conll" else FORMATS[name].suffix
+    return path / f"{part}{suffix}" if part else path
+
+
+def _summary(sentences: Sequence[Example]) -> str:
+    types = Counter(span.type for sentence in sentences for span in sentence.spans)
+    num_words = sum(len(sentence.words) for sentence in sentences)
+    num_documents = sum(1 for _ in groupby(sentence.document for sentence in sentences))
+    sizes = {"sentence": len(sentences), "word": num_words, "document": num_documents}
+    sizes = ", ".join(counted(number, noun) for noun, number in sizes.items())
+    kinds = ", ".join(f"{name} {types[name]:,}" for name in ordered(types)) or "no entity"
+    return f"{sizes}; {kinds}"

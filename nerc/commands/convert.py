@@ -14,15 +14,17 @@ line says where and what was done. A text without words is cut into words and se
 """
 
 import logging
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nerc import files
-from nerc.cli import check_flag, option, parse, start_logging
+from nerc.cli import check_flag, check_given, option, parse, start_logging
 from nerc.config import FORMATS, check_columns, check_map
 from nerc.data.tags import SCHEMES
-from nerc.errors import one_line_errors, visible
+from nerc.errors import InputError, one_line_errors, visible
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +67,10 @@ class ConvertConfig:
         "file of answers, such as to the questions of suspects: they replace the entities of the "
         "sentences with the same words",
     )
-    corrections_from: str = option("jsonl", "format of that file", FORMATS)
-    list: str | None = option(None, "write every change that was made to this file, one a line")
+    corrections_from: str | None = option(None, "format of that file. Default: jsonl", FORMATS)
+    list: str | None = option(
+        None, "write everything that was changed or left out to this file, one a line"
+    )
 
     def __post_init__(self) -> None:
         check_columns(self.columns)
@@ -81,6 +85,13 @@ class ConvertConfig:
         ok = not self.split or (len(shares) == len(self.split) == 3 and sum(shares) == 100)
         check_flag(ok, "split", "three shares whose sum is 100", " ".join(self.split))
         check_flag(0 <= self.seed < 2**32, "seed", "at least 0 and below 2^32", self.seed)
+        if self.corrections is None:
+            check_given(self, "left out without --corrections", "corrections_from")
+
+    @property
+    def shares(self) -> Sequence[int]:
+        """The shares of --split in percent."""
+        return [int(share) for share in self.split]
 
 
 def main(argv: list[str]) -> None:
@@ -96,31 +107,51 @@ def run(config: ConvertConfig) -> None:
     from nerc.annotation.examples import Source, cutter
 
     target = Path(config.output)
-    convert.check_target(target, config.to, is_split=bool(config.split))
+    convert.check_target(target, config.to, config.shares)
     if config.list:
         files.check_file(Path(config.list), "--list")
+    check_places(config, [convert.part_path(target, part, config.to) for part in convert.SPLITS])
     source = Source(Path(config.input), config.columns)
     examples = convert.read(source, config.from_, config.annotator)
     types = dict(pair.split("=") for pair in config.map)
     examples = convert.renamed(examples, types, source)
     sentences, changes = convert.sentences_of(examples, cutter(config.words), source)
+    notes = source.notes
     if config.corrections:
         given = Source(Path(config.corrections))
-        sentences = convert.corrected(sentences, given, config.corrections_from, source.notes)
-    for note in source.notes:
+        answers = convert.read(given, config.corrections_from or "jsonl")
+        found = {span.type for answer in answers for span in answer.spans}
+        answers = convert.renamed(answers, {t: n for t, n in types.items() if t in found}, given)
+        sentences, corrections = convert.corrected(sentences, answers, given)
+        notes, changes = [*notes, *given.notes], [*changes, *corrections]
+    for note in notes:
         logger.info(note)
-    report(changes, config.list)
     parts = {"": sentences}
     if config.split:
-        parts = convert.divide(sentences, [int(share) for share in config.split], config.seed)
-    for path in convert.write(parts, target, config.to, config.scheme):
-        logger.info(path)
+        parts = convert.divide(sentences, config.shares, config.seed)
+    told = convert.write(parts, target, config.to, config.scheme)
+    if config.list is not None:
+        lines = "".join(f"{visible(line)}\n" for line in (*notes, *changes))
+        files.write_text(Path(config.list), lines)
+    report(changes, config.list)
+    for line in told:
+        logger.info(line)
+
+
+def check_places(config: ConvertConfig, parts: Sequence[Path]) -> None:
+    """Raise InputError where an output would replace an input, or another output."""
+    outputs = {"OUTPUT": [Path(config.output), *(parts if config.split else [])]}
+    outputs["--list"] = [Path(config.list)] if config.list else []
+    taken = {os.path.realpath(name) for name in (config.input, config.corrections) if name}
+    for flag, paths in outputs.items():
+        for path in paths:
+            if os.path.realpath(path) in taken:
+                raise InputError(f"{flag} {path}: has another use in this command; name another")
+        taken |= {os.path.realpath(path) for path in paths}
 
 
 def report(changes: list[str], path: str | None) -> None:
-    """Print what was changed, or its beginning and number, and write all of it where asked to."""
-    if path is not None:
-        files.write_text(Path(path), "".join(f"{visible(change)}\n" for change in changes))
+    """Print what was changed, or its beginning and number."""
     for change in changes[:_MAX_SHOWN]:
         logger.warning(change)
     if len(changes) > _MAX_SHOWN:

@@ -5,6 +5,8 @@ import json
 import random
 from itertools import combinations
 
+from pathlib import Path
+
 import pytest
 from conftest import refused
 
@@ -343,3 +345,12 @@ def test_real_labels_without_one_type_agree_on_the_others(conll2003, tmp_path, c
     common = 2 * (len(begun) - miscellaneous)
     assert row[1] == f"{common / (common + miscellaneous):.3f}"
     assert row[3:] == ["1.000", "1.000", "1.000", "0.000"]
+
+
+def test_files_of_a_round_are_named_after_their_annotators():
+    for file, name in {
+        "round_1.answers.anna.conll": "anna",
+        "round_12.adjudication.answers.ben.jsonl": "ben",
+        "cleo.v2.conll": "cleo.v2",
+    }.items():
+        assert command.name_of(Path("labels", file)) == name

@@ -285,3 +285,18 @@ def test_how_far_people_agree_is_told(asked, tmp_path):
     # Two of three entities are equal: precision and recall are 2/3.
     assert any(line.startswith("anna and ben both answered 4 sentences: F1 0.667") for line in said)
     assert any(line.startswith("1 sentence with different answers; Krippend") for line in said)
+
+
+def test_what_looks_like_answers_and_is_not_read_is_told(asked, tmp_path):
+    (tmp_path / "round_3.answers.txt").write_text("Kiwi B-PER\n")
+    with logged() as said, pytest.raises(people.WaitingForAnswers):
+        read(asked, tmp_path)
+    (told,) = [line for line in said if "is not read" in line]
+    wanted = "round_3.answers.jsonl or round_3.answers.conll"
+    assert told == f"{tmp_path / 'round_3.answers.txt'}: is not read; answers belong in {wanted}"
+
+
+def test_several_people_are_asked_for_files_with_their_names(asked, tmp_path):
+    folder = people.Folder(tmp_path, ("jsonl", "conll"), TYPES, annotators=2)
+    with pytest.raises(people.WaitingForAnswers, match=r"to round_3\.answers\.NAME\.jsonl"):
+        folder.ask(asked, 3)

@@ -144,6 +144,14 @@ class Round:
                 if not annotator or (annotator[0] == "." and len(annotator) > 1):
                     yield path, name, annotator[1:]
 
+    def _warn_of_others(self) -> None:
+        """Log what looks like answers and is not read."""
+        known = {path for path, *_ in self.answer_files()}
+        for path in sorted(self.folder.path.glob(f"{self.stem}.answer*")):
+            if path not in known:
+                wanted = " or ".join(self.path(n, ".answers").name for n in self.folder.formats)
+                logger.warning(f"{path}: is not read; answers belong in {wanted}")
+
     def read(self) -> dict[str, dict[Words, Answer]]:
         """The answers that are there, by annotator."""
         faults, collected = Faults(_MAX_SHOWN), Collected()
@@ -154,6 +162,7 @@ class Round:
             words = example.word_texts or by_text.get(example.text)
             return words if words in asked else None
 
+        self._warn_of_others()
         for path, name, annotator in self.answer_files():
             collected.read(Source(path, faults=faults), name, annotator, find)
         if types := self.folder.types:
@@ -195,7 +204,8 @@ class Round:
 
     def _way(self, name: str) -> str:
         """How to answer in a format."""
-        asked, answers = self.path(name), self.path(name, ".answers").name
+        kind = ".answers.NAME" if self.folder.annotators > 1 else ".answers"
+        asked, answers = self.path(name), self.path(name, kind).name
         if name == "jsonl":
             return (
                 f'copy {asked} to {answers}, correct the entities, set each "answer" to "accept" '

@@ -13,6 +13,7 @@ import csv
 import io
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +54,11 @@ def read_answers(paths: Sequence[Path], name: str) -> dict[str, OfAnnotator]:
     from nerc.annotation.examples import Source, cutter
     from nerc.annotation.exchange import FORMATS
 
-    stems = [path.stem for path in paths]
-    if repeated := [path for path in paths if stems.count(path.stem) > 1]:
+    names = [name_of(path) for path in paths]
+    if repeated := [path for path in paths if names.count(name_of(path)) > 1]:
         raise InputError(
-            f"{repeated[1]}: another file is named {repeated[1].stem}, too, which is taken for the "
-            f"annotator's name; rename one of them"
+            f"{repeated[1]}: another file is named {name_of(repeated[1])}, too, which is taken for "
+            f"the annotator's name; rename one of them"
         )
     answers: dict[str, OfAnnotator] = {}
     for path in paths:
@@ -72,7 +73,7 @@ def read_answers(paths: Sequence[Path], name: str) -> dict[str, OfAnnotator]:
             except InputError as error:
                 source.faults.add(example.location, str(error))
                 continue
-            given = answers.setdefault(example.annotator or path.stem, {})
+            given = answers.setdefault(example.annotator or name_of(path), {})
             num_copies += words in given
             if given.get(words, labels) != labels:
                 changed.append(example.location)
@@ -91,6 +92,11 @@ def read_answers(paths: Sequence[Path], name: str) -> dict[str, OfAnnotator]:
         found = f"only {min(answers)}" if answers else "nobody"
         raise InputError(f"found answers of {found}, wanted those of two or more people")
     return answers
+
+
+def name_of(path: Path) -> str:
+    """The annotator after whom a file is named: round_1.answers.anna.conll is anna's."""
+    return re.sub(r"^round_[0-9]+\.(?:adjudication\.)*answers\.", "", path.stem)
 
 
 def run(config: AgreementConfig) -> None:

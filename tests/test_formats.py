@@ -1,6 +1,7 @@
 """Formats of annotated text: what is written is read back, and every fault has its place."""
 
 import json
+import re
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -481,6 +482,33 @@ def test_faults_of_brat_and_of_data_sets(tmp_path):
     assert ":0: has the entity " in fault(tmp_path / "in.jsonl", "hub")
     (tmp_path / "in.jsonl").write_text('{"text": "Ann"}')
     assert fault(tmp_path / "in.jsonl", "hub").startswith("IN: has the columns text; wanted tokens")
+
+
+@pytest.mark.parametrize("type_", ["O", "X", "B-PER", "A|B:0.5", "x:1"])
+@pytest.mark.parametrize("name", ["doccano", "jsonl", "brat"])
+def test_a_type_that_columns_cannot_hold_is_refused(name, type_, tmp_path):
+    path = tmp_path / "in"
+    if name == "brat":
+        path.mkdir()
+        (path / "a.txt").write_text("Ada ran.")
+        (path / "a.ann").write_text(f"T1\t{type_} 0 3\tAda\n")
+    elif name == "doccano":
+        path.write_text(json.dumps({"text": "Ada ran.", "label": [[0, 3, type_]]}))
+    else:
+        path.write_text(
+            json.dumps({"text": "Ada ran.", "entities": [{"text": "Ada", "type": type_}]})
+        )
+    with pytest.raises(InputError, match=f"'Ada' has the type {re.escape(repr(type_))}, .* --map"):
+        source = Source(path)
+        examples = convert.renamed(convert.read(source, name), {}, source)
+        convert.sentences_of(examples, cutter("rules"), source)
+
+
+def test_a_word_that_nobody_sees_is_refused(tmp_path):
+    unseen = of_tags(Text.of_words(["Ada", "\u200b"]), ["O", "O"], "here", None, None)
+    for name in ("conll", "conllu", "universal-ner", "brat", "hub"):
+        with pytest.raises(InputError, match=r"^here: the word '\\u200b' has no character that is"):
+            write([unseen], tmp_path / name, name)
 
 
 def test_a_word_or_a_name_that_breaks_a_line_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 
 from nerc.data import tags
+from nerc.data.conll import read_conll
 
 
 @pytest.mark.parametrize(
@@ -72,3 +73,30 @@ def test_only_i_tags_depend_on_the_tag_before():
     assert tags.may_follow(None, "B-PER") and tags.may_follow("I-LOC", "B-PER")
     for before in (None, "O", "B-LOC", "I-LOC"):
         assert not tags.may_follow(before, "I-PER")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["PER", "B", "CARDINAL-X", "misc-law", "E-mail", "b-cell", "x/b-y", "x:y", "I", "a:b:c1"],
+)
+def test_a_type_is_a_name_that_its_tags_keep(text):
+    assert tags.is_type(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "O", "X", "[CLS]", "[SEP]", "a b", "a\u00a0b", "a\n", "B-PER", "I-x", "A|B", "A|B:0.5"]
+    + ["x:1", "x:.5", "x:", "x:nan", "x:12%", "PER,O", "PER/B-LOC"],
+)
+def test_what_its_tags_do_not_keep_is_no_type(text):
+    assert not tags.is_type(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["B", "CARDINAL-X", "misc-law", "E-mail", "x:y", "b-cell", "x/b-y"]
+)
+def test_tags_of_a_type_come_back_from_columns(text, tmp_path):
+    (tmp_path / "a.txt").write_text(f"a B-{text}\nb I-{text}\nc O\n")
+    (strict,), (weak,) = (read_conll(tmp_path / "a.txt", weak=weak) for weak in (False, True))
+    assert strict.tags == weak.tags == (f"B-{text}", f"I-{text}", "O")
+    assert tags.is_type(text)

@@ -114,7 +114,7 @@ def renamed(examples: list[Example], types: Mapping[str, str], source: Source) -
             spans=tuple(
                 span._replace(type=names[span.type])
                 for span in example.spans
-                if names[span.type] != "O"
+                if types.get(span.type) != "O"
             ),
         )
         for example in examples

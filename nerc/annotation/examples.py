@@ -11,7 +11,7 @@ from types import ModuleType
 from nerc.data import sentences, spans
 from nerc.data.corpus import Sentence
 from nerc.data.spans import Change, Span
-from nerc.data.words import Text, words
+from nerc.data.words import Text, is_seen, words
 from nerc.errors import Faults, InputError
 
 Places = tuple[tuple[int, int], ...]  # start and end (exclusive) of pieces of a text
@@ -48,11 +48,15 @@ class Example:
         return tags
 
     def line_words(self) -> list[str]:
-        """The words, none of which breaks a line or a column; InputError where one does."""
+        """The words, all seen, none of which breaks a line or a column; else InputError."""
         words = [self.text[start:end] for start, end in self.words]
         odd = [word for word in words if word != word.strip(" ") or re.search(r"[\t\r\n]", word)]
         if odd:
             raise InputError(f"{self.location}: the word {odd[0]!r} cannot stand in columns")
+        if unseen := [word for word in words if not is_seen(word)]:
+            raise InputError(
+                f"{self.location}: the word {unseen[0]!r} has no character that is seen; remove it"
+            )
         return words
 
     def comment(self, name: str, value: str) -> str:

@@ -18,6 +18,7 @@ from nerc.data.tags import (
     to_iob2,
     types_of,
 )
+from nerc.data.words import is_seen
 from nerc.errors import Faults, InputError
 from nerc.files import MOST_LINE, bounded_lines, check_input
 from nerc.tables import counted
@@ -188,7 +189,7 @@ class _File:
         word = cells[columns.word]
         if columns.prefix and not (word.startswith(columns.prefix) and word != columns.prefix):
             return f"the word {word!r} lacks {columns.prefix!r}, which all before it begin with"
-        if not word.isascii() and not any(map(_is_seen, word)):
+        if not is_seen(word):
             return f"the word {word!r} has no character that is seen"
         if not word:
             return "the word is empty"
@@ -330,11 +331,6 @@ def _scheme(prefixes: set[str]) -> str:
 
 def _is_bare_type(cell: str) -> bool:
     return _BARE.fullmatch(cell) is not None and not is_label(cell)
-
-
-def _is_seen(character: str) -> bool:
-    """Whether a character is seen: not one that only joins, hides or directs others."""
-    return character.isprintable() or character.isspace()
 
 
 def _probabilities(cell: str) -> dict[str, float] | None:

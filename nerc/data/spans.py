@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nerc.data.tags import Entity, entities, entity_tags, is_tag
+from nerc.data.tags import Entity, entities, entity_tags, is_type
 from nerc.data.words import Text
 from nerc.errors import InputError
 
@@ -79,8 +79,11 @@ def _fault(text: Text, span: Span) -> str | None:
     covered = text.text[span.start : span.end]
     if not covered.strip():
         return f"{which} covers white space alone"
-    if not is_tag(f"B-{span.type}"):
-        return f"{covered!r} has the type {span.type!r}, wanted a name without blanks, such as PER"
+    if not is_type(span.type):
+        return (
+            f"{covered!r} has the type {span.type!r}, wanted a name such as PER, which is no tag "
+            f"and has no blank, | or probability; convert renames types with --map"
+        )
     if _is_right(text, span):
         return None
     if span.text is not None:

@@ -10,6 +10,11 @@ CONLL_TYPES = ("PER", "ORG", "LOC", "MISC")
 SPECIAL_TAGS = ("[CLS]", "[SEP]", "X")
 
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
+# What a tag's type cannot be read back with: B-PER of B-B-PER, several tags, or a probability.
+_NO_TYPE = re.compile(
+    r"[BI]-.*|.*\|.*|.*[,;/+](?:[BIESLUM]-.+|O)"
+    r"|.*:(?i:[-+]?(?:[0-9.,]*|[0-9.,]+e[-+]?[0-9]+|nan|inf(?:inity)?)%?)"
+)
 
 
 class Entity(NamedTuple):
@@ -23,6 +28,16 @@ class Entity(NamedTuple):
 def is_tag(text: str) -> bool:
     """Whether text is `O`, or a prefix of IOB1, IOB2, BIOES, BILOU or BMES, a hyphen and a type."""
     return _TAG.fullmatch(text) is not None
+
+
+def is_type(text: str) -> bool:
+    """Whether text can name the type of an entity, so that its tags are read back as they are.
+
+    It has no white space, and looks like no tag (O, X, B-PER), several (PER|O), or a probability
+    (PER:0.5).
+    """
+    is_one = is_tag(f"B-{text}") and not _NO_TYPE.fullmatch(text)
+    return is_one and text != "O" and text not in SPECIAL_TAGS
 
 
 def inventory(types: Iterable[str]) -> tuple[str, ...]:

@@ -118,6 +118,11 @@ def has_unspaced(text: str) -> bool:
     return not text.isascii() and _UNSPACED_LETTER.search(text) is not None
 
 
+def is_seen(word: str) -> bool:
+    """Whether a word has a character that is seen: not only ones that join or hide others."""
+    return word.isascii() or any(c.isprintable() or c.isspace() for c in word)
+
+
 def words(text: str) -> list[tuple[int, int]]:
     """Start and end of each word in text, in characters."""
     return [match.span() for match in _WORD.finditer(text)]

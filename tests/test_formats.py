@@ -182,6 +182,36 @@ def test_tables_of_words(text, columns, tmp_path):
     assert told == []
 
 
+@pytest.mark.parametrize("name", ["conll", "csv"])
+def test_types_without_prefixes_are_read_from_the_columns_that_are_named(tmp_path, name):
+    text = "Ann,NNP,PER\nLee,NNP,PER\nran,VBD,O\n,,\nOslo,NNP,LOC\nBo,NNP,PER\n"
+    wanted = [
+        (("Ann", "Lee", "ran"), ("B-PER", "I-PER", "O")),
+        (("Oslo", "Bo"), ("B-LOC", "B-PER")),
+    ]
+    for header, columns in [("", "1,3"), ("Word,POS,Tag\n", "Word,Tag"), ("w,p,kind\n", "w,kind")]:
+        rows = header + text
+        if name == "conll":
+            rows = rows.replace(",,\n", "\n").replace(",", "\t")
+        (tmp_path / "in").write_text(rows)
+        sentences, told = read(tmp_path / "in", name, columns)
+        assert [row[:2] for row in content(sentences)] == wanted
+        assert "1 of 3 have several words and may be neighbours" in "".join(told)
+    (tmp_path / "in").write_text(rows)
+    assert "kind" in fault(tmp_path / "in", name, "1,3")  # a name of a column, or a type
+
+
+def test_a_skipped_sentence_stands_beside_types_without_prefixes(tmp_path):
+    (tmp_path / "in").write_text("Ann PER\nran O\n\nOslo X\nsaid X\n\nBo PER\n")
+    source = Source(tmp_path / "in", "1,2")
+    examples = list(FORMATS["conll"].read(source))
+    assert [(e.answer, e.tags) for e in examples] == [
+        ("accept", ("B-PER", "O")),
+        ("skip", ("O", "O")),
+        ("accept", ("B-PER",)),
+    ]
+
+
 def test_documents_and_names_in_a_table(tmp_path):
     text = "document,sentence,sent_id,word,tag\nd,1,x,a,O\nd,1,x,b,O\nd,2,,c,O\ne,2,,d,O\n"
     (tmp_path / "in.csv").write_text(text)

@@ -105,7 +105,7 @@ class _File:
             if not (head := list(islice(rest, layout.SNIFFED))):
                 return
             self.columns = layout.understand(head, self.given, header, is_cell)
-            self.is_bare = not self.weak and self._is_bare(head, header)
+            self.is_bare = self._is_bare(head, header)
         except layout.Unclear as error:
             raise InputError(f"{self.path}: {error}") from None
         for block in chain(head, rest):
@@ -119,8 +119,9 @@ class _File:
             return False
         lines = [cells for block in head for _, cells in block.lines if len(cells) == columns.count]
         counts = Counter(cells[columns.tag] for cells in lines)
-        types = [cell for cell in counts if cell != "O"]
-        if not counts["O"] or not types or not all(map(_is_bare_type, types)):
+        unlabelled = SPECIAL_TAGS if self.weak else ()
+        types = [cell for cell in counts if cell not in ("O", *unlabelled)]
+        if not counts["O"] or not types or not all(map(is_bare_type, types)):
             return False
         word, first = lines[0][columns.word], lines[0][columns.tag]
         if header is None and len(types) > 1 and first != "O" and counts[first] == 1:
@@ -204,7 +205,7 @@ class _File:
         if fault := self._fault_of_cell(cell):
             self._add_fault(number, fault)
             return None
-        tag, probabilities = f"I-{cell}" if self.is_bare and cell != "O" else cell, None
+        tag, probabilities = f"I-{cell}" if self.is_bare and not is_label(cell) else cell, None
         if self.weak and _LIKE_SOFT.fullmatch(cell):
             probabilities = _probabilities(cell)
             tag = max(probabilities, key=probabilities.get)
@@ -226,7 +227,7 @@ class _File:
         if all(_SOFT.fullmatch(part) for part in cell.split("|")):
             return f"{cell!r} has probabilities, which only weak labels (llm.txt) may have"
         if self.is_bare:
-            if cell == "O" or _is_bare_type(cell):
+            if cell == "O" or is_bare_type(cell) or (self.weak and cell in SPECIAL_TAGS):
                 return None
             return f"{cell!r}, wanted O or a type without a prefix, as the tags before have none"
         if is_tag(cell) or (self.weak and cell in SPECIAL_TAGS):
@@ -303,11 +304,7 @@ class _File:
             return notes
         if self.is_bare:
             sizes = [e.end - e.start for sentence in corpus for e in entities(sentence.tags)]
-            notes.append(
-                f"{self.path}: the tags have no prefix, so each run of words with one type is an "
-                f"entity; {sum(size > 1 for size in sizes):,} of {len(sizes):,} have several words "
-                f"and may be neighbours"
-            )
+            notes.append(bare_note(self.path, sizes))
         alike: dict[str, list[str]] = {}
         for name in sorted(types_of(corpus.tag_counts())):
             alike.setdefault(re.sub(r"\W+$", "", name).lower(), []).append(name)
@@ -329,8 +326,18 @@ def _scheme(prefixes: set[str]) -> str:
     return "IOB1" if prefixes == {"I"} else "IOB"
 
 
-def _is_bare_type(cell: str) -> bool:
+def is_bare_type(cell: str) -> bool:
+    """Whether a cell can be a type that stands without a prefix."""
     return _BARE.fullmatch(cell) is not None and not is_label(cell)
+
+
+def bare_note(path: Path, sizes: Sequence[int]) -> str:
+    """What tags without a prefix leave open; sizes: words of each entity."""
+    return (
+        f"{path}: the tags have no prefix, so each run of words with one type is an entity; "
+        f"{sum(size > 1 for size in sizes):,} of {len(sizes):,} have several words and may be "
+        f"neighbours"
+    )
 
 
 def _probabilities(cell: str) -> dict[str, float] | None:

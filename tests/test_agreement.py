@@ -4,7 +4,6 @@ import csv
 import json
 import random
 from itertools import combinations
-
 from pathlib import Path
 
 import pytest

@@ -336,3 +336,11 @@ def test_an_input_without_an_answer_says_why_nothing_is_left(tmp_path, capsys):
     (tmp_path / "in.json").write_text(json.dumps(tasks))
     message = refusal(capsys, tmp_path / "in.json", tmp_path / "o.txt", "--from", "label-studio")
     assert "left out 1 unanswered text; no sentence is left" in message
+
+
+def test_a_text_of_prodigy_without_spans_is_not_answered(tmp_path, convert):
+    rows = [{"text": "Ann met Ben"}, {"text": "Ann won", "spans": []}]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    said = convert(tmp_path / "in.jsonl", tmp_path / "out.txt", "--from", "prodigy")
+    assert said[0] == f"{tmp_path / 'in.jsonl'}: left out 1 unanswered text"
+    assert [words for words, *_ in content(tmp_path / "out.txt")] == [("Ann", "won")]

@@ -300,3 +300,14 @@ def test_several_people_are_asked_for_files_with_their_names(asked, tmp_path):
     folder = people.Folder(tmp_path, ("jsonl", "conll"), TYPES, annotators=2)
     with pytest.raises(people.WaitingForAnswers, match=r"to round_3\.answers\.NAME\.jsonl"):
         folder.ask(asked, 3)
+
+
+@pytest.mark.parametrize("name", ["prodigy", "doccano"])
+def test_questions_that_nobody_answered_are_no_answers(name, asked, tmp_path):
+    folder = people.Folder(tmp_path / "labels", [name], TYPES)
+    with pytest.raises(people.WaitingForAnswers):
+        folder.ask(asked, 3)
+    text = (tmp_path / "labels" / "round_3.jsonl").read_text()
+    (tmp_path / "labels" / "round_3.answers.jsonl").write_text(text)
+    with pytest.raises(people.WaitingForAnswers, match="answers to 4 more sentences"):
+        folder.ask(asked, 3)

@@ -302,6 +302,9 @@ def _of_prodigy(row: Row, location: str) -> list[Example]:
             "ner.manual and ner.correct ask for"
         )
     text, meta = row["text"], row.get("meta") or {}
+    answer = {"accept": "accept", None: None}.get(row.get("answer"), "skip")
+    if answer is None and "spans" in row and "origin" not in meta:  # of a file that nobody is asked
+        answer = "accept"
     tokens = row.get("tokens")
     if tokens is not None:
         if wrong := [t for t in tokens if text[t["start"] : t["end"]] != t["text"]]:
@@ -318,7 +321,7 @@ def _of_prodigy(row: Row, location: str) -> list[Example]:
             document=_text(meta.get("document")),
             id=_text(meta.get("sent_id", row.get("id"))),
             annotator=_text(row.get("_annotator_id", row.get("_session_id"))),
-            answer="accept" if row.get("answer", "accept") == "accept" else "skip",
+            answer=answer,
         )
     ]
 
@@ -381,6 +384,8 @@ def _of_doccano(row: Row, location: str) -> list[Example]:
             document=_text(row.get("document")),
             id=_text(row.get("sent_id", row.get("id"))),
             annotator=_text(row.get("username")),
+            # doccano numbers what it exports: without a number, this is the question itself.
+            answer=None if "origin" in row and "id" not in row else "accept",
             left_out=("its relations",) if row.get("relations") else (),
         )
     ]

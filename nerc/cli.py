@@ -284,7 +284,7 @@ def _add_flag(group: argparse._ArgumentGroup, f: Any) -> None:
     help_text, choices = f.metadata["help"], f.metadata["choices"]
     if f.metadata["by_recipe"]:
         help_text += f" ({', '.join(f'{recipe} {v[f.name]}' for recipe, v in RECIPES.items())})"
-    elif f.default not in (None, ()) and f.type is not bool:
+    elif f.default not in (None, (), "") and f.type is not bool:
         help_text += f" (default: {f.default})"
     about = {"dest": f.name, "help": help_text}
     if f.type is bool:

@@ -400,6 +400,12 @@ def test_label_studio_exports_our_tasks_as_we_read_them(tmp_path):
 # ------------------------------------------------------------ faults
 
 
+def task(values: list[dict]) -> str:
+    """An export of Label Studio with one task, whose regions have these values."""
+    result = [{"type": "labels", "value": value} for value in values]
+    return json.dumps([{"id": 7, "data": {"text": "Ada"}, "annotations": [{"result": result}]}])
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
@@ -438,6 +444,21 @@ def test_label_studio_exports_our_tasks_as_we_read_them(tmp_path):
             "jsonl",
             '{"text": "a b c", "words": ["a", "c"], "entities": []}',
             "IN:1: the word 'c' does not follow in the text 'a b c'",
+        ),
+        (
+            "label-studio",
+            task([{"start": 0, "end": 3, "labels": [5]}]),
+            "IN: object 1: task 7, annotations[0]: a region has start 0, end 3 and labels [5], w",
+        ),
+        (
+            "label-studio",
+            task([{"start": False, "end": 3, "labels": ["PER"]}]),
+            "IN: object 1: task 7, annotations[0]: a region has start False, end 3 and labels ",
+        ),
+        (
+            "label-studio",
+            task([{"start": 0, "end": 3, "labels": "PER"}]),
+            "IN: object 1: task 7, annotations[0]: a region has start 0, end 3 and labels 'PER'",
         ),
         ("spacy", b"nothing", "IN: is no DocBin of spaCy: "),
         ("hub", b"nothing", "IN: the library datasets cannot load it: "),
@@ -502,6 +523,31 @@ def test_a_type_that_columns_cannot_hold_is_refused(name, type_, tmp_path):
         source = Source(path)
         examples = convert.renamed(convert.read(source, name), {}, source)
         convert.sentences_of(examples, cutter("rules"), source)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "IN: is empty, wanted rows"),
+        ('{"text": "Ada", "entities": 5}', ": has the entities 5, wanted a list"),
+        (
+            '{"text": "Ada", "entities": {"start": 0}}',
+            ": has the entities {'start': 0}, wanted lis",
+        ),
+        (
+            '{"text": "Ada", "entities": {"start": [0], "end": [3, 3], "label": ["PER"]}}',
+            ", wanted lists of one length",
+        ),
+        (
+            '{"text": "Ada", "entities": [{"start": true, "end": 3, "label": "PER"}]}',
+            "has the entity {'start': True, 'end': 3, 'label': 'PER'}, wanted start, end and label",
+        ),
+        ('{"text": "Ada", "entities": ', "IN: the library datasets cannot load it: "),
+    ],
+)
+def test_damaged_rows_of_a_data_set(text, said, tmp_path):
+    (tmp_path / "in.jsonl").write_text(text)
+    assert said in fault(tmp_path / "in.jsonl", "hub")
 
 
 def test_a_word_that_nobody_sees_is_refused(tmp_path):

@@ -64,6 +64,8 @@ def _load(path: Path) -> tuple[datasets.Dataset, str]:
     """One split, and the name that tells it in messages."""
     name, *choice = str(path).split(":") if not path.exists() else [str(path)]
     advice = "give a folder, or a file .parquet or .jsonl"
+    if path.is_file() and not path.stat().st_size:
+        raise InputError(f"{name}: is empty, wanted rows")  # datasets raises StopIteration
     with hub_errors(name, advice), tempfile.TemporaryDirectory() as cache:
         # What is on this disk is not copied to the cache of the library for good.
         where = {"cache_dir": cache, "keep_in_memory": True} if Path(name).exists() else {}
@@ -115,20 +117,23 @@ def _names(feature: Any) -> Sequence[str] | None:
 def _spans(value: Any, names: Sequence[str] | None) -> Iterator[Span]:
     """The entities of a row: a list of them, or, as older versions had it, a list of each field."""
     if isinstance(value, Mapping):
-        value = [
-            dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)
-        ]
+        columns = list(value.values())
+        if not all(isinstance(column, list) for column in columns) or len({*map(len, columns)}) > 1:
+            raise InputError(f"has the entities {value!r:.60}, wanted lists of one length")
+        value = [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    if not isinstance(value, list):
+        raise InputError(f"has the entities {value!r:.60}, wanted a list")
     for entity in value:
         if not isinstance(entity, Mapping):
-            raise InputError(f"has the entity {entity!r}, wanted start, end and label")
+            raise InputError(f"has the entity {entity!r:.60}, wanted start, end and label")
         start, end, type_ = (
             next((entity[key] for key in keys if entity.get(key) is not None), None)
             for keys in (_STARTS, _ENDS, _TYPES)
         )
         if names and isinstance(type_, int) and 0 <= type_ < len(names):
             type_ = names[type_]
-        if not (isinstance(start, int) and isinstance(end, int) and isinstance(type_, str)):
-            raise InputError(f"has the entity {dict(entity)}, wanted start, end and label")
+        if not (type(start) is type(end) is int and isinstance(type_, str)):  # no bool
+            raise InputError(f"has the entity {dict(entity)!r:.90}, wanted start, end and label")
         stated = entity.get("text")
         yield Span(type_, start, end, stated if isinstance(stated, str) else None)
 

@@ -305,6 +305,18 @@ def test_docs_of_spacy_are_read(tmp_path):
     ]
 
 
+def test_a_docbin_without_the_names_of_its_types_is_refused(tmp_path):
+    spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
+    for names in ({"label": "PER"}, {"label": "PER", "kb_id": "Q1"}):
+        doc = spacy.blank("en")("Ann Lee")
+        doc.set_ents([doc.char_span(0, 7, **names)])
+        box = spacy.tokens.DocBin(docs=[doc])
+        box.strings.discard(list(names.values())[-1])
+        box.to_disk(tmp_path / "in.spacy")
+        said = fault(tmp_path / "in.spacy", "spacy")
+        assert said.startswith("IN: is no DocBin of spaCy: ")
+
+
 def test_words_as_spacy_cuts_them():
     pytest.importorskip("spacy", reason="spaCy is not installed")
     cut = cutter("spacy:de")

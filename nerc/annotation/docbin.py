@@ -49,9 +49,12 @@ def _docs(source: Source) -> list[Any]:
     check_input(source.path, most_bytes=MOST_BYTES)
     try:
         box = spacy.tokens.DocBin().from_bytes(source.path.read_bytes())
-        return list(box.get_docs(spacy.vocab.Vocab()))
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise InputError(f"{source.path}: is no DocBin of spaCy: {error!r}") from None
+        docs = list(box.get_docs(spacy.vocab.Vocab()))
+        for doc in docs:  # spaCy looks up names where they are used
+            [(entity.label_, entity.kb_id_, entity.text) for entity in doc.ents]
+        return docs
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(f"{source.path}: is no DocBin of spaCy: {error!r:.200}") from None
 
 
 def _span(entity: Any) -> Span:

@@ -412,6 +412,18 @@ def test_label_studio_exports_our_tasks_as_we_read_them(tmp_path):
 # ------------------------------------------------------------ faults
 
 
+def misc(cell: str) -> str:
+    """A CoNLL-U file of one word with that cell in the column MISC."""
+    return "1\ta" + "\t_" * 7 + f"\t{cell}\n"
+
+
+def marked(**places: int) -> str:
+    """A row of Prodigy, with an entity at the first of three tokens."""
+    tokens = [{"text": c, "start": 2 * i, "end": 2 * i + 1} for i, c in enumerate("Abc")]
+    span = {"start": 0, "end": 1, "label": "PER"} | places
+    return json.dumps({"text": "A b c", "tokens": tokens, "spans": [span]})
+
+
 def task(values: list[dict]) -> str:
     """An export of Label Studio with one task, whose regions have these values."""
     result = [{"type": "labels", "value": value} for value in values]
@@ -456,6 +468,29 @@ def task(values: list[dict]) -> str:
             "jsonl",
             '{"text": "a b c", "words": ["a", "c"], "entities": []}',
             "IN:1: the word 'c' does not follow in the text 'a b c'",
+        ),
+        ("conllu", misc("NER=B-PER|NE=B-LOC"), "IN:1: has the tags B-PER and B-LOC in MISC, want"),
+        ("universal-ner", "1-3\ta b\tO\n1\ta\tO\n2\tb\tO\n\n", "IN:3: the sentence ends before wo"),
+        ("universal-ner", "1-2\ta b\tO\n1-3\ta\tO\n", "IN:2: the multiword token 1-3 is within"),
+        (
+            "universal-ner",
+            "1\ta\tO\n2-1\ta\tO\n",
+            "IN:2: the multiword token 2-1 is within another, ",
+        ),
+        (
+            "prodigy",
+            marked(token_start=0, token_end=2),
+            "IN:1: spans[0] has end 1 and token_end 2, a token whose end is 5; correct one of them",
+        ),
+        (
+            "prodigy",
+            marked(token_start=1, token_end=0),
+            "IN:1: spans[0] has start 0 and token_start 1, a token whose start is 2; correct one ",
+        ),
+        (
+            "prodigy",
+            marked(token_end=3),
+            "IN:1: spans[0] has end 1 and token_end 3, a token whose end is None; correct one of ",
         ),
         (
             "label-studio",
@@ -507,6 +542,9 @@ def test_faults_of_brat_and_of_data_sets(tmp_path):
     said = fault(tmp_path / "in", "brat")
     assert said.startswith("IN/b.ann: there is no b.txt beside it; IN/a.ann:2: 'PER 0 3' is no ann")
     (tmp_path / "in" / "b.txt").touch()
+    (tmp_path / "in" / "a.ann").write_text("T1\tPER 0 3\tAnn\n\nT1\tORG 4 8\twent\n")
+    said = "IN/a.ann:3: T1 is there twice, before in line 1; give one a new name"
+    assert fault(tmp_path / "in", "brat") == said
     (tmp_path / "in" / "a.ann").write_text("T1\tPER 0 3\tBea\n")
     said = "IN/a.txt: the entity 0 to 3 covers 'Ann', and not 'Bea'"
     assert fault(tmp_path / "in", "brat") == said

@@ -86,12 +86,18 @@ def _entities(
     triggers = {
         line.split("\t")[1].split(":")[1].split()[0] for line in lines if _EVENT.match(line)
     }
-    found, apart = [], []
+    found, apart, lines_of = [], [], {}
     for number, line in enumerate(lines, start=1):
         if _OTHER.match(line):
             others[_OTHERS[line[0]]] += 1
         elif match := _ENTITY.fullmatch(line):
             name, type_, pieces, stated = match.groups()
+            if lines_of.setdefault(name, number) != number:
+                fault = (
+                    f"{name} is there twice, before in line {lines_of[name]}; give one a new name"
+                )
+                source.faults.add(f"{path}:{number}", fault)
+                continue
             places = [tuple(map(int, piece.split())) for piece in pieces.split(";")]
             start, end = places[0][0], places[-1][1]
             gaps = [text[a:b] for (_, a), (b, _) in pairwise(places)]

@@ -288,7 +288,7 @@ def _escaped(text: str) -> str:
 _PRODIGY = {
     "text": str,
     "tokens?": [{"text": str, "start": int, "end": int}],
-    "spans?": [{"start": int, "end": int, "label": str}],
+    "spans?": [{"start": int, "end": int, "label": str, "token_start?": int, "token_end?": int}],
     "answer?": files.Wanted(
         '"accept", "reject" or "ignore"', lambda a: a in ("accept", "reject", "ignore"), str
     ),
@@ -308,6 +308,8 @@ def _of_prodigy(row: Row, location: str) -> list[Example]:
     if tokens is not None:
         if wrong := [t for t in tokens if text[t["start"] : t["end"]] != t["text"]]:
             raise InputError(f"the token {wrong[0]['text']!r} is not where its start and end say")
+        for number, span in enumerate(row.get("spans") or ()):
+            _check_tokens(span, tokens, f"spans[{number}]")
         # Prodigy gives blanks that are more than one as tokens of their own.
         tokens = tuple((t["start"], t["end"]) for t in tokens if t["text"].strip())
         Text.aligned(text, [text[start:end] for start, end in tokens])
@@ -323,6 +325,20 @@ def _of_prodigy(row: Row, location: str) -> list[Example]:
             answer="accept" if row.get("answer", "accept") == "accept" else "skip",
         )
     ]
+
+
+def _check_tokens(span: Row, tokens: Sequence[Row], place: str) -> None:
+    """Raise InputError where the tokens of a span begin or end elsewhere than its characters."""
+    for side in ("start", "end"):
+        number = span.get(f"token_{side}")
+        if number is None:
+            continue
+        token = tokens[number] if 0 <= number < len(tokens) else {side: None}
+        if token[side] != span[side]:
+            raise InputError(
+                f"{place} has {side} {span[side]} and token_{side} {number}, a token whose {side} "
+                f"is {token[side]}; correct one of them (token_end is the last token's number)"
+            )
 
 
 def to_prodigy(example: Example, types: Sequence[str] = ()) -> Row:

@@ -119,9 +119,9 @@ def test_multiword_tokens_empty_nodes_and_blanks_of_conllu(tmp_path):
     ]
     assert (first.text, second.text) == ("El vino  del Duero, ¡va!", "Va.")
     assert [note.partition(": ")[2] for note in told] == [
-        "1 multiword tokens are read as one word each, as they are written",
-        "1 nodes that are not written (such as 8.1) are left out",
-        "1 sentences have other words than their comment '# text'; their words count",
+        "multiword tokens that are read as one word each, as they are written: 1",
+        "nodes that are not written (such as 8.1) and are left out: 1",
+        "sentences with other words than their comment '# text', whose words count: 1",
     ]
 
 
@@ -152,7 +152,7 @@ def test_universal_ner_as_it_is_published(tmp_path):
     words, tags = ("The", "AP", "'s", "story", "."), ("O", "B-ORG", "O", "O", "O")
     assert content([sentence]) == [(words, tags, "blog", "blog-1")]
     assert sentence.text == "The AP's story."
-    assert [note.partition(": ")[2] for note in told] == ["1 tags B-O and I-O are read as O"]
+    assert [note.partition(": ")[2] for note in told] == ["tags B-O and I-O that are read as O: 1"]
 
 
 # ------------------------------------------------------------ CSV
@@ -222,8 +222,7 @@ def test_brat_folders_as_brat_writes_them(tmp_path):
         ),
     ]
     assert told == [
-        f"{tmp_path / 'in'}: 1 attributes, 1 equivalences, 1 events, 1 notes, 1 relations are left "
-        f"out",
+        f"{tmp_path / 'in'}: left out 1 attribute, 1 equivalence, 1 event, 1 note, 1 relation",
         f"{news}: left out entities in several pieces (T2)",
         f"{tmp_path / 'in'}: left out 1 unanswered text",
         f"{tmp_path / 'in'}: cut 2 texts into words and sentences",
@@ -298,9 +297,9 @@ def test_docs_of_spacy_are_read(tmp_path):
     ]
     path = tmp_path / "in.spacy"
     assert notes == [
-        f"{path}: 1 groups in Doc.spans are left out",
-        f"{path}: 1 identifiers of entities are left out",
-        f"{path}: 1 words without a label count as O",
+        f"{path}: groups in Doc.spans that are left out: 1",
+        f"{path}: identifiers of entities that are left out: 1",
+        f"{path}: words without a label, which count as O: 1",
         f"{path}: left out 1 unanswered text",
     ]
 
@@ -478,6 +477,11 @@ def task(values: list[dict]) -> str:
             "IN:2: the multiword token 2-1 is within another, ",
         ),
         (
+            "doccano",
+            '{"text": "Ada", "label": null}',
+            "IN:1: has text, label (null), wanted text and one of label, labels and entities",
+        ),
+        (
             "prodigy",
             marked(token_start=0, token_end=2),
             "IN:1: spans[0] has end 1 and token_end 2, a token whose end is 5; correct one of them",
@@ -546,11 +550,15 @@ def test_faults_of_brat_and_of_data_sets(tmp_path):
     said = "IN/a.ann:3: T1 is there twice, before in line 1; give one a new name"
     assert fault(tmp_path / "in", "brat") == said
     (tmp_path / "in" / "a.ann").write_text("T1\tPER 0 3\tBea\n")
-    said = "IN/a.txt: the entity 0 to 3 covers 'Ann', and not 'Bea'"
+    said = "IN/a.txt: the entity 0 to 3 (T1 in a.ann:1) covers 'Ann', and not 'Bea'"
     assert fault(tmp_path / "in", "brat") == said
+    (tmp_path / "in" / "a.ann").unlink()
+    (tmp_path / "in" / "a.txt").unlink()
+    (tmp_path / "in" / "a.txt").mkdir()
+    assert fault(tmp_path / "in", "brat") == "IN/a.txt: is a folder, wanted a file"
     rows = [{"text": "Ann", "entities": [{"start": 0, "end": 3, "what": "PER"}]}]
     (tmp_path / "in.jsonl").write_text(json.dumps(rows[0]))
-    assert ":0: has the entity " in fault(tmp_path / "in.jsonl", "hub")
+    assert ":1: has the entity " in fault(tmp_path / "in.jsonl", "hub")
     (tmp_path / "in.jsonl").write_text('{"text": "Ann"}')
     assert fault(tmp_path / "in.jsonl", "hub").startswith("IN: has the columns text; wanted tokens")
 
@@ -569,7 +577,7 @@ def test_a_type_that_columns_cannot_hold_is_refused(name, type_, tmp_path):
         path.write_text(
             json.dumps({"text": "Ada ran.", "entities": [{"text": "Ada", "type": type_}]})
         )
-    with pytest.raises(InputError, match=f"'Ada' has the type {re.escape(repr(type_))}, .* --map"):
+    with pytest.raises(InputError, match=f"'Ada', has the type {re.escape(repr(type_))}, .* --map"):
         source = Source(path)
         examples = convert.renamed(convert.read(source, name), {}, source)
         convert.sentences_of(examples, cutter("rules"), source)
@@ -579,6 +587,10 @@ def test_a_type_that_columns_cannot_hold_is_refused(name, type_, tmp_path):
     ("text", "said"),
     [
         ("", "IN: is empty, wanted rows"),
+        (
+            '{"tokens": ["a"], "ner_tags": ["O"]}\n{"tokens": ["b"], "ner_tags": []}',
+            "IN:2: 1 words b",
+        ),
         ('{"text": "Ada", "entities": 5}', ": has the entities 5, wanted a list"),
         (
             '{"text": "Ada", "entities": {"start": 0}}',

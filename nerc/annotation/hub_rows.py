@@ -42,7 +42,7 @@ def read_hub_rows(source: Source) -> Iterator[Example]:
             f"{', '.join(_SPANS)}"
         )
     names = _names(rows.features[column])
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, start=1):
         try:
             spans = None if row[column] is None else tuple(_spans(row[column], names))
             if not isinstance(row["text"], str):
@@ -54,8 +54,8 @@ def read_hub_rows(source: Source) -> Iterator[Example]:
             text=row["text"],
             spans=spans or (),
             location=f"{name}:{number}",
-            id=about[0][number],
-            document=about[1][number],
+            id=about[0][number - 1],
+            document=about[1][number - 1],
             answer=None if spans is None else "accept",
         )
 
@@ -95,11 +95,11 @@ def _column(rows: datasets.Dataset, names: Sequence[str]) -> Sequence[str | None
 def _tagged(
     rows: datasets.Dataset, name: str, about: Sequence[Sequence[str | None]], source: Source
 ) -> Iterator[Example]:
-    corpus = from_dataset(rows, name)
+    corpus = from_dataset(rows, name, first=1)
     source.notes.extend(corpus.notes)
     is_one = len(set(corpus.table["document"].to_pylist())) == 1
     for sentence in corpus:
-        row = int(sentence.location.rpartition(":")[2])
+        row = int(sentence.location.rpartition(":")[2]) - 1
         number = None if is_one else str(sentence.document)
         yield of_sentence(sentence, about[0][row], about[1][row] or number)
 

@@ -384,7 +384,7 @@ def _of_doccano(row: Row, location: str) -> list[Example]:
     text = row.get("text", row.get("data"))
     shapes = [name for name in ("label", "labels", "entities") if row.get(name) is not None]
     if text is None or len(shapes) != 1:
-        found = ", ".join(row)
+        found = ", ".join(f"{k} (null)" if value is None else k for k, value in row.items())
         raise InputError(f"has {found}, wanted text and one of label, labels and entities")
     triples = row[shapes[0]]
     if shapes == ["entities"]:

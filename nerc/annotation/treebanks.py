@@ -20,11 +20,11 @@ _NUMBER = re.compile(r"([1-9][0-9]*)(?:-([1-9][0-9]*))?")  # of a word, or of se
 _EMPTY = re.compile(r"[0-9]+\.[1-9][0-9]*")
 _COMMENT = re.compile(r"#\s*(newdoc(?:\s+id)?|sent_id|text)\s*(?:=\s*(.*))?")
 _NOTES = {
-    "token": "multiword tokens are read as one word each, as they are written",
-    "two": "of them have parts of two entities, and count for the first",
-    "empty": "nodes that are not written (such as 8.1) are left out",
-    "text": "sentences have other words than their comment '# text'; their words count",
-    "O": "tags B-O and I-O are read as O",
+    "token": "multiword tokens that are read as one word each, as they are written",
+    "two": "multiword tokens with parts of two entities, which count for the first",
+    "empty": "nodes that are not written (such as 8.1) and are left out",
+    "text": "sentences with other words than their comment '# text', whose words count",
+    "O": "tags B-O and I-O that are read as O",
 }
 
 
@@ -72,7 +72,7 @@ class _File:
             raise InputError(f"{path}: no word has a tag, such as NER=B-PER in the column MISC")
         for name, note in _NOTES.items():
             if number := self.counts[name]:
-                self.source.notes.append(f"{path}: {number:,} {note}")
+                self.source.notes.append(f"{path}: {note}: {number:,}")
 
     def _blocks(self) -> Iterator[_Block]:
         block = _Block()

@@ -22,6 +22,7 @@ class Span(NamedTuple):
     start: int
     end: int  # exclusive
     text: str | None = None  # what the span covers, as its file says
+    place: str | None = None  # in its file, if messages shall give it
 
 
 class Change(NamedTuple):
@@ -76,7 +77,7 @@ def check(text: Text, spans: Sequence[Span]) -> tuple[list[Span], list[Change]]:
 
 def _fault(text: Text, span: Span, num_plain: int) -> str | None:
     """Why a span cannot be trusted; num_plain: of characters before the first beyond U+FFFF."""
-    which = f"the entity {span.start} to {span.end}"
+    which = f"the entity {span.start} to {span.end}" + (f" ({span.place})" if span.place else "")
     if not _is_within(text, span):
         return f"{which} is not within the text, which has {len(text.text)} characters"
     covered = text.text[span.start : span.end]
@@ -84,8 +85,8 @@ def _fault(text: Text, span: Span, num_plain: int) -> str | None:
         return f"{which} covers white space alone"
     if not is_type(span.type):
         return (
-            f"{covered!r} has the type {span.type!r}, wanted a name such as PER, which is no tag "
-            f"and has no blank, | or probability; convert renames types with --map"
+            f"{which}, {covered!r}, has the type {span.type!r}, wanted a name such as PER, which "
+            f"is no tag and has no blank, | or probability; convert renames types with --map"
         )
     if _is_right(text, span):
         return None

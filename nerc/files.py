@@ -113,7 +113,11 @@ def parse_json(text: str, shape: Any = object) -> Any:
         raise InputError("has half a surrogate pair, which is not a character") from None
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise InputError("is not JSON that can be read: it is nested too deeply") from None
+    except ValueError as error:
+        if "integer string conversion" in str(error):  # its text advises a change of the program
+            raise InputError("is not JSON that can be read: a number has too many digits") from None
         raise InputError(f"is not JSON: {error}") from None
     return value
 

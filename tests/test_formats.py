@@ -119,9 +119,9 @@ def test_multiword_tokens_empty_nodes_and_blanks_of_conllu(tmp_path):
     ]
     assert (first.text, second.text) == ("El vino  del Duero, ¡va!", "Va.")
     assert [note.partition(": ")[2] for note in told] == [
-        "1 multiword tokens are read as one word each, as they are written",
-        "1 nodes that are not written (such as 8.1) are left out",
-        "1 sentences have other words than their comment '# text'; their words count",
+        "multiword tokens that are read as one word each, as they are written: 1",
+        "nodes that are not written (such as 8.1) and are left out: 1",
+        "sentences with other words than their comment '# text', whose words count: 1",
     ]
 
 
@@ -152,7 +152,7 @@ def test_universal_ner_as_it_is_published(tmp_path):
     words, tags = ("The", "AP", "'s", "story", "."), ("O", "B-ORG", "O", "O", "O")
     assert content([sentence]) == [(words, tags, "blog", "blog-1")]
     assert sentence.text == "The AP's story."
-    assert [note.partition(": ")[2] for note in told] == ["1 tags B-O and I-O are read as O"]
+    assert [note.partition(": ")[2] for note in told] == ["tags B-O and I-O that are read as O: 1"]
 
 
 # ------------------------------------------------------------ CSV
@@ -252,8 +252,7 @@ def test_brat_folders_as_brat_writes_them(tmp_path):
         ),
     ]
     assert told == [
-        f"{tmp_path / 'in'}: 1 attributes, 1 equivalences, 1 events, 1 notes, 1 relations are left "
-        f"out",
+        f"{tmp_path / 'in'}: left out 1 attribute, 1 equivalence, 1 event, 1 note, 1 relation",
         f"{news}: left out entities in several pieces (T2)",
         f"{tmp_path / 'in'}: left out 1 unanswered text",
         f"{tmp_path / 'in'}: cut 2 texts into words and sentences",
@@ -328,11 +327,23 @@ def test_docs_of_spacy_are_read(tmp_path):
     ]
     path = tmp_path / "in.spacy"
     assert notes == [
-        f"{path}: 1 groups in Doc.spans are left out",
-        f"{path}: 1 identifiers of entities are left out",
-        f"{path}: 1 words without a label count as O",
+        f"{path}: groups in Doc.spans that are left out: 1",
+        f"{path}: identifiers of entities that are left out: 1",
+        f"{path}: words without a label, which count as O: 1",
         f"{path}: left out 1 unanswered text",
     ]
+
+
+def test_a_docbin_without_the_names_of_its_types_is_refused(tmp_path):
+    spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
+    for names in ({"label": "PER"}, {"label": "PER", "kb_id": "Q1"}):
+        doc = spacy.blank("en")("Ann Lee")
+        doc.set_ents([doc.char_span(0, 7, **names)])
+        box = spacy.tokens.DocBin(docs=[doc])
+        box.strings.discard(list(names.values())[-1])
+        box.to_disk(tmp_path / "in.spacy")
+        said = fault(tmp_path / "in.spacy", "spacy")
+        assert said.startswith("IN: is no DocBin of spaCy: ")
 
 
 def test_words_as_spacy_cuts_them():
@@ -430,6 +441,24 @@ def test_label_studio_exports_our_tasks_as_we_read_them(tmp_path):
 # ------------------------------------------------------------ faults
 
 
+def misc(cell: str) -> str:
+    """A CoNLL-U file of one word with that cell in the column MISC."""
+    return "1\ta" + "\t_" * 7 + f"\t{cell}\n"
+
+
+def marked(**places: int) -> str:
+    """A row of Prodigy, with an entity at the first of three tokens."""
+    tokens = [{"text": c, "start": 2 * i, "end": 2 * i + 1} for i, c in enumerate("Abc")]
+    span = {"start": 0, "end": 1, "label": "PER"} | places
+    return json.dumps({"text": "A b c", "tokens": tokens, "spans": [span]})
+
+
+def task(values: list[dict]) -> str:
+    """An export of Label Studio with one task, whose regions have these values."""
+    result = [{"type": "labels", "value": value} for value in values]
+    return json.dumps([{"id": 7, "data": {"text": "Ada"}, "annotations": [{"result": result}]}])
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
@@ -469,6 +498,49 @@ def test_label_studio_exports_our_tasks_as_we_read_them(tmp_path):
             '{"text": "a b c", "words": ["a", "c"], "entities": []}',
             "IN:1: the word 'c' does not follow in the text 'a b c'",
         ),
+        ("conllu", misc("NER=B-PER|NE=B-LOC"), "IN:1: has the tags B-PER and B-LOC in MISC, want"),
+        ("universal-ner", "1-3\ta b\tO\n1\ta\tO\n2\tb\tO\n\n", "IN:3: the sentence ends before wo"),
+        ("universal-ner", "1-2\ta b\tO\n1-3\ta\tO\n", "IN:2: the multiword token 1-3 is within"),
+        (
+            "universal-ner",
+            "1\ta\tO\n2-1\ta\tO\n",
+            "IN:2: the multiword token 2-1 is within another, ",
+        ),
+        (
+            "doccano",
+            '{"text": "Ada", "label": null}',
+            "IN:1: has text, label (null), wanted text and one of label, labels and entities",
+        ),
+        (
+            "prodigy",
+            marked(token_start=0, token_end=2),
+            "IN:1: spans[0] has end 1 and token_end 2, a token whose end is 5; correct one of them",
+        ),
+        (
+            "prodigy",
+            marked(token_start=1, token_end=0),
+            "IN:1: spans[0] has start 0 and token_start 1, a token whose start is 2; correct one ",
+        ),
+        (
+            "prodigy",
+            marked(token_end=3),
+            "IN:1: spans[0] has end 1 and token_end 3, a token whose end is None; correct one of ",
+        ),
+        (
+            "label-studio",
+            task([{"start": 0, "end": 3, "labels": [5]}]),
+            "IN: object 1: task 7, annotations[0]: a region has start 0, end 3 and labels [5], w",
+        ),
+        (
+            "label-studio",
+            task([{"start": False, "end": 3, "labels": ["PER"]}]),
+            "IN: object 1: task 7, annotations[0]: a region has start False, end 3 and labels ",
+        ),
+        (
+            "label-studio",
+            task([{"start": 0, "end": 3, "labels": "PER"}]),
+            "IN: object 1: task 7, annotations[0]: a region has start 0, end 3 and labels 'PER'",
+        ),
         ("spacy", b"nothing", "IN: is no DocBin of spaCy: "),
         ("hub", b"nothing", "IN: the library datasets cannot load it: "),
         ("brat", "nothing", "IN: is no folder, wanted one of NAME.txt and NAME.ann"),
@@ -504,12 +576,19 @@ def test_faults_of_brat_and_of_data_sets(tmp_path):
     said = fault(tmp_path / "in", "brat")
     assert said.startswith("IN/b.ann: there is no b.txt beside it; IN/a.ann:2: 'PER 0 3' is no ann")
     (tmp_path / "in" / "b.txt").touch()
-    (tmp_path / "in" / "a.ann").write_text("T1\tPER 0 3\tBea\n")
-    said = "IN/a.txt: the entity 0 to 3 covers 'Ann', and not 'Bea'"
+    (tmp_path / "in" / "a.ann").write_text("T1\tPER 0 3\tAnn\n\nT1\tORG 4 8\twent\n")
+    said = "IN/a.ann:3: T1 is there twice, before in line 1; give one a new name"
     assert fault(tmp_path / "in", "brat") == said
+    (tmp_path / "in" / "a.ann").write_text("T1\tPER 0 3\tBea\n")
+    said = "IN/a.txt: the entity 0 to 3 (T1 in a.ann:1) covers 'Ann', and not 'Bea'"
+    assert fault(tmp_path / "in", "brat") == said
+    (tmp_path / "in" / "a.ann").unlink()
+    (tmp_path / "in" / "a.txt").unlink()
+    (tmp_path / "in" / "a.txt").mkdir()
+    assert fault(tmp_path / "in", "brat") == "IN/a.txt: is a folder, wanted a file"
     rows = [{"text": "Ann", "entities": [{"start": 0, "end": 3, "what": "PER"}]}]
     (tmp_path / "in.jsonl").write_text(json.dumps(rows[0]))
-    assert ":0: has the entity " in fault(tmp_path / "in.jsonl", "hub")
+    assert ":1: has the entity " in fault(tmp_path / "in.jsonl", "hub")
     (tmp_path / "in.jsonl").write_text('{"text": "Ann"}')
     assert fault(tmp_path / "in.jsonl", "hub").startswith("IN: has the columns text; wanted tokens")
 
@@ -528,10 +607,39 @@ def test_a_type_that_columns_cannot_hold_is_refused(name, type_, tmp_path):
         path.write_text(
             json.dumps({"text": "Ada ran.", "entities": [{"text": "Ada", "type": type_}]})
         )
-    with pytest.raises(InputError, match=f"'Ada' has the type {re.escape(repr(type_))}, .* --map"):
+    with pytest.raises(InputError, match=f"'Ada', has the type {re.escape(repr(type_))}, .* --map"):
         source = Source(path)
         examples = convert.renamed(convert.read(source, name), {}, source)
         convert.sentences_of(examples, cutter("rules"), source)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "IN: is empty, wanted rows"),
+        (
+            '{"tokens": ["a"], "ner_tags": ["O"]}\n{"tokens": ["b"], "ner_tags": []}',
+            "IN:2: 1 words b",
+        ),
+        ('{"text": "Ada", "entities": 5}', ": has the entities 5, wanted a list"),
+        (
+            '{"text": "Ada", "entities": {"start": 0}}',
+            ": has the entities {'start': 0}, wanted lis",
+        ),
+        (
+            '{"text": "Ada", "entities": {"start": [0], "end": [3, 3], "label": ["PER"]}}',
+            ", wanted lists of one length",
+        ),
+        (
+            '{"text": "Ada", "entities": [{"start": true, "end": 3, "label": "PER"}]}',
+            "has the entity {'start': True, 'end': 3, 'label': 'PER'}, wanted start, end and label",
+        ),
+        ('{"text": "Ada", "entities": ', "IN: the library datasets cannot load it: "),
+    ],
+)
+def test_damaged_rows_of_a_data_set(text, said, tmp_path):
+    (tmp_path / "in.jsonl").write_text(text)
+    assert said in fault(tmp_path / "in.jsonl", "hub")
 
 
 def test_a_word_that_nobody_sees_is_refused(tmp_path):

@@ -32,7 +32,7 @@ WORDS = st.one_of(
 )
 NAMES = st.text(ODD, min_size=1, max_size=5).filter(lambda name: name == name.strip())
 NAMES = NAMES.filter(lambda name: not name.isdigit())
-TYPES = st.sampled_from(["PER", "LOC", "misc-law", "né", "a:b/c", "O2"])
+TYPES = st.sampled_from(["PER", "LOC", "E-X", "A-B-X", "né", "a:b/c", "O2"])
 
 
 @st.composite

@@ -19,11 +19,12 @@ from nerc.data.spans import Span
 from nerc.data.tags import ordered
 from nerc.data.words import Text
 from nerc.errors import InputError
+from nerc.tables import counted
 
 _ENTITY = re.compile(r"(T[^\t ]+)\t(\S+) ([0-9]+ [0-9]+(?:;[0-9]+ [0-9]+)*)\t(.*)")
 _OTHERS = {  # by the first character of a line
-    **{"R": "relations", "E": "events", "A": "attributes", "M": "attributes"},
-    **{"N": "normalizations", "#": "notes", "*": "equivalences"},
+    **{"R": "relation", "E": "event", "A": "attribute", "M": "attribute"},
+    **{"N": "normalization", "#": "note", "*": "equivalence"},
 }
 _OTHER = re.compile(r"[REAMN#*][^\t ]*\t")
 _EVENT = re.compile(r"E\S*\t[^\s:]+:\S")
@@ -44,10 +45,10 @@ def read_brat(source: Source) -> Iterator[Example]:
         try:
             yield from _document(path, source, others)
         except InputError as error:
-            source.faults.add(str(path), str(error))
+            source.faults.add(str(error))
     if others:
-        found = ", ".join(f"{number:,} {kind}" for kind, number in sorted(others.items()))
-        source.notes.append(f"{source.path}: {found} are left out")
+        found = ", ".join(counted(number, kind) for kind, number in sorted(others.items()))
+        source.notes.append(f"{source.path}: left out {found}")
 
 
 def _document(path: Path, source: Source, others: Counter[str]) -> list[Example]:
@@ -66,13 +67,17 @@ def _document(path: Path, source: Source, others: Counter[str]) -> list[Example]
     places = [tuple(tuple(word) for word in s["words"]) for s in kept["sentences"] if s["words"]]
     ids = [sentence.get("id") for sentence in kept["sentences"] if sentence["words"]]
     words = tuple(word for sentence in places for word in sentence)
+    fault = f"{path}: {side.name} has other words; delete that file"
     try:
         aligned = Text.aligned(text, [text[start:end] for start, end in words])
     except InputError as error:
-        raise InputError(f"{side.name} has other words; delete that file ({error})") from None
+        raise InputError(f"{fault} ({error})") from None
     if aligned.spans != words:
-        raise InputError(f"{side.name} has other words; delete that file")
-    checked, changes = spans.check(Text(text, words), example.spans)
+        raise InputError(fault)
+    try:
+        checked, changes = spans.check(Text(text, words), example.spans)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     source.notes.extend(f"{path}: {change}" for change in changes)
     example = replace(example, spans=tuple(checked), words=words, document=kept.get("document"))
     return divided(example, [(words[0][0], words[-1][1]) for words in places], ids)
@@ -86,12 +91,18 @@ def _entities(
     triggers = {
         line.split("\t")[1].split(":")[1].split()[0] for line in lines if _EVENT.match(line)
     }
-    found, apart = [], []
+    found, apart, lines_of = [], [], {}
     for number, line in enumerate(lines, start=1):
         if _OTHER.match(line):
             others[_OTHERS[line[0]]] += 1
         elif match := _ENTITY.fullmatch(line):
             name, type_, pieces, stated = match.groups()
+            if lines_of.setdefault(name, number) != number:
+                fault = (
+                    f"{name} is there twice, before in line {lines_of[name]}; give one a new name"
+                )
+                source.faults.add(f"{path}:{number}", fault)
+                continue
             places = [tuple(map(int, piece.split())) for piece in pieces.split(";")]
             start, end = places[0][0], places[-1][1]
             gaps = [text[a:b] for (_, a), (b, _) in pairwise(places)]
@@ -99,7 +110,8 @@ def _entities(
                 apart.append(name)
             elif name not in triggers:
                 # brat divides an entity at each line end within it.
-                found.append(Span(type_, start, end, stated if not gaps else None))
+                place = f"{name} in {path.name}:{number}"
+                found.append(Span(type_, start, end, stated if not gaps else None, place))
         elif line.strip():
             wanted = "wanted such as T1<tab>PER 0 5<tab>Maria"
             source.faults.add(f"{path}:{number}", f"{line[:60]!r} is no annotation, {wanted}")

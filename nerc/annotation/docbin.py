@@ -32,16 +32,16 @@ def read_docbin(source: Source) -> Iterator[Example]:
             document=None if name is None else str(name),
             answer="accept" if is_labelled else None,
         )
-        counts["groups in Doc.spans are left out"] += len(doc.spans)
-        counts["identifiers of entities are left out"] += sum(bool(e.kb_id_) for e in doc.ents)
+        counts["groups in Doc.spans that are left out"] += len(doc.spans)
+        counts["identifiers of entities that are left out"] += sum(bool(e.kb_id_) for e in doc.ents)
         if is_labelled:
-            counts["words without a label count as O"] += sum(t.ent_iob == 0 for t in doc)
+            counts["words without a label, which count as O"] += sum(t.ent_iob == 0 for t in doc)
         if not doc.has_annotation("SENT_START"):
             yield from divided(example, sentences.split(doc.text))
             continue
         bounds = [(sentence.start_char, sentence.end_char) for sentence in doc.sents]
         yield from divided(example, bounds, ids if ids and len(ids) == len(bounds) else None)
-    source.notes.extend(f"{source.path}: {n:,} {what}" for what, n in counts.items() if n)
+    source.notes.extend(f"{source.path}: {what}: {n:,}" for what, n in counts.items() if n)
 
 
 def _docs(source: Source) -> list[Any]:
@@ -49,9 +49,12 @@ def _docs(source: Source) -> list[Any]:
     check_input(source.path, most_bytes=MOST_BYTES)
     try:
         box = spacy.tokens.DocBin().from_bytes(source.path.read_bytes())
-        return list(box.get_docs(spacy.vocab.Vocab()))
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise InputError(f"{source.path}: is no DocBin of spaCy: {error!r}") from None
+        docs = list(box.get_docs(spacy.vocab.Vocab()))
+        for doc in docs:  # spaCy looks up names where they are used
+            [(entity.label_, entity.kb_id_, entity.text) for entity in doc.ents]
+        return docs
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(f"{source.path}: is no DocBin of spaCy: {error!r:.200}") from None
 
 
 def _span(entity: Any) -> Span:

@@ -141,6 +141,10 @@ def divided(
         joined |= set(range(bisect_right(starts, start), bisect_left(starts, end)))
     firsts = [number for number in range(len(starts)) if number not in joined]
     before = [start for start, _ in example.words]
+    begun = [starts[number] for number in firsts]
+    own: dict[int, list[Span]] = {}  # by where their part begins
+    for span in example.spans:
+        own.setdefault(begun[bisect_right(begun, span.start) - 1], []).append(span)
     parts = []
     for first, after in zip(firsts, [*firsts[1:], None], strict=True):
         end = len(example.text) if after is None else starts[after]
@@ -148,12 +152,14 @@ def divided(
         if not words:
             continue
         start, last = words[0][0], words[-1][1]
-        own = [span for span in example.spans if starts[first] <= span.start < end]
         part = replace(
             example,
             text=example.text[start:last],
             words=tuple((a - start, b - start) for a, b in words),
-            spans=tuple(s._replace(start=s.start - start, end=s.end - start) for s in own),
+            spans=tuple(
+                s._replace(start=s.start - start, end=s.end - start)
+                for s in own.get(starts[first], ())
+            ),
             id=ids[first] if ids else example.id,
             left_out=() if parts else example.left_out,
         )

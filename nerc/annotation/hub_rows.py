@@ -42,7 +42,7 @@ def read_hub_rows(source: Source) -> Iterator[Example]:
             f"{', '.join(_SPANS)}"
         )
     names = _names(rows.features[column])
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, start=1):
         try:
             spans = None if row[column] is None else tuple(_spans(row[column], names))
             if not isinstance(row["text"], str):
@@ -54,8 +54,8 @@ def read_hub_rows(source: Source) -> Iterator[Example]:
             text=row["text"],
             spans=spans or (),
             location=f"{name}:{number}",
-            id=about[0][number],
-            document=about[1][number],
+            id=about[0][number - 1],
+            document=about[1][number - 1],
             answer=None if spans is None else "accept",
         )
 
@@ -64,6 +64,8 @@ def _load(path: Path) -> tuple[datasets.Dataset, str]:
     """One split, and the name that tells it in messages."""
     name, *choice = str(path).split(":") if not path.exists() else [str(path)]
     advice = "give a folder, or a file .parquet or .jsonl"
+    if path.is_file() and not path.stat().st_size:
+        raise InputError(f"{name}: is empty, wanted rows")  # datasets raises StopIteration
     with hub_errors(name, advice), tempfile.TemporaryDirectory() as cache:
         # What is on this disk is not copied to the cache of the library for good.
         where = {"cache_dir": cache, "keep_in_memory": True} if Path(name).exists() else {}
@@ -93,11 +95,11 @@ def _column(rows: datasets.Dataset, names: Sequence[str]) -> Sequence[str | None
 def _tagged(
     rows: datasets.Dataset, name: str, about: Sequence[Sequence[str | None]], source: Source
 ) -> Iterator[Example]:
-    corpus = from_dataset(rows, name)
+    corpus = from_dataset(rows, name, first=1)
     source.notes.extend(corpus.notes)
     is_one = len(set(corpus.table["document"].to_pylist())) == 1
     for sentence in corpus:
-        row = int(sentence.location.rpartition(":")[2])
+        row = int(sentence.location.rpartition(":")[2]) - 1
         number = None if is_one else str(sentence.document)
         yield of_sentence(sentence, about[0][row], about[1][row] or number)
 
@@ -115,20 +117,23 @@ def _names(feature: Any) -> Sequence[str] | None:
 def _spans(value: Any, names: Sequence[str] | None) -> Iterator[Span]:
     """The entities of a row: a list of them, or, as older versions had it, a list of each field."""
     if isinstance(value, Mapping):
-        value = [
-            dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)
-        ]
+        columns = list(value.values())
+        if not all(isinstance(column, list) for column in columns) or len({*map(len, columns)}) > 1:
+            raise InputError(f"has the entities {value!r:.60}, wanted lists of one length")
+        value = [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    if not isinstance(value, list):
+        raise InputError(f"has the entities {value!r:.60}, wanted a list")
     for entity in value:
         if not isinstance(entity, Mapping):
-            raise InputError(f"has the entity {entity!r}, wanted start, end and label")
+            raise InputError(f"has the entity {entity!r:.60}, wanted start, end and label")
         start, end, type_ = (
             next((entity[key] for key in keys if entity.get(key) is not None), None)
             for keys in (_STARTS, _ENDS, _TYPES)
         )
         if names and isinstance(type_, int) and 0 <= type_ < len(names):
             type_ = names[type_]
-        if not (isinstance(start, int) and isinstance(end, int) and isinstance(type_, str)):
-            raise InputError(f"has the entity {dict(entity)}, wanted start, end and label")
+        if not (type(start) is type(end) is int and isinstance(type_, str)):  # no bool
+            raise InputError(f"has the entity {dict(entity)!r:.90}, wanted start, end and label")
         stated = entity.get("text")
         yield Span(type_, start, end, stated if isinstance(stated, str) else None)
 

@@ -164,8 +164,9 @@ _LABELS = "label"  # the name of the control in the labelling interface that ner
 def _of_task(row: Row, location: str) -> list[Example]:
     """An example for each person's annotation of a task; a task without any is not answered."""
     data = row.get("data", row)
+    task = ""  # which one, in front of a place in it
     if "id" in row:  # by which people find it
-        location = f"{location} (task {row['id']})"
+        task, location = f"task {row['id']}, ", f"{location} (task {row['id']})"
     text = data.get("text")
     if not isinstance(text, str):
         names = ", ".join(name for name, value in data.items() if isinstance(value, str))
@@ -179,7 +180,7 @@ def _of_task(row: Row, location: str) -> list[Example]:
     }
     if "data" not in row:  # the export JSON_MIN
         regions = [region for value in row.values() for region in _small_regions(value)]
-        labelled = tuple(_region_spans(regions, f"{location}, label"))
+        labelled = tuple(_region_spans(regions, f"{task}label"))
         is_open = "annotation_id" in row and row["annotation_id"] is None
         about |= {"annotator": _text(row.get("annotator")), "answer": None if is_open else "accept"}
         return [Example(**about, spans=labelled, location=location)]
@@ -188,15 +189,15 @@ def _of_task(row: Row, location: str) -> list[Example]:
         for number, annotation in enumerate(row.get(kind) or []):
             if isinstance(annotation, int):
                 continue
-            place = f"{location}, {kind}[{number}]"
+            place = f"{kind}[{number}]"
             files.check_shape(annotation, _ANNOTATION)
             regions, left_out = _entity_regions(annotation["result"])
             examples.append(
                 Example(
                     **about,
                     left_out=left_out,
-                    spans=tuple(_region_spans(regions, place)),
-                    location=place,
+                    spans=tuple(_region_spans(regions, task + place)),
+                    location=f"{location}, {place}",
                     annotator=_user(annotation.get("completed_by")),
                     answer="skip" if annotation.get("was_cancelled") else "accept",
                     proposal=kind == "predictions",
@@ -233,11 +234,12 @@ def _region_spans(regions: Sequence[Row], place: str) -> Iterator[Span]:
     for region in regions:
         labels = region.get("labels", region.get("hypertextlabels"))
         start, end = region.get("start"), region.get("end")
-        is_plain = isinstance(start, int) and isinstance(end, int)
-        if not is_plain or "startOffset" in region or not labels:
+        is_plain = type(start) is type(end) is int and "startOffset" not in region  # no bool
+        is_labelled = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+        if not is_plain or not labels or not is_labelled:
             raise InputError(
                 f"{place}: a region has start {start!r}, end {end!r} and labels {labels!r}, wanted "
-                f"characters of a Text and one label"
+                f"characters of a Text and labels that are text"
             )
         for label in labels:
             stated = region.get("text")
@@ -286,7 +288,7 @@ def _escaped(text: str) -> str:
 _PRODIGY = {
     "text": str,
     "tokens?": [{"text": str, "start": int, "end": int}],
-    "spans?": [{"start": int, "end": int, "label": str}],
+    "spans?": [{"start": int, "end": int, "label": str, "token_start?": int, "token_end?": int}],
     "answer?": files.Wanted(
         '"accept", "reject" or "ignore"', lambda a: a in ("accept", "reject", "ignore"), str
     ),
@@ -309,6 +311,8 @@ def _of_prodigy(row: Row, location: str) -> list[Example]:
     if tokens is not None:
         if wrong := [t for t in tokens if text[t["start"] : t["end"]] != t["text"]]:
             raise InputError(f"the token {wrong[0]['text']!r} is not where its start and end say")
+        for number, span in enumerate(row.get("spans") or ()):
+            _check_tokens(span, tokens, f"spans[{number}]")
         # Prodigy gives blanks that are more than one as tokens of their own.
         tokens = tuple((t["start"], t["end"]) for t in tokens if t["text"].strip())
         Text.aligned(text, [text[start:end] for start, end in tokens])
@@ -324,6 +328,20 @@ def _of_prodigy(row: Row, location: str) -> list[Example]:
             answer=answer,
         )
     ]
+
+
+def _check_tokens(span: Row, tokens: Sequence[Row], place: str) -> None:
+    """Raise InputError where the tokens of a span begin or end elsewhere than its characters."""
+    for side in ("start", "end"):
+        number = span.get(f"token_{side}")
+        if number is None:
+            continue
+        token = tokens[number] if 0 <= number < len(tokens) else {side: None}
+        if token[side] != span[side]:
+            raise InputError(
+                f"{place} has {side} {span[side]} and token_{side} {number}, a token whose {side} "
+                f"is {token[side]}; correct one of them (token_end is the last token's number)"
+            )
 
 
 def to_prodigy(example: Example, types: Sequence[str] = ()) -> Row:
@@ -369,7 +387,7 @@ def _of_doccano(row: Row, location: str) -> list[Example]:
     text = row.get("text", row.get("data"))
     shapes = [name for name in ("label", "labels", "entities") if row.get(name) is not None]
     if text is None or len(shapes) != 1:
-        found = ", ".join(row)
+        found = ", ".join(f"{k} (null)" if value is None else k for k, value in row.items())
         raise InputError(f"has {found}, wanted text and one of label, labels and entities")
     triples = row[shapes[0]]
     if shapes == ["entities"]:

@@ -20,11 +20,11 @@ _NUMBER = re.compile(r"([1-9][0-9]*)(?:-([1-9][0-9]*))?")  # of a word, or of se
 _EMPTY = re.compile(r"[0-9]+\.[1-9][0-9]*")
 _COMMENT = re.compile(r"#\s*(newdoc(?:\s+id)?|sent_id|text)\s*(?:=\s*(.*))?")
 _NOTES = {
-    "token": "multiword tokens are read as one word each, as they are written",
-    "two": "of them have parts of two entities, and count for the first",
-    "empty": "nodes that are not written (such as 8.1) are left out",
-    "text": "sentences have other words than their comment '# text'; their words count",
-    "O": "tags B-O and I-O are read as O",
+    "token": "multiword tokens that are read as one word each, as they are written",
+    "two": "multiword tokens with parts of two entities, which count for the first",
+    "empty": "nodes that are not written (such as 8.1) and are left out",
+    "text": "sentences with other words than their comment '# text', whose words count",
+    "O": "tags B-O and I-O that are read as O",
 }
 
 
@@ -72,7 +72,7 @@ class _File:
             raise InputError(f"{path}: no word has a tag, such as NER=B-PER in the column MISC")
         for name, note in _NOTES.items():
             if number := self.counts[name]:
-                self.source.notes.append(f"{path}: {number:,} {note}")
+                self.source.notes.append(f"{path}: {note}: {number:,}")
 
     def _blocks(self) -> Iterator[_Block]:
         block = _Block()
@@ -96,7 +96,8 @@ class _File:
             if _EMPTY.fullmatch(cells[0]):
                 self.counts["empty"] += 1
                 continue
-            if fault := self._fault(cells, expected):
+            through = words[-1].last if words else 0  # of the multiword token, if any
+            if fault := self._fault(cells, expected, through):
                 self.source.faults.add(f"{self.source.path}:{line}", fault)
                 return []
             word, last = self.of_cells(cells), _NUMBER.fullmatch(cells[0])[2]
@@ -107,23 +108,33 @@ class _File:
                 self.counts["token"] += 1
                 words.append(replace(word, last=int(last)))
                 continue
-            if words and expected <= words[-1].last:
+            if expected <= through:
                 if words[-1].tag in ("", "O"):
                     words[-1] = replace(words[-1], tag=word.tag)
                 self.counts["two"] += word.tag[:1] in set("BSU") and words[-1].tag != word.tag
             else:
                 words.append(word)
             expected += 1
+        if words and expected <= words[-1].last:
+            fault = f"the sentence ends before word {expected} of a multiword token"
+            self.source.faults.add(f"{self.source.path}:{line}", fault)
+            return []
         return words
 
-    def _fault(self, cells: list[str], expected: int) -> str | None:
+    def _fault(self, cells: list[str], expected: int, through: int) -> str | None:
+        """What is wrong with a line; through: the last part of the multiword token before it."""
         match = _NUMBER.fullmatch(cells[0])
         if len(cells) not in self.num or match is None:
             shown = "\t".join(cells)[:60]
             return f"{shown!r}, wanted {self.num[-1]} columns between tabs, the first a number"
         if int(match[1]) != expected:
             return f"found word {cells[0]}, wanted word {expected}"
-        word = self.of_cells(cells)
+        if match[2] and (expected <= through or int(match[2]) < expected):
+            return f"the multiword token {cells[0]} is within another, or ends before it begins"
+        try:
+            word = self.of_cells(cells)
+        except InputError as error:
+            return str(error)
         if not word.form.strip():
             return "the word is empty"
         if word.tag and not is_tag(word.tag):
@@ -143,9 +154,11 @@ class _File:
 
 
 def _of_conllu(cells: list[str]) -> _Word:
-    misc = dict(item.partition("=")[::2] for item in cells[9].split("|"))
-    tags = [value for name, value in misc.items() if name.lower() in ("ner", "ne")]
-    return _Word(cells[1], tags[0] if tags else "", misc.get("SpaceAfter") != "No")
+    misc = [item.partition("=")[::2] for item in cells[9].split("|")]
+    tags = dict.fromkeys(value for name, value in misc if name.lower() in ("ner", "ne"))
+    if len(tags) > 1:
+        raise InputError(f"has the tags {' and '.join(tags)} in MISC, wanted one")
+    return _Word(cells[1], "".join(tags), ("SpaceAfter", "No") not in misc)
 
 
 def read_conllu(source: Source) -> Iterator[Example]:

@@ -135,8 +135,11 @@ def hub_errors(name: str, advice: str) -> Iterator[None]:
         raise InputError(f"{name}: the library datasets cannot load it: {error}") from None
 
 
-def from_dataset(rows: datasets.Dataset, source: str) -> Corpus:
-    """A Corpus from a data set of the library datasets; a row -DOCSTART- begins a document."""
+def from_dataset(rows: datasets.Dataset, source: str, first: int = 0) -> Corpus:
+    """A Corpus from a data set of the library datasets; a row -DOCSTART- begins a document.
+
+    first: the number of the first row in locations.
+    """
     word_column = _find_column(rows.column_names, ("tokens", "words"), source)
     tag_column = _find_column(rows.column_names, ("ner_tags", "tags", "labels", "ner"), source)
     feature = rows.features[tag_column]
@@ -145,7 +148,7 @@ def from_dataset(rows: datasets.Dataset, source: str) -> Corpus:
 
     def sentences() -> Iterator[Sentence]:
         num_empty = document = 0
-        for row_number, row in enumerate(rows):
+        for row_number, row in enumerate(rows, start=first):
             location = f"{source}:{row_number}"
             words, labels = _read_row(row[word_column], row[tag_column], names, location)
             document += words[:1] == (DOCSTART,)

@@ -7,6 +7,7 @@ lacks the place of the text.
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from nerc.data.tags import Entity, entities, entity_tags, is_type
@@ -21,6 +22,7 @@ class Span(NamedTuple):
     start: int
     end: int  # exclusive
     text: str | None = None  # what the span covers, as its file says
+    place: str | None = None  # in its file, if messages shall give it
 
 
 class Change(NamedTuple):
@@ -57,10 +59,12 @@ def check(text: Text, spans: Sequence[Span]) -> tuple[list[Span], list[Change]]:
         if are_right and converted != list(spans):
             spans = converted
             changes.append(Change("offsets count UTF-16 units", "they were converted"))
+    beyond = re.search("[\U00010000-\U0010ffff]", text.text)  # what counts twice
+    num_plain = beyond.start() if beyond else len(text.text)
     checked = []
     for span in spans:
         covered = text.text[span.start : span.end]
-        if fault := _fault(text, span):
+        if fault := _fault(text, span, num_plain):
             raise InputError(fault)
         trimmed = covered.strip()
         if trimmed != covered:
@@ -71,9 +75,9 @@ def check(text: Text, spans: Sequence[Span]) -> tuple[list[Span], list[Change]]:
     return checked, changes
 
 
-def _fault(text: Text, span: Span) -> str | None:
-    """Why a span cannot be trusted."""
-    which = f"the entity {span.start} to {span.end}"
+def _fault(text: Text, span: Span, num_plain: int) -> str | None:
+    """Why a span cannot be trusted; num_plain: of characters before the first beyond U+FFFF."""
+    which = f"the entity {span.start} to {span.end}" + (f" ({span.place})" if span.place else "")
     if not _is_within(text, span):
         return f"{which} is not within the text, which has {len(text.text)} characters"
     covered = text.text[span.start : span.end]
@@ -81,14 +85,14 @@ def _fault(text: Text, span: Span) -> str | None:
         return f"{which} covers white space alone"
     if not is_type(span.type):
         return (
-            f"{covered!r} has the type {span.type!r}, wanted a name such as PER, which is no tag "
-            f"and has no blank, | or probability; convert renames types with --map"
+            f"{which}, {covered!r}, has the type {span.type!r}, wanted a name such as PER, which "
+            f"is no tag and has no blank, | or probability; convert renames types with --map"
         )
     if _is_right(text, span):
         return None
     if span.text is not None:
         return f"{which} covers {covered!r}, and not {span.text!r}"
-    if text.text[: span.end].isascii() or max(text.text[: span.end]) <= "\uffff":
+    if span.end <= num_plain:
         return None
     return (
         f"{which}, {covered!r}, has no whole words, whether characters beyond U+FFFF count once "
@@ -106,9 +110,13 @@ def _is_right(text: Text, span: Span) -> bool:
         return False
     if span.text is not None:
         return _plain(text.text[span.start : span.end]) == _plain(span.text)
-    return any(start == span.start for start, _ in text.spans) and any(
-        end == span.end for _, end in text.spans
-    )
+    return _is_bound(text, span.start, 0) and _is_bound(text, span.end, 1)
+
+
+def _is_bound(text: Text, place: int, side: int) -> bool:
+    """Whether a word starts (side 0) or ends (side 1) at a place."""
+    word = bisect_left(text.spans, place, key=itemgetter(side))
+    return word < len(text.spans) and text.spans[word][side] == place
 
 
 def _plain(text: str) -> str:
@@ -151,20 +159,25 @@ def fit(text: Text, spans: Sequence[Span]) -> tuple[tuple[str, ...], list[Change
             changes.append(Change(problem, f"it became {whole!r}"))
         fitted.append(Entity(span.type, first, last))
     tags = ["O"] * len(text.spans)
-    kept: list[Entity] = []
-    for entity in sorted(fitted, key=lambda e: (e.start - e.end, e.start)):
-        if entity in kept:
+    kept: dict[int, Entity] = {}  # by each of their words
+    for entity in sorted(fitted, key=_longest_first):
+        # What is as long or longer, and overlaps, covers the first word or the last.
+        others = [kept[word] for word in (entity.start, entity.end - 1) if word in kept]
+        if entity in others:
             changes.append(Change(f"{_shown(text, entity)} is there twice", "one was kept"))
-        elif other := next(
-            (k for k in kept if k.start < entity.end and entity.start < k.end), None
-        ):
+        elif others:
+            other = min(others, key=_longest_first)
             problem = f"{_shown(text, entity)} overlaps {_shown(text, other)}"
             changes.append(Change(problem, "it was left out"))
         else:
-            kept.append(entity)
-            size = entity.end - entity.start
-            tags[entity.start : entity.end] = entity_tags(entity.type, size)
+            places = range(entity.start, entity.end)
+            kept |= dict.fromkeys(places, entity)
+            tags[entity.start : entity.end] = entity_tags(entity.type, len(places))
     return tuple(tags), changes
+
+
+def _longest_first(entity: Entity) -> tuple[int, int]:
+    return entity.start - entity.end, entity.start
 
 
 def _shown(text: Text, entity: Entity) -> str:

@@ -273,6 +273,32 @@ def test_predict_reads_comments_and_refuses_an_index(store, tmp_path, capsys):
     assert json.loads(out.read_text())["text"] == "Anna Osaka met"
 
 
+@pytest.mark.parametrize(
+    ("sentences", "are_read"),
+    [
+        (["1 Hello,2 Berlin", "1 This,2 is,3 Paris"], [False, False]),
+        (["1 Hello", "1 This,2 is", "1 Bye"], [False, False, False]),
+        (["0 Hello,1 Berlin"], [False]),
+        (["1-2 don't,1 do,2 n't", "1 Hi,1.1 there"], [False, False]),  # CoNLL-U
+        (["Ann O", "1 O", "1 O,2 O"], [True, True, False]),
+        (["1,2,3", "1"], [True, True]),  # one column holds words
+        (["1 O,7 O", "2 O,3 O", "1. O,2. O"], [True, True, True]),
+    ],
+)
+def test_numbers_that_count_the_words_of_all_texts_so_far_are_not_tagged(sentences, are_read):
+    lines = [line for text in sentences for line in [*text.split(","), ""]]
+    rows = [(f"in:{number}", line, None) for number, line in enumerate(lines, start=1)]
+    items = list(predict.of_conll(rows, None))
+    assert [item.error is None for item in items] == are_read
+    assert all("--columns" in item.error for item in items if item.error)
+    assert all(item.error is None for item in predict.of_conll(rows, "1"))
+
+
+def test_predict_wants_one_column(capsys):
+    said = refused(predict, capsys, "--format", "conll", "--columns", "2,4")
+    assert "--columns must be one column, such as 2 or TOKEN, not '2,4'" in said
+
+
 # ------------------------------------------------------------ random dress
 
 WORDS = (

@@ -20,6 +20,7 @@ its own. train.py makes the revision.
 import json
 import logging
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -82,6 +83,8 @@ class PredictConfig:
         check_flag(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
         if self.format != "conll":
             check_given(self, "left out without --format conll", "columns")
+        is_one = self.columns is None or "," not in self.columns
+        check_flag(is_one, "columns", "one column, such as 2 or TOKEN", self.columns)
 
 
 OUR_FIELDS = ("text", "entities", "error")  # of an answer, be it of a line that has them, too
@@ -319,9 +322,10 @@ def of_conll(rows: Rows, given: str | None) -> Iterator[Item]:
     """A column holds words, the first one unless --columns (given) names another.
 
     Empty lines separate texts. Lines that begin with # at the head of a text are comments, unless
-    they have the columns of its last line.
+    they have the columns of its last line. Numbers that count the lines of a text are refused
+    without --columns; a single one, where each text before it has such numbers, too.
     """
-    place = None
+    place, all_counted = None, True
     sentence: list[tuple[str, str, str | None]] = []
     for location, line, fault in chain(rows, [("", "", None)]):
         cells = ["?"] if fault else split_columns(line)
@@ -335,7 +339,13 @@ def of_conll(rows: Rows, given: str | None) -> Iterator[Item]:
         while sentence and is_comment(sentence[0][1], sentence[-1][1]):
             del sentence[0]
         if sentence:
-            yield of_sentence(sentence, place or 0, is_given=given is not None)
+            item = of_sentence(sentence, place or 0)
+            size = 0 if given is not None or item.error else num_counted(sentence)
+            all_counted &= size > 0 or item.error is not None
+            if size > 1 or (size == 1 and all_counted):
+                error = "column 1 counts the words; say by --columns which one holds them, such as "
+                item = Item(location=item.location, error=f"{error}2 (1 if they are words)")
+            yield item
         sentence = []
 
 
@@ -348,9 +358,19 @@ def is_comment(line: str, last: str) -> bool:
     return line[:1] == "#" and not is_alike
 
 
-def of_sentence(
-    lines: Sequence[tuple[str, str, str | None]], place: int, *, is_given: bool
-) -> Item:
+def num_counted(lines: Sequence[tuple[str, str, str | None]]) -> int:
+    """How many lines have, before other columns, numbers that count them from 0 or 1, or 0."""
+    if lines[0][1].lstrip()[:1] not in ("0", "1"):
+        return 0
+    cells = [cells[0] for _, line, _ in lines if len(cells := split_columns(line)) > 1]
+    # CoNLL-U has lines of contractions, 1-2, and of words that are not in the text, 8.1, too.
+    numbers = [cell for cell in cells if not re.fullmatch(r"[0-9]+[-.][0-9]+", cell)]
+    first = int(numbers[:1] == ["1"])
+    is_counted = numbers == [str(i) for i in range(first, first + len(numbers))]
+    return len(numbers) if is_counted and len(cells) == len(lines) else 0
+
+
+def of_sentence(lines: Sequence[tuple[str, str, str | None]], place: int) -> Item:
     """The words of a sentence, or the first fault: without one of its words it is another one."""
     first = lines[0][0]
     table = [split_columns(line) for _, line, _ in lines]
@@ -360,11 +380,6 @@ def of_sentence(
         if fault:
             error = f"{fault}, so its sentence, from {first} on, is not read"
             return Item(location=location, error=error)
-    numbers = [str(i) for i in range(1, len(table) + 1)]
-    is_index = len(table) > 2 and [cells[0] for cells in table if len(cells) > 1] == numbers
-    if is_index and not is_given:
-        error = "column 1 counts the words; say by --columns which one holds them, such as 2"
-        return Item(location=first, error=error)
     return replace(Item.of_words(cells[place] for cells in table), location=first)
 
 

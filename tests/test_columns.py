@@ -138,6 +138,43 @@ def test_types_without_prefixes_are_refused_where_they_are_not_certain(
     assert fault in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ("see O\n-DOCSTART- O\nhere O\n", [2]),
+        ("see O\n-DOCSTART- B-MISC\nhere O\n\n-DOCSTART- B-PER\n\nx O\n", [2, 5]),
+        ("-DOCSTART- B-PER\nAda I-PER\nran O\n", [1]),
+        ("-DOCSTART- S-PER\n", [1]),
+        ("1 a x O\n2 b x O\n3 c x O\n-DOCSTART- O\n", [4]),
+    ],
+)
+def test_a_line_that_begins_no_document_is_refused(tmp_path, content, lines):
+    with pytest.raises(InputError) as error:
+        read(tmp_path, content)
+    places = [f"{tmp_path / 'train.txt'}:{line}: -DOCSTART- begins a document" for line in lines]
+    assert all(place in str(error.value) for place in places) and "more" not in str(error.value)
+    rows = [(f"in:{n}", line, None) for n, line in enumerate(content.split("\n"), start=1)]
+    errors = [(item.location, item.error) for item in predict.of_conll(rows, None) if item.error]
+    assert [location for location, _ in errors] == [f"in:{line}" for line in lines]
+    assert all("-DOCSTART- begins a document" in error for _, error in errors)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "-DOCSTART- -X- -X- O\n\na O\n\n-DOCSTART- -X- O O\n\nb O\n",
+        "-DOCSTART- O\na O\n\n\n# id = 2\n-DOCSTART-\nb O\n",
+        "-DOCSTART- -X- O O\na O\n-DOCSTART- -X- O O\nb O\n",
+        "-DOCSTART- (1 EU)\na O\n\n-DOCSTART- (2 UN)\nb O\n",  # AIDA
+    ],
+)
+def test_published_lines_that_begin_documents_are_read(tmp_path, content):
+    found = [(sentence.words, sentence.document) for sentence in read(tmp_path, content)]
+    assert found == [(("a",), 1), (("b",), 2)]
+    rows = [("in", line, None) for line in content.split("\n")]
+    assert [item.words for item in predict.of_conll(rows, None)] == [("a",), ("b",)]
+
+
 def test_all_faults_are_counted_and_the_first_are_shown(tmp_path):
     with pytest.raises(InputError) as error:
         read(tmp_path, "a O\n" + "b PER\n" * 5 + "\nc O\nd\n")

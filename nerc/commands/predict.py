@@ -35,7 +35,14 @@ from typing import Any, BinaryIO, TextIO
 from nerc import files
 from nerc.cli import LogConfig, check_flag, check_given, option, parse, start_logging
 from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
-from nerc.data.columns import is_header_wanted, is_label, places, split_columns
+from nerc.data.columns import (
+    NO_DOCUMENT,
+    begins_document,
+    is_header_wanted,
+    is_label,
+    places,
+    split_columns,
+)
 from nerc.data.sentences import split
 from nerc.data.words import DOCSTART, Text, has_unspaced
 from nerc.errors import InputError, one_line_errors
@@ -329,7 +336,8 @@ def of_conll(rows: Rows, given: str | None) -> Iterator[Item]:
     sentence: list[tuple[str, str, str | None]] = []
     for location, line, fault in chain(rows, [("", "", None)]):
         cells = ["?"] if fault else split_columns(line)
-        if cells and cells[0] != DOCSTART:
+        has_words = cells[:1] == [DOCSTART] and any(row[1][:1] != "#" for row in sentence)
+        if cells and not begins_document(cells, in_sentence=has_words):
             if place is None and given is not None and cells[0][:1] != "#":
                 place = places(given, cells)[0]
                 if is_header_wanted(given):
@@ -377,6 +385,8 @@ def of_sentence(lines: Sequence[tuple[str, str, str | None]], place: int) -> Ite
     for (location, _, fault), cells in zip(lines, table, strict=True):
         if fault is None and not "".join(cells[place : place + 1]):
             fault = f"has no word in column {place + 1}"
+        elif fault is None and cells[0] == DOCSTART:
+            fault = f"the line {NO_DOCUMENT}"
         if fault:
             error = f"{fault}, so its sentence, from {first} on, is not read"
             return Item(location=location, error=error)

@@ -21,6 +21,11 @@ _LANGUAGE = re.compile(r"([a-z]{2,3}(?:-[a-z]+)?:)\S.*")  # en:Paris, as in Wiki
 
 Line = tuple[int, list[str]]  # its number in the file, from 1, and its cells
 
+NO_DOCUMENT = (
+    f"{DOCSTART} begins a document only after an empty line, and with no tag or O; put an empty "
+    f"line before it, or another word in its place"
+)
+
 
 class Unclear(InputError):
     """Which columns hold what is not certain; the message lacks the name of the file."""
@@ -69,13 +74,20 @@ def split_columns(line: str) -> list[str]:
     return [cell for cell in line.split(" ") if cell]
 
 
+def begins_document(cells: Sequence[str], *, in_sentence: bool) -> bool:
+    """Whether a line begins a document: without a tag, and, in a sentence, with the cell -X-."""
+    if cells[0] != DOCSTART or any(is_tag(cell) and cell != "O" for cell in cells):
+        return False
+    return not in_sentence or "-X-" in cells
+
+
 def blocks(lines: Iterable[tuple[int, str]]) -> Iterator[Block]:
-    """The sentences of numbered lines, which end at empty lines and at -DOCSTART-."""
+    """The sentences of numbered lines, which end at empty lines and where documents begin."""
     document = 0
     block = Block(document, [], [])
     for number, text in lines:
         cells = split_columns(text)
-        if cells and cells[0] != DOCSTART:
+        if cells and not begins_document(cells, in_sentence=bool(block.lines)):
             is_marked = cells[0][:1] == "#" and not block.lines
             (block.marked if is_marked else block.lines).append((number, cells))
             continue
@@ -132,6 +144,7 @@ def understand(
     the columns are not certain.
     """
     head = [block for block in head if block.lines] or [b._replace(lines=b.marked) for b in head]
+    head = _without_faults(head) or head
     count = len(header or head[0].lines[0][1])
     table = [cells for block in head for _, cells in block.lines if len(cells) == count]
     index = None
@@ -143,6 +156,12 @@ def understand(
         word = int(index is not None)
         tag = None if is_cell is None else _find_tag(table, word, is_cell)
     return Columns(count, word, tag, index, _common_prefix(row[word] for row in table))
+
+
+def _without_faults(head: Sequence[Block]) -> list[Block]:
+    """The sentences without lines that should begin a document (NO_DOCUMENT)."""
+    found = [b._replace(lines=[row for row in b.lines if row[1][0] != DOCSTART]) for b in head]
+    return [block for block in found if block.lines]
 
 
 def _index(head: Sequence[Block], count: int) -> int | None:

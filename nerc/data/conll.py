@@ -18,6 +18,7 @@ from nerc.data.tags import (
     to_iob2,
     types_of,
 )
+from nerc.data.words import DOCSTART
 from nerc.errors import Faults, InputError
 from nerc.files import MOST_LINE, bounded_lines, check_input
 from nerc.tables import counted
@@ -42,10 +43,10 @@ def read_conll(
 ) -> Corpus:
     """Read a CoNLL file: a word per line in columns split by tabs or blanks, one of them the tag's.
 
-    Blank lines end sentences, -DOCSTART- lines begin documents, lines that begin with # at the head
-    of a sentence are comments. Columns are found as nerc.data.columns says, unless columns (the
-    flag --columns) names them; then tags may be types without a prefix, too, of which each run is
-    an entity. Tags become IOB2, but weak ones stay as they are. Weak labels may also be a special
+    Blank lines end sentences; after them, -DOCSTART- lines begin documents, and lines that begin
+    with # are comments. Columns are found as nerc.data.columns says, unless columns (the flag
+    --columns) names them; then tags may be types without a prefix, too, of which each run is an
+    entity. Tags become IOB2, but weak ones stay as they are. Weak labels may also be a special
     tag, which means no label, or IOB2 tags with probabilities, B-PER:0.7|O:0.2, of which the most
     probable is the tag (see Corpus.soft). The corpus's first note says what was understood of the
     file. InputError counts all faults of the file and shows the first; with faults, they are added
@@ -168,6 +169,8 @@ class _File:
     def _fault_of_line(self, cells: list[str], place: int) -> str | None:
         """What is wrong with a line, but for its tag; place: of the word in its sentence."""
         columns = self.columns
+        if cells[0] == DOCSTART:
+            return layout.NO_DOCUMENT
         if len(cells) == 1 and columns.tag is not None:
             return f"found one column, {cells[0]!r}, wanted 'word ... tag'"
         if len(cells) != columns.count:

@@ -202,6 +202,26 @@ def test_a_file_says_what_was_understood_of_it(tmp_path):
     assert weak.endswith("IOB; PER 1, ORG 1, LOC 1")
 
 
+@pytest.mark.parametrize(
+    ("prefixes", "is_mixed"),
+    [("BI", 0), ("BIES", 0), ("BILU", 0), ("BMES", 0), ("I", 0), ("BSU", 1), ("EL", 1), ("IM", 1)],
+)
+def test_prefixes_of_several_schemes_are_named(tmp_path, prefixes, is_mixed):
+    notes = read(tmp_path, "".join(f"a {prefix}-PER\n" for prefix in prefixes)).notes
+    shown = ", ".join(f"{prefix}-" for prefix in prefixes)
+    assert ("several schemes" in notes[0]) == is_mixed
+    assert any(f"the prefixes {shown} belong to several" in note for note in notes) == is_mixed
+
+
+def test_a_name_of_two_columns_is_refused(tmp_path):
+    content = "TOKEN TOKEN NER\nAda x B-PER\n"
+    with pytest.raises(InputError, match="TOKEN,NER: the first line has 2 cells 'TOKEN'; rename"):
+        read(tmp_path, content, columns="TOKEN,NER")
+    rows = [("in", line, None) for line in content.split("\n")]
+    with pytest.raises(InputError, match="2 cells 'TOKEN'"):
+        list(predict.of_conll(rows, "TOKEN"))
+
+
 @pytest.mark.parametrize("odd", ["PER,", "Per", "per", "PER."])
 def test_types_that_look_alike_are_named(tmp_path, odd):
     for weak in (False, True):

@@ -129,6 +129,11 @@ def places(given: str, cells: Sequence[str]) -> list[int]:
     if missing := [name for name in names if name not in cells]:
         shown = ", ".join(cells[:20])
         raise Unclear(f"--columns {given}: the first line has no cell {missing[0]!r}, only {shown}")
+    if repeated := [name for name in names if cells.count(name) > 1]:
+        raise Unclear(
+            f"--columns {given}: the first line has {cells.count(repeated[0])} cells "
+            f"{repeated[0]!r}; rename all but one, or delete the line and give numbers"
+        )
     return [cells.index(name) for name in names]
 
 

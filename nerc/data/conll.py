@@ -307,6 +307,12 @@ class _File:
         if self.is_bare:
             sizes = [e.end - e.start for sentence in corpus for e in entities(sentence.tags)]
             notes.append(bare_note(self.path, sizes))
+        if _is_mixed(self.schemes):
+            shown = ", ".join(f"{prefix}-" for prefix in sorted(self.schemes))
+            notes.append(
+                f"{self.path}: the prefixes {shown} belong to several schemes; S- and U- are read "
+                f"as an entity of one word, E- and L- as the end of one, I- and M- as its inside"
+            )
         alike: dict[str, list[str]] = {}
         for name in sorted(types_of(corpus.tag_counts())):
             alike.setdefault(re.sub(r"\W+$", "", name).lower(), []).append(name)
@@ -323,9 +329,16 @@ class _File:
 
 def _scheme(prefixes: set[str]) -> str:
     """The tagging scheme, as far as its prefixes tell."""
+    if _is_mixed(prefixes):
+        return "several schemes"
     if prefixes & set("ESLUM"):
         return "BILOU" if prefixes & set("LU") else "BMES" if "M" in prefixes else "BIOES"
     return "IOB1" if prefixes == {"I"} else "IOB"
+
+
+def _is_mixed(prefixes: set[str]) -> bool:
+    """Whether no scheme has all the prefixes: BIOES has no L- or U-, and BMES no I-."""
+    return not any(prefixes <= set(scheme) for scheme in ("BIES", "BILU", "BMES"))
 
 
 def is_bare_type(cell: str) -> bool:

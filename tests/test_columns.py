@@ -80,7 +80,22 @@ def test_what_is_certain_is_read(tmp_path, content, columns):
         ("is O\n# id = 1\nOslo B-LOC\n", "a comment stands before a sentence, not in it"),
         ("a O\rb O\r", "train.txt:1: holds a carriage return"),
         ("a O\nb O\rc O\n", "train.txt:2: holds a carriage return"),
-        ("TOKEN NE\nOslo B-LOC\n", "'NE' in column 2 is no tag, wanted B- or I- before a type"),
+        ("TOKEN NE\nOslo B-LOC\n", "looks like a header, as 'NE' in column 2 is no tag, and the"),
+        ("TOKEN NE\nOslo B-LOC\n", "below it are; give --columns TOKEN,NE, or, if it is a word,"),
+        ("SENT TOKEN POS NER LEMMA\n1 Ada NNP B-PER ada\n1 ran VB O run\n", "TOKEN,NER, or, if"),
+        ("T A B\na B-X O\nb O B-Y\n", "give --columns T,A or T,B, or, if it is a word"),
+        ("1 2\nAda B-PER\n", "; delete it, or, if it is a word"),
+        ("-DOCSTART- O\n\nT N\nAda B-PER\n", "; delete it, or, if it is a word"),
+        ("T T\nAda B-PER\n", "; delete it, or, if it is a word"),
+        (
+            "Ada\tO\tNNP\nran\tO\tVB\n",
+            "before a type; if column 2 holds the tags, give --columns 1,2",
+        ),
+        ("Ada\tO\t.\n", "B-PER; if column 2 holds the tags, give --columns 1,2"),
+        (
+            "Ada x NNP\nran x VB\n",
+            "before a type; if another column holds the tags, give --columns",
+        ),
         ("Oslo LOC\nis O\n", "'LOC' in column 2 is no tag, wanted B- or I- before a type"),
         ("BRCA1 B\ngene I\n", "'B' in column 2 is no tag, wanted a type after it"),
         ("a B-X:0.5\n", "has probabilities, which only weak labels (llm.txt) may have"),
@@ -120,8 +135,8 @@ def test_a_run_of_one_type_without_prefixes_is_an_entity_where_columns_are_named
 @pytest.mark.parametrize(
     "content, columns, fault",
     [
-        (BARE, None, "'PER' in column 2 is no tag, wanted B- or I- before a type; if another"),
-        (BARE, None, "these are tags without a prefix (--columns 1,2), give --columns"),
+        (BARE, None, "'PER' in column 2 is no tag, wanted B- or I- before a type; if these "),
+        (BARE, None, "these are types without a prefix, give --columns 1,2"),
         (BARE + "\nOslo B-LOC\n", "1,2", "'PER' in column 2 is no tag, wanted B- or I- before"),
         ("Ann NNP\nsaid VBD\n", "1,2", "train.txt:1: 'NNP' in column 2 is no tag"),  # no O
         ("Ann NNP\nO UH\nsaid O\n. .\n", "1,2", "'NNP' in column 2 is no tag"),
@@ -197,7 +212,7 @@ def test_a_file_says_what_was_understood_of_it(tmp_path):
         f"{tmp_path / 'train.txt'}: 2 sentences, 3 words, 2 documents; word in column 2, tag in "
         f"column 3 of 3, IOB1; PER 1, LOC 1"
     )
-    assert comments.startswith(f"{tmp_path / 'train.txt'}:3: skipped 1 comment")
+    assert comments.startswith(f"{tmp_path / 'train.txt'}:3: 1 comment line, the first")
     weak = read(tmp_path, "a I-PER:0.9\nb B-LOC\n\nc I-ORG\n", weak=True).notes[0]
     assert weak.endswith("IOB; PER 1, ORG 1, LOC 1")
 

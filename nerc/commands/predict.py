@@ -20,7 +20,6 @@ its own. train.py makes the revision.
 import json
 import logging
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,6 +39,7 @@ from nerc.data.columns import (
     begins_document,
     is_header_wanted,
     is_label,
+    num_counted,
     places,
     split_columns,
 )
@@ -348,7 +348,8 @@ def of_conll(rows: Rows, given: str | None) -> Iterator[Item]:
             del sentence[0]
         if sentence:
             item = of_sentence(sentence, place or 0)
-            size = 0 if given is not None or item.error else num_counted(sentence)
+            table = [] if given or item.error else [split_columns(row[1]) for row in sentence]
+            size = num_counted(table)
             all_counted &= size > 0 or item.error is not None
             if size > 1 or (size == 1 and all_counted):
                 error = "column 1 counts the words; say by --columns which one holds them, such as "
@@ -364,18 +365,6 @@ def is_comment(line: str, last: str) -> bool:
         return line[:1] == "#" and len(cells) > 1 and not is_label(cells[-1])
     is_alike = len(cells) == len(split_columns(last)) and ("\t" in line) == ("\t" in last)
     return line[:1] == "#" and not is_alike
-
-
-def num_counted(lines: Sequence[tuple[str, str, str | None]]) -> int:
-    """How many lines have, before other columns, numbers that count them from 0 or 1, or 0."""
-    if lines[0][1].lstrip()[:1] not in ("0", "1"):
-        return 0
-    cells = [cells[0] for _, line, _ in lines if len(cells := split_columns(line)) > 1]
-    # CoNLL-U has lines of contractions, 1-2, and of words that are not in the text, 8.1, too.
-    numbers = [cell for cell in cells if not re.fullmatch(r"[0-9]+[-.][0-9]+", cell)]
-    first = int(numbers[:1] == ["1"])
-    is_counted = numbers == [str(i) for i in range(first, first + len(numbers))]
-    return len(numbers) if is_counted and len(cells) == len(lines) else 0
 
 
 def of_sentence(lines: Sequence[tuple[str, str, str | None]], place: int) -> Item:

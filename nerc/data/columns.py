@@ -104,6 +104,15 @@ def is_label(cell: str) -> bool:
     return is_tag(cell) or cell in SPECIAL_TAGS
 
 
+def num_counted(table: Sequence[Sequence[str]]) -> int:
+    """How many of a sentence's lines a first column of several counts, from 0 or 1; else 0."""
+    # CoNLL-U has lines of contractions, 1-2, and of words that are not in the text, 8.1, too.
+    numbers = [cells[0] for cells in table if not re.fullmatch(r"[0-9]+[-.][0-9]+", cells[0])]
+    first = int(numbers[:1] == ["1"])
+    is_counted = numbers == [str(i) for i in range(first, first + len(numbers))]
+    return len(numbers) if is_counted and all(len(cells) > 1 for cells in table) else 0
+
+
 def is_header_wanted(given: str | None) -> bool:
     """Whether --columns names columns by the cells of a header, and not by numbers."""
     return given is not None and not re.fullmatch(r"[0-9]+(,[0-9]+)?", given)
@@ -160,6 +169,8 @@ def understand(
         index = _index(head, count)
         word = int(index is not None)
         tag = None if is_cell is None else _find_tag(table, word, is_cell)
+        if tag is not None and not is_cell(table[0][tag]):
+            _check_header(table, is_cell, is_first=head[0].document == 0)
     return Columns(count, word, tag, index, _common_prefix(row[word] for row in table))
 
 
@@ -208,6 +219,34 @@ def _find_tag(table: Sequence[Sequence[str]], word: int, is_cell: Callable[[str]
         flags = " or ".join(f"{word + 1},{p + 1}" for p in shown)
         raise Unclear(f"several columns hold tags ({'; '.join(found)}), so give --columns {flags}")
     return named[0]
+
+
+def _check_header(
+    table: Sequence[Sequence[str]], is_cell: Callable[[str], bool], *, is_first: bool
+) -> None:
+    """Raise Unclear where a column has a cell that is no tag only in the first line.
+
+    is_first: whether no document begins before that line; --columns takes names only from there.
+    """
+    names, *rows = table
+    has_numbers = len(names) > 2 and all(row[0].isdecimal() for row in rows)
+    word = int(has_numbers)
+    found = []
+    for place in range(word + 1, len(names)):
+        cells = {row[place] for row in rows}
+        types = {cell[2:] for cell in cells if cell[1:2] == "-"}
+        if types and not types <= _CHUNKS and all(map(is_cell, cells)):
+            found.append(place)
+    if not found or any(map(is_cell, names)):
+        return
+    flags = [f"{names[word]},{names[place]}" for place in found]
+    can_name = is_first and all(is_header_wanted(flag) and flag.count(",") == 1 for flag in flags)
+    is_once = all(names.count(names[place]) == 1 for place in (word, *found))
+    advice = f"give --columns {' or '.join(flags)}" if can_name and is_once else "delete it"
+    raise Unclear(
+        f"the first line looks like a header, as {names[found[0]]!r} in column {found[0] + 1} is "
+        f"no tag, and the cells below it are; {advice}, or, if it is a word, correct its tag"
+    )
 
 
 def _looks_like_tags(table: Sequence[Sequence[str]], place: int) -> bool:

@@ -20,7 +20,7 @@ from nerc.data.tags import (
 )
 from nerc.data.words import DOCSTART
 from nerc.errors import Faults, InputError
-from nerc.files import MOST_LINE, bounded_lines, check_input
+from nerc.files import MOST_LINE, bounded_lines, check_input, to_utf8
 from nerc.tables import counted
 
 _NUMBER = r"[-+]?(?:[0-9.,]*|[0-9.,]+e[-+]?[0-9]+|nan|inf(?:inity)?)%?"
@@ -86,6 +86,7 @@ class _File:
         self.path, self.given, self.weak, self.only_words = path, given, weak, only_words
         self.columns: Columns | None = None
         self.is_bare = False  # whether the tags are O and types without a prefix
+        self.hint = ""  # which --columns may help where a cell is no tag
         self.comments: list[int] = []  # line numbers
         self.faults = Faults()
         self.num_marks = 0
@@ -106,6 +107,7 @@ class _File:
                 return
             self.columns = layout.understand(head, self.given, header, is_cell)
             self.is_bare = self._is_bare(head, header)
+            self.hint = self._hint(head)
         except layout.Unclear as error:
             raise InputError(f"{self.path}: {error}") from None
         for block in chain(head, rest):
@@ -117,7 +119,7 @@ class _File:
         columns = self.columns
         if self.given is None or columns.tag is None:
             return False
-        lines = [cells for block in head for _, cells in block.lines if len(cells) == columns.count]
+        lines = self._rows(head)
         counts = Counter(cells[columns.tag] for cells in lines)
         unlabelled = SPECIAL_TAGS if self.weak else ()
         types = [cell for cell in counts if cell not in ("O", *unlabelled)]
@@ -130,6 +132,26 @@ class _File:
                 f"{word},{first}, else write the type as B-{first}, and B- or I- before the others"
             )
         return True
+
+    def _rows(self, head: Sequence[Block]) -> list[list[str]]:
+        count = self.columns.count
+        return [cells for block in head for _, cells in block.lines if len(cells) == count]
+
+    def _hint(self, head: Sequence[Block]) -> str:
+        """Which --columns may help where a cell is no tag, by the first sentences."""
+        count, word, tag = self.columns.count, self.columns.word, self.columns.tag
+        if self.given is not None or tag is None:
+            return ""
+        rows = self._rows(head)
+        for place in range(word + 1, count):
+            if place != tag and all(self._is_cell(row[place]) for row in rows):
+                flag = f"{word + 1},{place + 1}"
+                return f"; if column {place + 1} holds the tags, give --columns {flag}"
+        cells = {row[tag] for row in rows}
+        if "O" in cells and all(map(is_bare_type, cells - {"O"})):
+            flag = f"{word + 1},{tag + 1}"
+            return f"; if these are types without a prefix, give --columns {flag}"
+        return "; if another column holds the tags, give --columns" if count > word + 2 else ""
 
     def _sentence(self, block: Block) -> Sentence | None:
         columns, faults_before = self.columns, self.faults.number
@@ -238,14 +260,10 @@ class _File:
         if cell in "BIESLUM":
             hint = ", wanted a type after it, such as B-GENE"
         elif re.fullmatch(r"[^\W\d_]{2,}", cell):
-            hint = ", wanted B- or I- before a type; only O and types may stand without a prefix"
-            if self.given is None:
-                place = f"{self.columns.word + 1},{self.columns.tag + 1}"
-                hint = (
-                    f", wanted B- or I- before a type; if another column holds the tags, or these "
-                    f"are tags without a prefix (--columns {place}), give --columns"
-                )
-        return f"{cell!r} in column {self.columns.tag + 1} is no tag{hint}"
+            hint = ", wanted B- or I- before a type"
+            if self.given is not None:
+                hint += "; only O and types may stand without a prefix"
+        return f"{cell!r} in column {self.columns.tag + 1} is no tag{hint}{self.hint}"
 
     def _add_fault(self, number: int, fault: str) -> None:
         self.faults.add(f"{self.path}:{number}", fault)
@@ -262,7 +280,7 @@ class _File:
                 except UnicodeDecodeError as error:
                     raise InputError(
                         f"{self.path}:{number}: byte 0x{line[error.start]:02x} at position "
-                        f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
+                        f"{error.start + 1} is not UTF-8; {to_utf8(error)}"
                     ) from None
                 if text[:1] == _BOM:  # also where files were joined
                     text = text.removeprefix(_BOM)
@@ -296,9 +314,9 @@ class _File:
         """What is odd about the file, though it can be read."""
         notes = []
         if self.comments:
-            comments = counted(len(self.comments), "comment")
+            comments = counted(len(self.comments), "comment line")
             where = f"{self.path}:{self.comments[0]}"
-            notes.append(f"{where}: skipped {comments}, the first one here; they begin with #")
+            notes.append(f"{where}: {comments}, the first one here; they begin with #")
         if self.num_marks:
             marks = counted(self.num_marks, "byte-order mark")
             notes.append(f"{self.path}: removed {marks} at the head of later lines")

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import stat
 import time
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -68,10 +69,17 @@ def read_text(path: Path, newline: str | None = None) -> str:
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: is not UTF-8 at byte {error.start}, 0x{error.object[error.start]:02x}; "
-            f"convert the file to UTF-8, such as with iconv -f latin1 -t utf-8"
+            f"{to_utf8(error)}"
         ) from None
     except PermissionError:
         raise InputError(f"{path}: no permission to read it; check its permissions") from None
+
+
+def to_utf8(error: UnicodeDecodeError) -> str:
+    """How a file becomes UTF-8; a mark at its head tells UTF-16."""
+    is_utf16 = error.start == 0 and error.object[:2] in (BOM_UTF16_LE, BOM_UTF16_BE)
+    source = "utf-16" if is_utf16 else "latin1"
+    return f"convert the file to UTF-8, such as with iconv -f {source} -t utf-8"
 
 
 def bounded_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:

@@ -80,7 +80,22 @@ def test_what_is_certain_is_read(tmp_path, content, columns):
         ("is O\n# id = 1\nOslo B-LOC\n", "a comment stands before a sentence, not in it"),
         ("a O\rb O\r", "train.txt:1: holds a carriage return"),
         ("a O\nb O\rc O\n", "train.txt:2: holds a carriage return"),
-        ("TOKEN NE\nOslo B-LOC\n", "'NE' in column 2 is no tag, wanted B- or I- before a type"),
+        ("TOKEN NE\nOslo B-LOC\n", "looks like a header, as 'NE' in column 2 is no tag, and the"),
+        ("TOKEN NE\nOslo B-LOC\n", "below it are; give --columns TOKEN,NE, or, if it is a word,"),
+        ("SENT TOKEN POS NER LEMMA\n1 Ada NNP B-PER ada\n1 ran VB O run\n", "TOKEN,NER, or, if"),
+        ("T A B\na B-X O\nb O B-Y\n", "give --columns T,A or T,B, or, if it is a word"),
+        ("1 2\nAda B-PER\n", "; delete it, or, if it is a word"),
+        ("-DOCSTART- O\n\nT N\nAda B-PER\n", "; delete it, or, if it is a word"),
+        ("T T\nAda B-PER\n", "; delete it, or, if it is a word"),
+        (
+            "Ada\tO\tNNP\nran\tO\tVB\n",
+            "before a type; if column 2 holds the tags, give --columns 1,2",
+        ),
+        ("Ada\tO\t.\n", "B-PER; if column 2 holds the tags, give --columns 1,2"),
+        (
+            "Ada x NNP\nran x VB\n",
+            "before a type; if another column holds the tags, give --columns",
+        ),
         ("Oslo LOC\nis O\n", "'LOC' in column 2 is no tag, wanted B- or I- before a type"),
         ("BRCA1 B\ngene I\n", "'B' in column 2 is no tag, wanted a type after it"),
         ("a B-X:0.5\n", "has probabilities, which only weak labels (llm.txt) may have"),
@@ -120,8 +135,8 @@ def test_a_run_of_one_type_without_prefixes_is_an_entity_where_columns_are_named
 @pytest.mark.parametrize(
     "content, columns, fault",
     [
-        (BARE, None, "'PER' in column 2 is no tag, wanted B- or I- before a type; if another"),
-        (BARE, None, "these are tags without a prefix (--columns 1,2), give --columns"),
+        (BARE, None, "'PER' in column 2 is no tag, wanted B- or I- before a type; if these "),
+        (BARE, None, "these are types without a prefix, give --columns 1,2"),
         (BARE + "\nOslo B-LOC\n", "1,2", "'PER' in column 2 is no tag, wanted B- or I- before"),
         ("Ann NNP\nsaid VBD\n", "1,2", "train.txt:1: 'NNP' in column 2 is no tag"),  # no O
         ("Ann NNP\nO UH\nsaid O\n. .\n", "1,2", "'NNP' in column 2 is no tag"),
@@ -136,6 +151,43 @@ def test_types_without_prefixes_are_refused_where_they_are_not_certain(
     with pytest.raises(InputError) as error:
         read(tmp_path, content, columns=columns)
     assert fault in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ("see O\n-DOCSTART- O\nhere O\n", [2]),
+        ("see O\n-DOCSTART- B-MISC\nhere O\n\n-DOCSTART- B-PER\n\nx O\n", [2, 5]),
+        ("-DOCSTART- B-PER\nAda I-PER\nran O\n", [1]),
+        ("-DOCSTART- S-PER\n", [1]),
+        ("1 a x O\n2 b x O\n3 c x O\n-DOCSTART- O\n", [4]),
+    ],
+)
+def test_a_line_that_begins_no_document_is_refused(tmp_path, content, lines):
+    with pytest.raises(InputError) as error:
+        read(tmp_path, content)
+    places = [f"{tmp_path / 'train.txt'}:{line}: -DOCSTART- begins a document" for line in lines]
+    assert all(place in str(error.value) for place in places) and "more" not in str(error.value)
+    rows = [(f"in:{n}", line, None) for n, line in enumerate(content.split("\n"), start=1)]
+    errors = [(item.location, item.error) for item in predict.of_conll(rows, None) if item.error]
+    assert [location for location, _ in errors] == [f"in:{line}" for line in lines]
+    assert all("-DOCSTART- begins a document" in error for _, error in errors)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "-DOCSTART- -X- -X- O\n\na O\n\n-DOCSTART- -X- O O\n\nb O\n",
+        "-DOCSTART- O\na O\n\n\n# id = 2\n-DOCSTART-\nb O\n",
+        "-DOCSTART- -X- O O\na O\n-DOCSTART- -X- O O\nb O\n",
+        "-DOCSTART- (1 EU)\na O\n\n-DOCSTART- (2 UN)\nb O\n",  # AIDA
+    ],
+)
+def test_published_lines_that_begin_documents_are_read(tmp_path, content):
+    found = [(sentence.words, sentence.document) for sentence in read(tmp_path, content)]
+    assert found == [(("a",), 1), (("b",), 2)]
+    rows = [("in", line, None) for line in content.split("\n")]
+    assert [item.words for item in predict.of_conll(rows, None)] == [("a",), ("b",)]
 
 
 def test_all_faults_are_counted_and_the_first_are_shown(tmp_path):
@@ -160,9 +212,29 @@ def test_a_file_says_what_was_understood_of_it(tmp_path):
         f"{tmp_path / 'train.txt'}: 2 sentences, 3 words, 2 documents; word in column 2, tag in "
         f"column 3 of 3, IOB1; PER 1, LOC 1"
     )
-    assert comments.startswith(f"{tmp_path / 'train.txt'}:3: skipped 1 comment")
+    assert comments.startswith(f"{tmp_path / 'train.txt'}:3: 1 comment line, the first")
     weak = read(tmp_path, "a I-PER:0.9\nb B-LOC\n\nc I-ORG\n", weak=True).notes[0]
     assert weak.endswith("IOB; PER 1, ORG 1, LOC 1")
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "is_mixed"),
+    [("BI", 0), ("BIES", 0), ("BILU", 0), ("BMES", 0), ("I", 0), ("BSU", 1), ("EL", 1), ("IM", 1)],
+)
+def test_prefixes_of_several_schemes_are_named(tmp_path, prefixes, is_mixed):
+    notes = read(tmp_path, "".join(f"a {prefix}-PER\n" for prefix in prefixes)).notes
+    shown = ", ".join(f"{prefix}-" for prefix in prefixes)
+    assert ("several schemes" in notes[0]) == is_mixed
+    assert any(f"the prefixes {shown} belong to several" in note for note in notes) == is_mixed
+
+
+def test_a_name_of_two_columns_is_refused(tmp_path):
+    content = "TOKEN TOKEN NER\nAda x B-PER\n"
+    with pytest.raises(InputError, match="TOKEN,NER: the first line has 2 cells 'TOKEN'; rename"):
+        read(tmp_path, content, columns="TOKEN,NER")
+    rows = [("in", line, None) for line in content.split("\n")]
+    with pytest.raises(InputError, match="2 cells 'TOKEN'"):
+        list(predict.of_conll(rows, "TOKEN"))
 
 
 @pytest.mark.parametrize("odd", ["PER,", "Per", "per", "PER."])
@@ -271,6 +343,32 @@ def test_predict_reads_comments_and_refuses_an_index(store, tmp_path, capsys):
     path.write_text(comments + indexed)
     predict.main([*flags, "--columns", "2"])
     assert json.loads(out.read_text())["text"] == "Anna Osaka met"
+
+
+@pytest.mark.parametrize(
+    ("sentences", "are_read"),
+    [
+        (["1 Hello,2 Berlin", "1 This,2 is,3 Paris"], [False, False]),
+        (["1 Hello", "1 This,2 is", "1 Bye"], [False, False, False]),
+        (["0 Hello,1 Berlin"], [False]),
+        (["1-2 don't,1 do,2 n't", "1 Hi,1.1 there"], [False, False]),  # CoNLL-U
+        (["Ann O", "1 O", "1 O,2 O"], [True, True, False]),
+        (["1,2,3", "1"], [True, True]),  # one column holds words
+        (["1 O,7 O", "2 O,3 O", "1. O,2. O"], [True, True, True]),
+    ],
+)
+def test_numbers_that_count_the_words_of_all_texts_so_far_are_not_tagged(sentences, are_read):
+    lines = [line for text in sentences for line in [*text.split(","), ""]]
+    rows = [(f"in:{number}", line, None) for number, line in enumerate(lines, start=1)]
+    items = list(predict.of_conll(rows, None))
+    assert [item.error is None for item in items] == are_read
+    assert all("--columns" in item.error for item in items if item.error)
+    assert all(item.error is None for item in predict.of_conll(rows, "1"))
+
+
+def test_predict_wants_one_column(capsys):
+    said = refused(predict, capsys, "--format", "conll", "--columns", "2,4")
+    assert "--columns must be one column, such as 2 or TOKEN, not '2,4'" in said
 
 
 # ------------------------------------------------------------ random dress

@@ -72,6 +72,8 @@ def test_neighbours_of_iob1_stay_apart(tmp_path):
         ("a [CLS]\n", "train.txt:1: '[CLS]' in column 2 is no tag"),
         (b"a O\nZ\xfcrich B-LOC\n", "train.txt:2: byte 0xfc at position 2 is not UTF-8"),
         ("a O\n".encode("utf-16"), "train.txt:1: byte 0xff at position 1 is not UTF-8"),
+        ("a O\n".encode("utf-16"), "such as with iconv -f utf-16 -t utf-8"),
+        (b"a O\nZ\xfcrich B-LOC\n", "such as with iconv -f latin1 -t utf-8"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_where(tmp_path, content, message):

@@ -494,6 +494,12 @@ def task(values: list[dict]) -> str:
             "IN: is not UTF-8 at byte 10, 0xfc; convert the fi",
         ),
         (
+            "csv",
+            b"\xfe\xff\0a\0,",
+            "IN: is not UTF-8 at byte 0, 0xfe; convert the file to UTF-8, such as with iconv "
+            "-f utf-16 -t utf-8",
+        ),
+        (
             "jsonl",
             '{"text": "a b c", "words": ["a", "c"], "entities": []}',
             "IN:1: the word 'c' does not follow in the text 'a b c'",

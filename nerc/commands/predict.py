@@ -34,7 +34,15 @@ from typing import Any, BinaryIO, TextIO
 from nerc import files
 from nerc.cli import LogConfig, check_flag, check_given, option, parse, start_logging
 from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
-from nerc.data.columns import is_header_wanted, is_label, places, split_columns
+from nerc.data.columns import (
+    NO_DOCUMENT,
+    begins_document,
+    is_header_wanted,
+    is_label,
+    num_counted,
+    places,
+    split_columns,
+)
 from nerc.data.sentences import split
 from nerc.data.words import DOCSTART, Text, has_unspaced
 from nerc.errors import InputError, one_line_errors
@@ -82,6 +90,8 @@ class PredictConfig:
         check_flag(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
         if self.format != "conll":
             check_given(self, "left out without --format conll", "columns")
+        is_one = self.columns is None or "," not in self.columns
+        check_flag(is_one, "columns", "one column, such as 2 or TOKEN", self.columns)
 
 
 OUR_FIELDS = ("text", "entities", "error")  # of an answer, be it of a line that has them, too
@@ -319,13 +329,15 @@ def of_conll(rows: Rows, given: str | None) -> Iterator[Item]:
     """A column holds words, the first one unless --columns (given) names another.
 
     Empty lines separate texts. Lines that begin with # at the head of a text are comments, unless
-    they have the columns of its last line.
+    they have the columns of its last line. Numbers that count the lines of a text are refused
+    without --columns; a single one, where each text before it has such numbers, too.
     """
-    place = None
+    place, all_counted = None, True
     sentence: list[tuple[str, str, str | None]] = []
     for location, line, fault in chain(rows, [("", "", None)]):
         cells = ["?"] if fault else split_columns(line)
-        if cells and cells[0] != DOCSTART:
+        has_words = cells[:1] == [DOCSTART] and any(row[1][:1] != "#" for row in sentence)
+        if cells and not begins_document(cells, in_sentence=has_words):
             if place is None and given is not None and cells[0][:1] != "#":
                 place = places(given, cells)[0]
                 if is_header_wanted(given):
@@ -335,7 +347,14 @@ def of_conll(rows: Rows, given: str | None) -> Iterator[Item]:
         while sentence and is_comment(sentence[0][1], sentence[-1][1]):
             del sentence[0]
         if sentence:
-            yield of_sentence(sentence, place or 0, is_given=given is not None)
+            item = of_sentence(sentence, place or 0)
+            table = [] if given or item.error else [split_columns(row[1]) for row in sentence]
+            size = num_counted(table)
+            all_counted &= size > 0 or item.error is not None
+            if size > 1 or (size == 1 and all_counted):
+                error = "column 1 counts the words; say by --columns which one holds them, such as "
+                item = Item(location=item.location, error=f"{error}2 (1 if they are words)")
+            yield item
         sentence = []
 
 
@@ -348,23 +367,18 @@ def is_comment(line: str, last: str) -> bool:
     return line[:1] == "#" and not is_alike
 
 
-def of_sentence(
-    lines: Sequence[tuple[str, str, str | None]], place: int, *, is_given: bool
-) -> Item:
+def of_sentence(lines: Sequence[tuple[str, str, str | None]], place: int) -> Item:
     """The words of a sentence, or the first fault: without one of its words it is another one."""
     first = lines[0][0]
     table = [split_columns(line) for _, line, _ in lines]
     for (location, _, fault), cells in zip(lines, table, strict=True):
         if fault is None and not "".join(cells[place : place + 1]):
             fault = f"has no word in column {place + 1}"
+        elif fault is None and cells[0] == DOCSTART:
+            fault = f"the line {NO_DOCUMENT}"
         if fault:
             error = f"{fault}, so its sentence, from {first} on, is not read"
             return Item(location=location, error=error)
-    numbers = [str(i) for i in range(1, len(table) + 1)]
-    is_index = len(table) > 2 and [cells[0] for cells in table if len(cells) > 1] == numbers
-    if is_index and not is_given:
-        error = "column 1 counts the words; say by --columns which one holds them, such as 2"
-        return Item(location=first, error=error)
     return replace(Item.of_words(cells[place] for cells in table), location=first)
 
 

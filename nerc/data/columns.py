@@ -21,6 +21,11 @@ _LANGUAGE = re.compile(r"([a-z]{2,3}(?:-[a-z]+)?:)\S.*")  # en:Paris, as in Wiki
 
 Line = tuple[int, list[str]]  # its number in the file, from 1, and its cells
 
+NO_DOCUMENT = (
+    f"{DOCSTART} begins a document only after an empty line, and with no tag or O; put an empty "
+    f"line before it, or another word in its place"
+)
+
 
 class Unclear(InputError):
     """Which columns hold what is not certain; the message lacks the name of the file."""
@@ -69,13 +74,20 @@ def split_columns(line: str) -> list[str]:
     return [cell for cell in line.split(" ") if cell]
 
 
+def begins_document(cells: Sequence[str], *, in_sentence: bool) -> bool:
+    """Whether a line begins a document: without a tag, and, in a sentence, with the cell -X-."""
+    if cells[0] != DOCSTART or any(is_tag(cell) and cell != "O" for cell in cells):
+        return False
+    return not in_sentence or "-X-" in cells
+
+
 def blocks(lines: Iterable[tuple[int, str]]) -> Iterator[Block]:
-    """The sentences of numbered lines, which end at empty lines and at -DOCSTART-."""
+    """The sentences of numbered lines, which end at empty lines and where documents begin."""
     document = 0
     block = Block(document, [], [])
     for number, text in lines:
         cells = split_columns(text)
-        if cells and cells[0] != DOCSTART:
+        if cells and not begins_document(cells, in_sentence=bool(block.lines)):
             is_marked = cells[0][:1] == "#" and not block.lines
             (block.marked if is_marked else block.lines).append((number, cells))
             continue
@@ -90,6 +102,15 @@ def blocks(lines: Iterable[tuple[int, str]]) -> Iterator[Block]:
 def is_label(cell: str) -> bool:
     """Whether a cell is a tag, or a special tag, which means no label."""
     return is_tag(cell) or cell in SPECIAL_TAGS
+
+
+def num_counted(table: Sequence[Sequence[str]]) -> int:
+    """How many of a sentence's lines a first column of several counts, from 0 or 1; else 0."""
+    # CoNLL-U has lines of contractions, 1-2, and of words that are not in the text, 8.1, too.
+    numbers = [cells[0] for cells in table if not re.fullmatch(r"[0-9]+[-.][0-9]+", cells[0])]
+    first = int(numbers[:1] == ["1"])
+    is_counted = numbers == [str(i) for i in range(first, first + len(numbers))]
+    return len(numbers) if is_counted and all(len(cells) > 1 for cells in table) else 0
 
 
 def is_header_wanted(given: str | None) -> bool:
@@ -117,6 +138,11 @@ def places(given: str, cells: Sequence[str]) -> list[int]:
     if missing := [name for name in names if name not in cells]:
         shown = ", ".join(cells[:20])
         raise Unclear(f"--columns {given}: the first line has no cell {missing[0]!r}, only {shown}")
+    if repeated := [name for name in names if cells.count(name) > 1]:
+        raise Unclear(
+            f"--columns {given}: the first line has {cells.count(repeated[0])} cells "
+            f"{repeated[0]!r}; rename all but one, or delete the line and give numbers"
+        )
     return [cells.index(name) for name in names]
 
 
@@ -132,6 +158,7 @@ def understand(
     the columns are not certain.
     """
     head = [block for block in head if block.lines] or [b._replace(lines=b.marked) for b in head]
+    head = _without_faults(head) or head
     count = len(header or head[0].lines[0][1])
     table = [cells for block in head for _, cells in block.lines if len(cells) == count]
     index = None
@@ -142,7 +169,15 @@ def understand(
         index = _index(head, count)
         word = int(index is not None)
         tag = None if is_cell is None else _find_tag(table, word, is_cell)
+        if tag is not None and not is_cell(table[0][tag]):
+            _check_header(table, is_cell, is_first=head[0].document == 0)
     return Columns(count, word, tag, index, _common_prefix(row[word] for row in table))
+
+
+def _without_faults(head: Sequence[Block]) -> list[Block]:
+    """The sentences without lines that should begin a document (NO_DOCUMENT)."""
+    found = [b._replace(lines=[row for row in b.lines if row[1][0] != DOCSTART]) for b in head]
+    return [block for block in found if block.lines]
 
 
 def _index(head: Sequence[Block], count: int) -> int | None:
@@ -184,6 +219,34 @@ def _find_tag(table: Sequence[Sequence[str]], word: int, is_cell: Callable[[str]
         flags = " or ".join(f"{word + 1},{p + 1}" for p in shown)
         raise Unclear(f"several columns hold tags ({'; '.join(found)}), so give --columns {flags}")
     return named[0]
+
+
+def _check_header(
+    table: Sequence[Sequence[str]], is_cell: Callable[[str], bool], *, is_first: bool
+) -> None:
+    """Raise Unclear where a column has a cell that is no tag only in the first line.
+
+    is_first: whether no document begins before that line; --columns takes names only from there.
+    """
+    names, *rows = table
+    has_numbers = len(names) > 2 and all(row[0].isdecimal() for row in rows)
+    word = int(has_numbers)
+    found = []
+    for place in range(word + 1, len(names)):
+        cells = {row[place] for row in rows}
+        types = {cell[2:] for cell in cells if cell[1:2] == "-"}
+        if types and not types <= _CHUNKS and all(map(is_cell, cells)):
+            found.append(place)
+    if not found or any(map(is_cell, names)):
+        return
+    flags = [f"{names[word]},{names[place]}" for place in found]
+    can_name = is_first and all(is_header_wanted(flag) and flag.count(",") == 1 for flag in flags)
+    is_once = all(names.count(names[place]) == 1 for place in (word, *found))
+    advice = f"give --columns {' or '.join(flags)}" if can_name and is_once else "delete it"
+    raise Unclear(
+        f"the first line looks like a header, as {names[found[0]]!r} in column {found[0] + 1} is "
+        f"no tag, and the cells below it are; {advice}, or, if it is a word, correct its tag"
+    )
 
 
 def _looks_like_tags(table: Sequence[Sequence[str]], place: int) -> bool:

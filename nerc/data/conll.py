@@ -18,9 +18,9 @@ from nerc.data.tags import (
     to_iob2,
     types_of,
 )
-from nerc.data.words import is_seen
+from nerc.data.words import DOCSTART, is_seen
 from nerc.errors import Faults, InputError
-from nerc.files import MOST_LINE, bounded_lines, check_input
+from nerc.files import MOST_LINE, bounded_lines, check_input, to_utf8
 from nerc.tables import counted
 
 _NUMBER = r"[-+]?(?:[0-9.,]*|[0-9.,]+e[-+]?[0-9]+|nan|inf(?:inity)?)%?"
@@ -43,10 +43,10 @@ def read_conll(
 ) -> Corpus:
     """Read a CoNLL file: a word per line in columns split by tabs or blanks, one of them the tag's.
 
-    Blank lines end sentences, -DOCSTART- lines begin documents, lines that begin with # at the head
-    of a sentence are comments. Columns are found as nerc.data.columns says, unless columns (the
-    flag --columns) names them; then tags may be types without a prefix, too, of which each run is
-    an entity. Tags become IOB2, but weak ones stay as they are. Weak labels may also be a special
+    Blank lines end sentences; after them, -DOCSTART- lines begin documents, and lines that begin
+    with # are comments. Columns are found as nerc.data.columns says, unless columns (the flag
+    --columns) names them; then tags may be types without a prefix, too, of which each run is an
+    entity. Tags become IOB2, but weak ones stay as they are. Weak labels may also be a special
     tag, which means no label, or IOB2 tags with probabilities, B-PER:0.7|O:0.2, of which the most
     probable is the tag (see Corpus.soft). The corpus's first note says what was understood of the
     file. InputError counts all faults of the file and shows the first; with faults, they are added
@@ -86,6 +86,7 @@ class _File:
         self.path, self.given, self.weak, self.only_words = path, given, weak, only_words
         self.columns: Columns | None = None
         self.is_bare = False  # whether the tags are O and types without a prefix
+        self.hint = ""  # which --columns may help where a cell is no tag
         self.comments: list[int] = []  # line numbers
         self.faults = Faults()
         self.num_marks = 0
@@ -106,6 +107,7 @@ class _File:
                 return
             self.columns = layout.understand(head, self.given, header, is_cell)
             self.is_bare = self._is_bare(head, header)
+            self.hint = self._hint(head)
         except layout.Unclear as error:
             raise InputError(f"{self.path}: {error}") from None
         for block in chain(head, rest):
@@ -117,7 +119,7 @@ class _File:
         columns = self.columns
         if self.given is None or columns.tag is None:
             return False
-        lines = [cells for block in head for _, cells in block.lines if len(cells) == columns.count]
+        lines = self._rows(head)
         counts = Counter(cells[columns.tag] for cells in lines)
         unlabelled = SPECIAL_TAGS if self.weak else ()
         types = [cell for cell in counts if cell not in ("O", *unlabelled)]
@@ -130,6 +132,26 @@ class _File:
                 f"{word},{first}, else write the type as B-{first}, and B- or I- before the others"
             )
         return True
+
+    def _rows(self, head: Sequence[Block]) -> list[list[str]]:
+        count = self.columns.count
+        return [cells for block in head for _, cells in block.lines if len(cells) == count]
+
+    def _hint(self, head: Sequence[Block]) -> str:
+        """Which --columns may help where a cell is no tag, by the first sentences."""
+        count, word, tag = self.columns.count, self.columns.word, self.columns.tag
+        if self.given is not None or tag is None:
+            return ""
+        rows = self._rows(head)
+        for place in range(word + 1, count):
+            if place != tag and all(self._is_cell(row[place]) for row in rows):
+                flag = f"{word + 1},{place + 1}"
+                return f"; if column {place + 1} holds the tags, give --columns {flag}"
+        cells = {row[tag] for row in rows}
+        if "O" in cells and all(map(is_bare_type, cells - {"O"})):
+            flag = f"{word + 1},{tag + 1}"
+            return f"; if these are types without a prefix, give --columns {flag}"
+        return "; if another column holds the tags, give --columns" if count > word + 2 else ""
 
     def _sentence(self, block: Block) -> Sentence | None:
         columns, faults_before = self.columns, self.faults.number
@@ -169,6 +191,8 @@ class _File:
     def _fault_of_line(self, cells: list[str], place: int) -> str | None:
         """What is wrong with a line, but for its tag; place: of the word in its sentence."""
         columns = self.columns
+        if cells[0] == DOCSTART:
+            return layout.NO_DOCUMENT
         if len(cells) == 1 and columns.tag is not None:
             return f"found one column, {cells[0]!r}, wanted 'word ... tag'"
         if len(cells) != columns.count:
@@ -236,14 +260,10 @@ class _File:
         if cell in "BIESLUM":
             hint = ", wanted a type after it, such as B-GENE"
         elif re.fullmatch(r"[^\W\d_]{2,}", cell):
-            hint = ", wanted B- or I- before a type; only O and types may stand without a prefix"
-            if self.given is None:
-                place = f"{self.columns.word + 1},{self.columns.tag + 1}"
-                hint = (
-                    f", wanted B- or I- before a type; if another column holds the tags, or these "
-                    f"are tags without a prefix (--columns {place}), give --columns"
-                )
-        return f"{cell!r} in column {self.columns.tag + 1} is no tag{hint}"
+            hint = ", wanted B- or I- before a type"
+            if self.given is not None:
+                hint += "; only O and types may stand without a prefix"
+        return f"{cell!r} in column {self.columns.tag + 1} is no tag{hint}{self.hint}"
 
     def _add_fault(self, number: int, fault: str) -> None:
         self.faults.add(f"{self.path}:{number}", fault)
@@ -260,7 +280,7 @@ class _File:
                 except UnicodeDecodeError as error:
                     raise InputError(
                         f"{self.path}:{number}: byte 0x{line[error.start]:02x} at position "
-                        f"{error.start + 1} is not UTF-8; convert the file to UTF-8"
+                        f"{error.start + 1} is not UTF-8; {to_utf8(error)}"
                     ) from None
                 if text[:1] == _BOM:  # also where files were joined
                     text = text.removeprefix(_BOM)
@@ -294,9 +314,9 @@ class _File:
         """What is odd about the file, though it can be read."""
         notes = []
         if self.comments:
-            comments = counted(len(self.comments), "comment")
+            comments = counted(len(self.comments), "comment line")
             where = f"{self.path}:{self.comments[0]}"
-            notes.append(f"{where}: skipped {comments}, the first one here; they begin with #")
+            notes.append(f"{where}: {comments}, the first one here; they begin with #")
         if self.num_marks:
             marks = counted(self.num_marks, "byte-order mark")
             notes.append(f"{self.path}: removed {marks} at the head of later lines")
@@ -305,6 +325,12 @@ class _File:
         if self.is_bare:
             sizes = [e.end - e.start for sentence in corpus for e in entities(sentence.tags)]
             notes.append(bare_note(self.path, sizes))
+        if _is_mixed(self.schemes):
+            shown = ", ".join(f"{prefix}-" for prefix in sorted(self.schemes))
+            notes.append(
+                f"{self.path}: the prefixes {shown} belong to several schemes; S- and U- are read "
+                f"as an entity of one word, E- and L- as the end of one, I- and M- as its inside"
+            )
         alike: dict[str, list[str]] = {}
         for name in sorted(types_of(corpus.tag_counts())):
             alike.setdefault(re.sub(r"\W+$", "", name).lower(), []).append(name)
@@ -321,9 +347,16 @@ class _File:
 
 def _scheme(prefixes: set[str]) -> str:
     """The tagging scheme, as far as its prefixes tell."""
+    if _is_mixed(prefixes):
+        return "several schemes"
     if prefixes & set("ESLUM"):
         return "BILOU" if prefixes & set("LU") else "BMES" if "M" in prefixes else "BIOES"
     return "IOB1" if prefixes == {"I"} else "IOB"
+
+
+def _is_mixed(prefixes: set[str]) -> bool:
+    """Whether no scheme has all the prefixes: BIOES has no L- or U-, and BMES no I-."""
+    return not any(prefixes <= set(scheme) for scheme in ("BIES", "BILU", "BMES"))
 
 
 def is_bare_type(cell: str) -> bool:

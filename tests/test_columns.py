@@ -84,6 +84,7 @@ def test_what_is_certain_is_read(tmp_path, content, columns):
         ("TOKEN NE\nOslo B-LOC\n", "below it are; give --columns TOKEN,NE, or, if it is a word,"),
         ("SENT TOKEN POS NER LEMMA\n1 Ada NNP B-PER ada\n1 ran VB O run\n", "TOKEN,NER, or, if"),
         ("T A B\na B-X O\nb O B-Y\n", "give --columns T,A or T,B, or, if it is a word"),
+        ("Kiwi B-\nTe B-LOC\n", "train.txt:1: 'B-' in column 2 is no tag, wanted O or a tag"),
         ("1 2\nAda B-PER\n", "; delete it, or, if it is a word"),
         ("-DOCSTART- O\n\nT N\nAda B-PER\n", "; delete it, or, if it is a word"),
         ("T T\nAda B-PER\n", "; delete it, or, if it is a word"),

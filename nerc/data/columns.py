@@ -242,7 +242,7 @@ def _check_header(
     if not found or any(map(is_cell, names)):
         return
     flags = [f"{names[word]},{names[place]}" for place in found]
-    can_name = is_first and all(is_header_wanted(flag) and flag.count(",") == 1 for flag in flags)
+    can_name = is_first and all(re.fullmatch(r"[^\s,]*[^\s,\d][^\s,]*,[^\s,]+", f) for f in flags)
     is_once = all(names.count(names[place]) == 1 for place in (word, *found))
     advice = f"give --columns {' or '.join(flags)}" if can_name and is_once else "delete it"
     raise Unclear(

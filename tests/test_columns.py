@@ -83,7 +83,12 @@ def test_what_is_certain_is_read(tmp_path, content, columns):
         ("TOKEN NE\nOslo B-LOC\n", "looks like a header, as 'NE' in column 2 is no tag, and the"),
         ("TOKEN NE\nOslo B-LOC\n", "below it are; give --columns TOKEN,NE, or, if it is a word,"),
         ("SENT TOKEN POS NER LEMMA\n1 Ada NNP B-PER ada\n1 ran VB O run\n", "TOKEN,NER, or, if"),
-        ("T A B\na B-X O\nb O B-Y\n", "give --columns T,A or T,B, or, if it is a word"),
+        ("T NE N2\na B-X O\nb O B-Y\n", "give --columns T,NE or T,N2, or, if it is a word"),
+        (
+            "T\tNER tag\na\tB-X\n",
+            "as 'NER tag' in column 2 is no tag, and the cells below it are; delete it",
+        ),
+        ("Kiwi B-\nTe B-LOC\n", "train.txt:1: 'B-' in column 2 is no tag, wanted O or a tag"),
         ("1 2\nAda B-PER\n", "; delete it, or, if it is a word"),
         ("-DOCSTART- O\n\nT N\nAda B-PER\n", "; delete it, or, if it is a word"),
         ("T T\nAda B-PER\n", "; delete it, or, if it is a word"),

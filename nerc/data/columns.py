@@ -17,6 +17,7 @@ from nerc.errors import InputError
 SNIFFED = 1000  # sentences at the head of a file, by which its columns are told
 # Types of chunks (Tjong Kim Sang & Buchholz 2000), which CoNLL-2003 has in a column of their own.
 _CHUNKS = set("NP VP PP ADVP ADJP SBAR PRT CONJP INTJ LST UCP PNP".split())
+_NAME = re.compile(r"(?![BIESLUM](?:-|$))[\w -]+")  # of a column; B and B- are tags without a type
 _LANGUAGE = re.compile(r"([a-z]{2,3}(?:-[a-z]+)?:)\S.*")  # en:Paris, as in WikiANN
 
 Line = tuple[int, list[str]]  # its number in the file, from 1, and its cells
@@ -235,12 +236,13 @@ def _check_header(
     for place in range(word + 1, len(names)):
         cells = {row[place] for row in rows}
         types = {cell[2:] for cell in cells if cell[1:2] == "-"}
-        if types and not types <= _CHUNKS and all(map(is_cell, cells)):
+        is_named = types and not types <= _CHUNKS and all(map(is_cell, cells))
+        if is_named and _NAME.fullmatch(names[place]):
             found.append(place)
     if not found or any(map(is_cell, names)):
         return
     flags = [f"{names[word]},{names[place]}" for place in found]
-    can_name = is_first and all(is_header_wanted(flag) and flag.count(",") == 1 for flag in flags)
+    can_name = is_first and all(re.fullmatch(r"[^\s,]*[^\s,\d][^\s,]*,[^\s,]+", f) for f in flags)
     is_once = all(names.count(names[place]) == 1 for place in (word, *found))
     advice = f"give --columns {' or '.join(flags)}" if can_name and is_once else "delete it"
     raise Unclear(

@@ -197,6 +197,13 @@ class ModelConfig:
     lstm_hidden_size: int | None = option(
         None, "units of the BiLSTM per direction; 0: no BiLSTM. Default: 512, or 128 for tiny"
     )
+    word_shapes: str | None = option(
+        None,
+        "whether the model also reads the shape of each word: capitals, digits. It helps where the "
+        "encoder's tokenizer folds capitals to small letters. Default: no, or as the revision of "
+        "--start does",
+        ("yes", "no"),
+    )
     dropout: float | None = option(
         None,
         "dropout in the encoder, its attention and before the linear tagger, 0 to 1. Default: "
@@ -216,7 +223,7 @@ class ModelConfig:
             check_given(self, wanted, "tokenizer")
         else:
             wanted = "left out with --start, whose revision decides it"
-            check_given(self, wanted, "encoder", "lstm_hidden_size")
+            check_given(self, wanted, "encoder", "lstm_hidden_size", "word_shapes")
 
 
 _by_recipe = partial(option, None, by_recipe=True)

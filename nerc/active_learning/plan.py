@@ -33,9 +33,12 @@ from nerc.store.transfer import SHORTENED
 
 logger = logging.getLogger(__name__)
 
-_FROM_START = ("encoder", "lstm_hidden_size", "dropout")  # flags that rounds take from --start
+# Flags that rounds take from --start.
+_FROM_START = ("encoder", "lstm_hidden_size", "word_shapes", "dropout")
 # Flags of earlier versions, with the only value that is still possible.
 REMOVED_FLAGS = {"from_last": False}
+# Flags that earlier versions lack, with what they did; descriptions leave them out as they were.
+_ADDED_FLAGS = {"word_shapes": "no"}
 # Flags that runs of the same plan may differ in; of the two places, the content is described.
 _CONFIGS = (ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig)
 _VARIABLE_FLAGS = flags_with({Effect.NONE, Effect.SEED, Effect.EXTENT}, *_CONFIGS)
@@ -88,6 +91,9 @@ class Plan:
         flags = {name: value for config in configs for name, value in asdict(config).items()}
         flags |= {"start": self.start, "add": " ".join(self.active.add)}
         flags = {name: value for name, value in flags.items() if name not in _VARIABLE_FLAGS}
+        for name, before in _ADDED_FLAGS.items():
+            if flags[name] in (None, before):
+                del flags[name]
         flags["oracle"] = "people" if self.active.people else "gold"
         return json.loads(json.dumps(flags | {"pool": self.pool.text.fingerprint()}))
 
@@ -106,12 +112,13 @@ class Plan:
     def changes(self, earlier: Mapping[str, Any]) -> list[str]:
         """How the description of an earlier run differs from this one, in words."""
         # Records of earlier versions lack the precision, and may have removed flags.
-        earlier = REMOVED_FLAGS | {"precision": self.training.precision} | earlier
+        fixed = REMOVED_FLAGS | _ADDED_FLAGS
+        earlier = fixed | {"precision": self.training.precision} | earlier
         return [
             "the corpus had other sentences"
             if name == "pool"
             else f"{name.replace('_', '-')} was {earlier.get(name)}, is {value}"
-            for name, value in (REMOVED_FLAGS | self.description).items()
+            for name, value in (fixed | self.description).items()
             if _without_folder(name, earlier.get(name)) != _without_folder(name, value)
         ]
 
@@ -181,6 +188,7 @@ def _network_of_start(
                 f"{place} {settings[place]}; write the whole path there"
             )
     given = {} if network.dropout is None else {"dropout": network.dropout}
+    settings = {"word_shapes": "no"} | settings  # revisions of earlier versions read none
     return ModelConfig(**{name: settings[name] for name in _FROM_START} | given)
 
 

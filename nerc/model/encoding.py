@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nerc.data.corpus import Corpus
 from nerc.data.tags import SPECIAL_TAGS
+from nerc.model.word_shapes import word_shapes
 
 NO_LABEL = -100  # for padding and words without a label: cross entropy ignores it
 MULTIPLE = 32  # training and prediction pad batches to a multiple of it, so that few shapes occur
@@ -46,6 +47,7 @@ class Encoded:
     # (number of words, K) float32: soft labels, used instead of labels. A row sums to the weight of
     # its word; words with weight 0 are ignored.
     targets: np.ndarray | None = None
+    word_shapes: np.ndarray | None = None  # (number of words,) uint8, for models that read them
     # How many words were encoded in an unusual way, by what was done to them.
     encoding_stats: Mapping[str, int] = field(default_factory=dict)
 
@@ -92,7 +94,12 @@ def encoding_notes(stats: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def encode(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, inventory: Sequence[str], limit: int
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    inventory: Sequence[str],
+    limit: int,
+    *,
+    with_shapes: bool = False,
 ) -> Encoded:
     """Cut every word into pieces; limit is the encoder's number of positions.
 
@@ -109,10 +116,11 @@ def encode(
         lengths = [len(sentence) for sentence in words]
         encodings = tokenizer(words, **how).encodings
         pieces, counts, stats = _align(encodings, lengths, tokenizer.unk_token_id, room // 4)
-        parts.append((pieces, counts, _labels(batch["tags"].to_pylist(), lengths, inventory)))
+        labels = _labels(batch["tags"].to_pylist(), lengths, inventory)
+        parts.append((pieces, counts, labels, word_shapes(words if with_shapes else ())))
         num_words += lengths
         encoding_stats.update(stats)
-    pieces, counts, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    pieces, counts, labels, shapes = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Encoded(
         pieces=pieces,
         word_offsets=_offsets(counts),
@@ -121,6 +129,7 @@ def encode(
         limit=room,
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
+        word_shapes=shapes if with_shapes else None,
         encoding_stats=encoding_stats,
     )
 
@@ -130,7 +139,8 @@ def encode_for(
 ) -> Encoded:
     """Encode a corpus with the label ids and the window size of a model."""
     config = model.config
-    return encode(corpus, tokenizer, config.inventory, config.max_position_embeddings)
+    limit, with_shapes = config.max_position_embeddings, config.word_shapes > 0
+    return encode(corpus, tokenizer, config.inventory, limit, with_shapes=with_shapes)
 
 
 def _offsets(counts: Iterable[int]) -> np.ndarray:
@@ -203,6 +213,7 @@ class Batch(NamedTuple):
     groups: list[tuple[int, int, int]] | None
     word_cells: torch.Tensor | None = None  # (2, n), unless they are layers.grid_cells(num_words)
     targets: torch.Tensor | None = None  # (n, K), used instead of labels
+    word_shapes: torch.Tensor | None = None  # (n,), 0 for padding
 
     @property
     def moved(self) -> list[str]:
@@ -255,11 +266,13 @@ def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Ba
     word_pieces = encoded.word_offsets[word] - starts[window] + 1 + first_real[window]
     num_words, labels = encoded.num_words(sentences), encoded.labels[word]
     targets = None if encoded.targets is None else encoded.targets[word]
+    shapes = None if encoded.word_shapes is None else encoded.word_shapes[word].astype(np.int64)
     if filler := -len(word) % multiple:
         num_words = np.append(num_words, filler)
         word_pieces = np.pad(word_pieces, (0, filler))
         labels = np.pad(labels, (0, filler), constant_values=NO_LABEL)
         targets = None if targets is None else np.pad(targets, ((0, filler), (0, 0)))
+        shapes = None if shapes is None else np.pad(shapes, (0, filler))
     arrays = {
         "input_ids": input_ids,
         "attention_mask": mask,
@@ -268,6 +281,7 @@ def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Ba
         "num_words": num_words,
         "labels": labels,
         "targets": targets,
+        "word_shapes": shapes,
     }
     tensors = {name: torch.from_numpy(a) for name, a in arrays.items() if a is not None}
     return Batch(**tensors, groups=_groups(lengths[order].tolist()))

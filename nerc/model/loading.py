@@ -79,7 +79,8 @@ def _load(name: str, *, new_head: bool, **kwargs) -> NERSmall:
         model, loaded = NERSmall.from_pretrained(name, **kwargs)
     missing = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
     missing = {key for key in missing if key.startswith("bert.") or not new_head}
-    surplus = [k for k in loaded["unexpected_keys"] if "encoder.layer." in k or k[:5] == "lstm."]
+    ours = ("lstm.", "word_shapes.")
+    surplus = [k for k in loaded["unexpected_keys"] if "encoder.layer." in k or k.startswith(ours)]
     for keys, fault in (
         (missing, "lack {} tensors of the right shape, such as {}"),
         (surplus, "have {} tensors, such as {}, that are not in config.json"),

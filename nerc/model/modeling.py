@@ -40,7 +40,8 @@ _Grid = tuple[slice, torch.Tensor, torch.Tensor]
 
 
 class NERSmallConfig(BertConfig):
-    """BertConfig with the size of the BiLSTM (units per direction; 0: no BiLSTM) and a calibration.
+    """BertConfig with the size of the BiLSTM (units per direction; 0: none), a calibration, and the
+    number of word shapes that the model reads (see nerc.model.word_shapes; 0: none).
 
     id2label is the tag inventory. A published BertForTokenClassification checkpoint lacks these
     fields and loads as a NERSmall without BiLSTM; twelve labels without names are CoNLL-2003's.
@@ -49,6 +50,7 @@ class NERSmallConfig(BertConfig):
     model_type = "nerc"
 
     lstm_hidden_size: int = 0
+    word_shapes: int = 0
     calibration: list[float] | None = None  # slope and offset, see nerc.model.calibration
 
     def __post_init__(self, **kwargs) -> None:
@@ -129,6 +131,9 @@ class NERSmall(BertPreTrainedModel):
         super().__init__(config)
         self.bert = BertModel(config, add_pooling_layer=False)
         width, size = config.hidden_size, config.lstm_hidden_size
+        self.word_shapes = None
+        if config.word_shapes:
+            self.read_word_shapes(config.word_shapes)
         self.lstm = None
         if size:
             self.lstm = nn.LSTM(width, size, batch_first=True, bidirectional=True)
@@ -138,6 +143,13 @@ class NERSmall(BertPreTrainedModel):
         self.classifier = nn.Linear(width, config.num_labels)
         replace_dropout(self.bert)
         self.post_init()
+
+    def read_word_shapes(self, number: int) -> None:
+        """Add vectors of this many word shapes, drawn from torch's global generator."""
+        self.config.word_shapes = number
+        self.word_shapes = nn.Embedding(number, self.config.hidden_size, padding_idx=0)
+        with torch.no_grad():
+            self.word_shapes.weight[1:].normal_(std=self.config.initializer_range)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *args, revision: str | None = None, **kwargs):
@@ -187,9 +199,10 @@ class NERSmall(BertPreTrainedModel):
         return list(pipeline.predict(self, self.tokenizer, texts))
 
     def shape(self) -> dict[str, int | float]:
-        """The values of --lstm-hidden-size and --dropout that describe this model."""
+        """The values of the flags of ModelConfig that describe this model."""
         config = self.config
-        return {"lstm_hidden_size": config.lstm_hidden_size, "dropout": config.hidden_dropout_prob}
+        shape = {"lstm_hidden_size": config.lstm_hidden_size, "dropout": config.hidden_dropout_prob}
+        return shape | {"word_shapes": "yes" if config.word_shapes else "no"}
 
     def forward(
         self,
@@ -202,6 +215,7 @@ class NERSmall(BertPreTrainedModel):
         groups: list[tuple[int, int, int]] | None = None,  # rows: first, last + 1, width
         token_type_ids: torch.Tensor | None = None,  # (B, T)
         labels: torch.Tensor | None = None,  # (n,), or (B, T) without word_pieces
+        word_shapes: torch.Tensor | None = None,  # (n,)
         **_,
     ) -> TokenClassifierOutput:
         """Logits (n, K) of words; with labels, also the mean cross entropy of labelled words.
@@ -221,6 +235,8 @@ class NERSmall(BertPreTrainedModel):
             real_pieces = mask.flatten().nonzero().flatten()
         grids = _grids(mask, real_pieces, groups)
         words = self._encode(input_ids, real_pieces, token_type_ids, grids, word_pieces)
+        if self.word_shapes is not None and word_shapes is not None:
+            words = words + self.word_shapes(word_shapes).to(words.dtype)
         if self.lstm is not None:
             if word_pieces is None:
                 num_words = mask.sum(dim=1).cpu()

@@ -99,6 +99,7 @@ def _facts(run: dict[str, Any]) -> dict[str, str]:
         "expert sentences": experts,
         "started from": start,
         "BiLSTM": f"{units} units per direction" if units else "none",
+        "reads the shapes of words": config.get("word_shapes"),
         "recipe": f"{config['recipe']}: {config['optimizer']}, epochs: {config['epochs']}, "
         f"batches of {config['batch_size']}, seed {config['seed']}, {run['precision']}",
         "active learning": active and f"round {active['round']}, {active['strategy'] or 'random'}",

@@ -122,7 +122,10 @@ def one_sense_per_word(
     words = encoded.words_of(sentences)
     bounds = zip(encoded.word_offsets[words], encoded.word_offsets[words + 1], strict=True)
     ids: dict[bytes, int] = {}
-    word_ids = [ids.setdefault(encoded.pieces[a:b].tobytes(), len(ids)) for a, b in bounds]
+    keys = [encoded.pieces[a:b].tobytes() for a, b in bounds]
+    if encoded.word_shapes is not None:  # which tell apart what has the same pieces: US, us
+        keys = list(zip(keys, encoded.word_shapes[words].tolist(), strict=True))
+    word_ids = [ids.setdefault(key, len(ids)) for key in keys]
     which = np.array(word_ids, dtype=np.int64)
     number = np.bincount(which, minlength=len(ids))[which, None]
     total = np.zeros((len(ids), probabilities.shape[1]))

@@ -90,7 +90,8 @@ def resume_advice(store: Store, name: str) -> Iterator[None]:
 
 def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The differences between the descriptions of two runs that can change results, in words."""
-    old, new = known["config"], json.loads(json.dumps(now["config"]))
+    # Runs of earlier versions read no shapes.
+    old, new = {"word_shapes": "no"} | known["config"], json.loads(json.dumps(now["config"]))
     changes = []
     # Flags of old that nerc no longer has do not count.
     for name in (name for name in new if name not in _IGNORED):

@@ -18,6 +18,7 @@ from nerc.errors import InputError
 from nerc.model import encoding, loading, modeling
 from nerc.model.encoding import Encoded
 from nerc.model.tokenizer import DEFAULT_ENCODER, learn_tokenizer, load_tokenizer
+from nerc.model.word_shapes import SHAPES, folds_case
 from nerc.recipes import RECIPES
 from nerc.store import model_files, query_records
 from nerc.store.revisions import Store
@@ -150,7 +151,7 @@ def with_defaults(network: ModelConfig, data: DataConfig) -> ModelConfig:
     is_sample = data.corpus.partition(":")[0] == "sample"
     encoder = network.encoder or ("tiny" if is_sample else DEFAULT_ENCODER)
     size = loading.TINY_LSTM_HIDDEN_SIZE if encoder == "tiny" else loading.LSTM_HIDDEN_SIZE
-    default = {"encoder": encoder, "lstm_hidden_size": size, "dropout": 0.1}
+    default = {"encoder": encoder, "lstm_hidden_size": size, "dropout": 0.1, "word_shapes": "no"}
     given = {name: value for name, value in asdict(network).items() if value is not None}
     return replace(network, **(default | given))
 
@@ -168,6 +169,15 @@ def starting_point(
     shape = {"lstm_hidden_size": network.lstm_hidden_size, "dropout": network.dropout}
     if network.encoder == "tiny":
         tokenizer = learn_tokenizer(corpus, loading.TINY_VOCAB_SIZE)
-        return loading.tiny(len(tokenizer), corpus.inventory(), **shape), tokenizer
-    tagger = loading.from_encoder(network.encoder, corpus.inventory(), **shape)
-    return tagger, load_tokenizer(network.encoder, tagger.config.vocab_size)
+        tagger = loading.tiny(len(tokenizer), corpus.inventory(), **shape)
+    else:
+        tagger = loading.from_encoder(network.encoder, corpus.inventory(), **shape)
+        tokenizer = load_tokenizer(network.encoder, tagger.config.vocab_size)
+    if network.word_shapes == "yes":
+        tagger.read_word_shapes(len(SHAPES))
+    elif folds_case(tokenizer):
+        logger.info(
+            "the encoder's tokenizer folds capitals to small letters; --word-shapes yes lets the "
+            "model read them"
+        )
+    return tagger, tokenizer

@@ -8,7 +8,7 @@ import shutil
 import stat
 import time
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -254,6 +254,15 @@ def check_file(path: Path, flag: str) -> None:
         raise InputError(f"{flag} {path}: no such folder; make it first")
     if not os.access(folder, os.W_OK):
         raise InputError(f"{flag} {path}: its folder is not writable")
+
+
+def check_distinct(inputs: Iterable[str], outputs: Iterable[tuple[str, Path]]) -> None:
+    """Raise InputError where an output, known by its flag, would replace an input or another."""
+    taken = {os.path.realpath(name) for name in inputs}
+    for flag, path in outputs:
+        if (place := os.path.realpath(path)) in taken:
+            raise InputError(f"{flag} {path}: has another use in this command; name another")
+        taken.add(place)
 
 
 def check_folder(path: Path, flag: str) -> None:

@@ -15,7 +15,7 @@ from nerc.cli import parse
 from nerc.data import sources
 from nerc.data.corpus import Corpus, Sentence
 from nerc.model import encoding, word_shapes
-from nerc.model.word_shapes import SHAPES, folds_case, word_shape
+from nerc.model.word_shapes import SHAPES, folds_case, shape_id
 from nerc.store.revisions import Store
 
 
@@ -33,7 +33,7 @@ from nerc.store.revisions import Store
     ],
 )
 def test_each_word_has_the_shape_of_its_letters_and_digits(words, shape):
-    assert {SHAPES[word_shape(word)] for word in words.split()} == {shape}
+    assert {SHAPES[shape_id(word)] for word in words.split()} == {shape}
 
 
 def test_only_a_tokenizer_that_folds_case_hides_capitals(tokenizer):

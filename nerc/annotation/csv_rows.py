@@ -180,5 +180,5 @@ def write_csv(examples: Iterable[Example], target: Target) -> None:
         for number, example in enumerate(examples, start=1):
             tags = to_scheme(example.tags, target.scheme)
             about = [example.document or "", number, example.id or ""]
-            for (start, end), tag in zip(example.words, tags, strict=True):
-                writer.writerow([*about, example.text[start:end], tag])
+            for word, tag in zip(example.word_texts, tags, strict=True):
+                writer.writerow([*about, word, tag])

@@ -71,11 +71,9 @@ def write_docbin(examples: Iterable[Example], target: Target) -> None:
     for document, group in groupby(examples, lambda example: example.document):
         words, spaces, starts, tags, ids = [], [], [], [], []
         for example in group:
-            after = [*(start for start, _ in example.words[1:]), len(example.text) + 1]
-            for (start, end), following in zip(example.words, after, strict=True):
-                words.append(example.text[start:end])
-                spaces.append(following > end)
-                starts.append(start == example.words[0][0])
+            words += example.word_texts
+            spaces += example.blanks
+            starts += [number == 0 for number in range(len(example.words))]
             tags += example.tags
             ids.append(example.id)
         doc = spacy.tokens.Doc(vocab, words=words, spaces=spaces, sent_starts=starts, ents=tags)

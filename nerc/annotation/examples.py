@@ -40,6 +40,12 @@ class Example:
         return tuple(self.text[start:end] for start, end in self.words or ())
 
     @property
+    def blanks(self) -> list[bool]:
+        """Whether something stands between each word and the next; after the last, a blank does."""
+        starts = [*(start for start, _ in self.words[1:]), len(self.text) + 1]
+        return [start > end for start, (_, end) in zip(starts, self.words, strict=True)]
+
+    @property
     def tags(self) -> tuple[str, ...]:
         """IOB2 tags of the words; InputError where the spans do not fit them."""
         tags, changes = spans.fit(Text(self.text, self.words), self.spans)
@@ -47,9 +53,9 @@ class Example:
             raise InputError(f"{self.location}: {changes[0].problem}")
         return tags
 
-    def line_words(self) -> list[str]:
+    def line_words(self) -> tuple[str, ...]:
         """The words, all seen, none of which breaks a line or a column; else InputError."""
-        words = [self.text[start:end] for start, end in self.words]
+        words = self.word_texts
         odd = [word for word in words if word != word.strip(" ") or re.search(r"[\t\r\n]", word)]
         if odd:
             raise InputError(f"{self.location}: the word {odd[0]!r} cannot stand in columns")

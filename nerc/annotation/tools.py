@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 from nerc import files
@@ -66,10 +67,6 @@ def _writer(to_row: Callable[[Example, Sequence[str]], Row]) -> Callable:
 def _text(value: Any) -> str | None:
     """An identifier as text."""
     return None if value in (None, "") else str(value)
-
-
-def _words_of(example: Example) -> list[str]:
-    return [example.text[start:end] for start, end in example.words]
 
 
 def _about(example: Example) -> Row:
@@ -142,7 +139,7 @@ def to_own(example: Example, types: Sequence[str] = ()) -> Row:
     entities = [
         {"type": s.type, "text": s.text, "start": s.start, "end": s.end} for s in example.spans
     ]
-    row = {"text": example.text, "words": _words_of(example), "entities": entities}
+    row = {"text": example.text, "words": example.word_texts, "entities": entities}
     row |= {"answer": example.answer} | _about(example)
     return row | ({"types": list(types)} if types else {})
 
@@ -260,7 +257,7 @@ def to_task(example: Example, types: Sequence[str] = ()) -> Row:
         value = {"start": span.start, "end": span.end, "text": span.text, "labels": [span.type]}
         place = {"from_name": _LABELS, "to_name": "text", "type": "labels"}
         result.append({"id": f"entity-{number}", **place, "value": value})
-    data = {"text": example.text, "words": _words_of(example), **_about(example)}
+    data = {"text": example.text, "words": example.word_texts, **_about(example)}
     if example.answer is not None:
         annotation = {"result": result, "was_cancelled": example.answer == "skip"}
         return {"data": data, "annotations": [annotation]}
@@ -271,16 +268,11 @@ def to_task(example: Example, types: Sequence[str] = ()) -> Row:
 
 def label_config(types: Sequence[str]) -> str:
     """The labelling interface of a Label Studio project, whose tasks to_task() makes."""
-    labels = "".join(f'    <Label value="{_escaped(type_)}"/>\n' for type_ in types)
+    labels = "".join(f'    <Label value="{escape(type_)}"/>\n' for type_ in types)
     return (
         f'<View>\n  <Labels name="{_LABELS}" toName="text">\n{labels}  </Labels>\n'
         f'  <Text name="text" value="$text" granularity="word"/>\n</View>\n'
     )
-
-
-def _escaped(text: str) -> str:
-    escapes = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
-    return "".join(escapes.get(character, character) for character in text)
 
 
 # ------------------------------------------------------------ Prodigy
@@ -411,7 +403,7 @@ def _of_doccano(row: Row, location: str) -> list[Example]:
 
 def to_doccano(example: Example, types: Sequence[str] = ()) -> Row:
     label = [[s.start, s.end, s.type] for s in example.spans]
-    return {"text": example.text, "label": label, "words": _words_of(example), **_about(example)}
+    return {"text": example.text, "label": label, "words": example.word_texts, **_about(example)}
 
 
 def doccano_labels(types: Sequence[str]) -> str:

@@ -195,8 +195,7 @@ def _lines(
     example: Example, scheme: str, line_of: Callable[[int, str, str, bool], str]
 ) -> Iterator[str]:
     words = example.line_words()
-    starts = [*(start for start, _ in example.words[1:]), len(example.text) + 1]
-    blanks = [start > end for start, (_, end) in zip(starts, example.words, strict=True)]
+    blanks = example.blanks
     text = "".join(word + " " * blank for word, blank in zip(words, blanks, strict=True))
     yield f"# text = {text.rstrip(' ')}\n"
     tags = to_scheme(example.tags, scheme)

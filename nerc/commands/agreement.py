@@ -12,7 +12,6 @@ Sentences are the same if all their words are; one whose tags are all X was skip
 import csv
 import io
 import logging
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,13 +135,11 @@ def run(config: AgreementConfig) -> None:
 
 def _check_outputs(config: AgreementConfig) -> None:
     """Raise InputError unless the files to be written can be, and replace none that is read."""
-    taken = {os.path.realpath(name) for name in config.file}
-    for flag, name in (("--json", config.json), ("--list", config.list)):
-        if name is not None:
-            files.check_file(Path(name), flag)
-            if (place := os.path.realpath(name)) in taken:
-                raise InputError(f"{flag} {name}: has another use in this command; name another")
-            taken.add(place)
+    flags = (("--json", config.json), ("--list", config.list))
+    outputs = [(flag, Path(name)) for flag, name in flags if name is not None]
+    for flag, path in outputs:
+        files.check_file(path, flag)
+    files.check_distinct(config.file, outputs)
 
 
 def main(argv: list[str]) -> None:

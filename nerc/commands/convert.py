@@ -14,7 +14,6 @@ line says where and what was done. A text without words is cut into words and se
 """
 
 import logging
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from nerc import files
 from nerc.cli import check_flag, check_given, option, parse, start_logging
 from nerc.config import FORMATS, check_columns, check_map
 from nerc.data.tags import SCHEMES
-from nerc.errors import InputError, one_line_errors, visible
+from nerc.errors import one_line_errors, visible
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +109,12 @@ def run(config: ConvertConfig) -> None:
     convert.check_target(target, config.to, config.shares)
     if config.list:
         files.check_file(Path(config.list), "--list")
-    check_places(config, [convert.part_path(target, part, config.to) for part in convert.SPLITS])
+    outputs = [("OUTPUT", target)]
+    if config.split:
+        places = (convert.part_path(target, part, config.to) for part in convert.SPLITS)
+        outputs += [("OUTPUT", place) for place in places]
+    outputs += [("--list", Path(config.list))] if config.list else []
+    files.check_distinct(filter(None, (config.input, config.corrections)), outputs)
     source = Source(Path(config.input), config.columns)
     examples = convert.read(source, config.from_, config.annotator)
     types = dict(pair.split("=") for pair in config.map)
@@ -136,18 +140,6 @@ def run(config: ConvertConfig) -> None:
     report(changes, config.list)
     for line in told:
         logger.info(line)
-
-
-def check_places(config: ConvertConfig, parts: Sequence[Path]) -> None:
-    """Raise InputError where an output would replace an input, or another output."""
-    outputs = {"OUTPUT": [Path(config.output), *(parts if config.split else [])]}
-    outputs["--list"] = [Path(config.list)] if config.list else []
-    taken = {os.path.realpath(name) for name in (config.input, config.corrections) if name}
-    for flag, paths in outputs.items():
-        for path in paths:
-            if os.path.realpath(path) in taken:
-                raise InputError(f"{flag} {path}: has another use in this command; name another")
-        taken |= {os.path.realpath(path) for path in paths}
 
 
 def report(changes: list[str], path: str | None) -> None:

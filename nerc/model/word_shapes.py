@@ -21,7 +21,7 @@ SHAPES = (
 
 
 @lru_cache(1 << 16)
-def word_shape(word: str) -> int:
+def shape_id(word: str) -> int:
     """The id of a word's shape, by its letters and digits; letters without case count as lower."""
     characters = [c for c in word if c.isalnum()]
     if not characters:
@@ -40,7 +40,7 @@ def word_shape(word: str) -> int:
 
 def word_shapes(sentences: Iterable[Iterable[str]]) -> np.ndarray:
     """The ids of the shapes of all words, uint8."""
-    return np.fromiter((word_shape(word) for words in sentences for word in words), dtype=np.uint8)
+    return np.fromiter((shape_id(word) for words in sentences for word in words), dtype=np.uint8)
 
 
 def folds_case(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -53,6 +53,12 @@ class EvaluateConfig:
         "word on its own",
         ("viterbi", "argmax"),
     )
+    context: str | None = option(
+        None,
+        "none: read every sentence alone, although the revision reads documents. Default: as the "
+        "revision does",
+        ("none",),
+    )
     batch_size: int | None = option(
         None,
         "sentences per batch; it changes no prediction. Default: what suits the device",
@@ -216,7 +222,10 @@ def evaluate(
             f"{name}: the corpus has no {' or '.join(sorted(absent))}, so every such entity that "
             f"it predicts counts as spurious"
         )
+    model.config.context = config.context or model.config.context
     encoded = encoding.encode_for(model, tokenizer, corpus)
+    if encoded.documents is not None:
+        logger.info(f"{name}: {encoded.summary_of_documents()}")
     for note in encoded.notes:
         logger.info(f"{name}: {note}")
     how = {"how": config.decode, "batch_size": config.batch_size, "bf16": bf16}

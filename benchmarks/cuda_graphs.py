@@ -128,7 +128,7 @@ class GraphedTrainer(Trainer):
             self.model, lambda batch: summed_losses(self.model, batch, bf16=self.bf16)
         )
 
-    def _backward(self, wrapped, sentences, share, scale) -> list[torch.Tensor]:
+    def _backward(self, wrapped, passages, share, scale) -> list[torch.Tensor]:
         return [self.graphed.backward(collate(self.train, share), scale)]
 
     def _forget_gradients(self, sentences) -> None:

@@ -68,7 +68,7 @@ def train(size: int, num_updates: int) -> dict[str, float]:
     import torch
 
     from nerc import distributed, hardware
-    from nerc.training import setup, trainer
+    from nerc.training import batch_plan, setup, trainer
 
     class StopAfter(distributed.StopSignals):
         """A stop signal after the last timed update; also records the time of every update."""
@@ -97,7 +97,7 @@ def train(size: int, num_updates: int) -> dict[str, float]:
     updates = [
         update
         for epoch in range(1, config.epochs + 1)
-        for update in trainer.plan(len(corpus), config.batch_size, config.seed, epoch)
+        for update in batch_plan.plan(len(corpus), config.batch_size, config.seed, epoch)
     ]
     # The first of the timed ones begins where the last of the others ended.
     timed = np.concatenate(updates[WARM_UP : WARM_UP + num_updates])

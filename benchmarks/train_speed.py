@@ -350,7 +350,8 @@ def with_bilstm(encoder: str, corpus, config, accelerator, trainer_class=None, *
     from nerc.distributed import Session, Status, StopSignals
     from nerc.model import encoding, loading
     from nerc.model.tokenizer import load_tokenizer
-    from nerc.training.trainer import Trainer, TrainingData, plan
+    from nerc.training.batch_plan import plan
+    from nerc.training.trainer import Trainer, TrainingData
 
     shape = {"lstm_hidden_size": loading.LSTM_HIDDEN_SIZE, "dropout": 0.1}
     tagger = loading.from_encoder(encoder, corpus.inventory(), **shape)

@@ -199,10 +199,17 @@ class ModelConfig:
     )
     word_shapes: str | None = option(
         None,
-        "whether the model also reads the shape of each word: capitals, digits. It helps where the "
-        "encoder's tokenizer folds capitals to small letters. Default: no, or as the revision of "
-        "--start does",
+        "whether the model also reads the shape of each word: capitals, digits. Default: yes where "
+        "the encoder's tokenizer folds capitals to small letters, but for --recipe paper; or as "
+        "the revision of --start does",
         ("yes", "no"),
+    )
+    context: str | None = option(
+        None,
+        "what the encoder reads beside a sentence. document: its neighbours in the document, where "
+        "the corpus has documents; none: nothing. Default: none, or as the revision of --start "
+        "does",
+        ("document", "none"),
     )
     dropout: float | None = option(
         None,
@@ -223,8 +230,11 @@ class ModelConfig:
             check_given(self, wanted, "tokenizer")
         else:
             wanted = "left out with --start, whose revision decides it"
-            check_given(self, wanted, "encoder", "lstm_hidden_size", "word_shapes")
+            check_given(self, wanted, "encoder", "lstm_hidden_size", "word_shapes", "context")
 
+
+# Flags of the model that earlier versions lack, with what they did.
+EARLIER_VALUES = {"word_shapes": "no", "context": "none"}
 
 _by_recipe = partial(option, None, by_recipe=True)
 

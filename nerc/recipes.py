@@ -18,6 +18,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "epochs": 5,
         "combine": "concat",
         "repair": ("none",),
+        "word_shapes": "no",
     },
     # Chosen on validation F1. The learning rate is that of bert-base; see TrainConfig.resolved.
     "strong": {
@@ -34,6 +35,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "epochs_llm": 2,
         "combine": "selftrain",
         "repair": ("well-formed", "form"),
+        "word_shapes": None,  # where the tokenizer folds case
     },
 }
 

@@ -20,7 +20,7 @@ from nerc.distributed import Session, Status, StopSignals
 from nerc.errors import InputError, Interrupted
 from nerc.evaluation import evaluator
 from nerc.model import encoding
-from nerc.training import trainer
+from nerc.training import batch_plan, trainer
 from nerc.training.checkpoints import Checkpoints
 from nerc.training.trainer import CheckpointSchedule, TrainingData
 
@@ -65,12 +65,12 @@ def weights(model) -> dict[str, torch.Tensor]:
 
 
 def test_the_plan_holds_every_sentence_once_and_depends_on_seed_and_epoch_alone():
-    one = trainer.plan(103, 10, seed=3, epoch=2)
+    one = batch_plan.plan(103, 10, seed=3, epoch=2)
     assert sorted(np.concatenate(one)) == list(range(103))
     assert [len(update) for update in one] == [10] * 10 + [3]
-    again = trainer.plan(103, 10, seed=3, epoch=2)
+    again = batch_plan.plan(103, 10, seed=3, epoch=2)
     assert all(a.tolist() == b.tolist() for a, b in zip(one, again, strict=True))
-    for other in (trainer.plan(103, 10, 3, 3), trainer.plan(103, 10, 4, 2)):
+    for other in (batch_plan.plan(103, 10, 3, 3), batch_plan.plan(103, 10, 4, 2)):
         assert one[0].tolist() != other[0].tolist()
 
 
@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_weights(model, encoded):
 
 def test_an_update_is_the_mean_over_its_words_however_they_lie(model, encoded):
     """One plain SGD step equals that of cross entropy averaged over the batch's words, by hand."""
-    (sentences,) = trainer.plan(len(encoded), len(encoded), seed=0, epoch=1)
+    (sentences,) = batch_plan.plan(len(encoded), len(encoded), seed=0, epoch=1)
     rows, labels = [], []
     for sentence in sentences:
         batch = encoding.collate(encoded, [sentence])
@@ -148,7 +148,7 @@ def test_words_without_a_label_teach_nothing(model, encoded):
         fit(model, encoded, config(epochs=1))
     encoded.labels[0] = 0
     before = weights(model)
-    updates = trainer.plan(len(encoded), 8, seed=0, epoch=1)
+    updates = batch_plan.plan(len(encoded), 8, seed=0, epoch=1)
     place = next(i for i, update in enumerate(updates) if 0 in update)
     losses = []
     fit(
@@ -232,7 +232,7 @@ def test_the_curves_are_logged(model, encoded):
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_sentences(model, encoded):
     with torch.no_grad():
         model.classifier.bias[0] = float("nan")
-    first = trainer.plan(len(encoded), 8, seed=0, epoch=1)[0]
+    first = batch_plan.plan(len(encoded), 8, seed=0, epoch=1)[0]
     with pytest.raises(InputError) as error:
         fit(model, encoded, config())
     message = str(error.value)
@@ -305,7 +305,7 @@ def test_a_terminal_has_a_bar_instead_of_lines(model, encoded, monkeypatch, caps
 def test_micro_batches_hold_the_share_once_and_no_more_words_than_asked(encoded):
     share = np.arange(len(encoded))[::-1]
     for num_words in (1, 20, 50, 10**6):
-        pieces = trainer.micro_batches(share, encoded, num_words)
+        pieces = batch_plan.micro_batches(share, encoded, num_words)
         assert np.concatenate(pieces).tolist() == share.tolist()
         words = [int(encoded.num_words(piece).sum()) for piece in pieces]
         # A sentence of more words than asked for is a piece of its own.
@@ -313,8 +313,8 @@ def test_micro_batches_hold_the_share_once_and_no_more_words_than_asked(encoded)
         # Greedy: no two neighbours would have fitted into one.
         firsts = [int(encoded.num_words(piece[:1])[0]) for piece in pieces[1:]]
         assert all(w + f > num_words for w, f in zip(words, firsts, strict=False))
-    assert len(trainer.micro_batches(share, encoded, 0)) == 1
-    assert trainer.micro_batches(share[:0], encoded, 20) == []
+    assert len(batch_plan.micro_batches(share, encoded, 0)) == 1
+    assert batch_plan.micro_batches(share[:0], encoded, 20) == []
 
 
 def test_micro_batches_change_no_result(model, encoded):

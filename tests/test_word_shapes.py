@@ -102,15 +102,24 @@ def test_train_reads_shapes_where_asked_to(folder, encoder, tmp_path, value):
     assert config["word_shapes"] == (len(word_shapes.SHAPES) if value == "yes" else 0)
 
 
-def test_a_tokenizer_that_hides_capitals_is_told(folder, encoder, tmp_path, tokenizer, capsys):
+def test_shapes_are_read_where_the_tokenizer_hides_capitals(
+    folder, encoder, tmp_path, tokenizer, capsys
+):
     for file in ("config.json", "model.safetensors"):
         (tmp_path / file).write_bytes((encoder / file).read_bytes())
     vocabulary = tokenizer.get_vocab()
     BertTokenizer(vocab=vocabulary, do_lower_case=True).save_pretrained(tmp_path)
-    for more, is_told in (([], True), (["--word-shapes", "yes"], False)):
+    for more, reads, is_told in (
+        ([], "yes", True),
+        (["--word-shapes", "yes"], "yes", False),
+        (["--word-shapes", "no"], "no", False),
+        (["--recipe", "paper"], "no", False),
+    ):
         flags = [*small(folder, tmp_path), "--epochs", "1", *more, "--overwrite"]
         train.main([*flags, "--repo", str(tmp_path / "models")])
-        assert ("--word-shapes yes lets the model read them" in capsys.readouterr().out) == is_told
+        assert ("so the model also reads the shapes" in capsys.readouterr().out) == is_told
+        run = json.loads((tmp_path / "models" / "model_primary" / "run.json").read_text())
+        assert run["config"]["word_shapes"] == reads
 
 
 def test_rounds_with_and_without_shapes_are_of_different_plans(folder, encoder, tmp_path):
@@ -121,8 +130,8 @@ def test_rounds_with_and_without_shapes_are_of_different_plans(folder, encoder, 
 
     default, no, yes = planned(), planned("--word-shapes", "no"), planned("--word-shapes", "yes")
     trial = default.trials()[0][0]
-    assert default.identity(trial) == no.identity(trial) != yes.identity(trial)
-    assert "word_shapes" not in default.description  # as in plans of earlier versions
-    assert default.changes(no.description) == []
-    assert default.changes(yes.description) == ["word-shapes was yes, is no"]
-    assert yes.changes(default.description) == ["word-shapes was no, is yes"]
+    assert len({p.identity(trial) for p in (default, no, yes)}) == 3
+    assert "word_shapes" not in no.description  # as in plans of earlier versions, which read none
+    assert "context" not in default.description
+    assert no.changes(yes.description) == ["word-shapes was yes, is no"]
+    assert yes.changes(no.description) == ["word-shapes was no, is yes"]

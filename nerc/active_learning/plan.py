@@ -20,7 +20,7 @@ from filelock import Timeout
 from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveStoreConfig
 from nerc.annotation import people
 from nerc.cli import Effect, flags_with
-from nerc.config import ModelConfig, TrainConfig
+from nerc.config import EARLIER_VALUES, ModelConfig, TrainConfig
 from nerc.data import pool as pools
 from nerc.data.labels import num_drawn
 from nerc.data.pool import Pool, Query
@@ -34,11 +34,9 @@ from nerc.store.transfer import SHORTENED
 logger = logging.getLogger(__name__)
 
 # Flags that rounds take from --start.
-_FROM_START = ("encoder", "lstm_hidden_size", "word_shapes", "dropout")
+_FROM_START = ("encoder", "lstm_hidden_size", "word_shapes", "context", "dropout")
 # Flags of earlier versions, with the only value that is still possible.
 REMOVED_FLAGS = {"from_last": False}
-# Flags that earlier versions lack, with what they did; descriptions leave them out as they were.
-_ADDED_FLAGS = {"word_shapes": "no"}
 # Flags that runs of the same plan may differ in; of the two places, the content is described.
 _CONFIGS = (ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig)
 _VARIABLE_FLAGS = flags_with({Effect.NONE, Effect.SEED, Effect.EXTENT}, *_CONFIGS)
@@ -91,8 +89,9 @@ class Plan:
         flags = {name: value for config in configs for name, value in asdict(config).items()}
         flags |= {"start": self.start, "add": " ".join(self.active.add)}
         flags = {name: value for name, value in flags.items() if name not in _VARIABLE_FLAGS}
-        for name, before in _ADDED_FLAGS.items():
-            if flags[name] in (None, before):
+        flags["context"] = flags["context"] or "none"
+        for name, before in EARLIER_VALUES.items():  # descriptions lack them, as they did
+            if flags[name] == before:
                 del flags[name]
         flags["oracle"] = "people" if self.active.people else "gold"
         return json.loads(json.dumps(flags | {"pool": self.pool.text.fingerprint()}))
@@ -112,7 +111,7 @@ class Plan:
     def changes(self, earlier: Mapping[str, Any]) -> list[str]:
         """How the description of an earlier run differs from this one, in words."""
         # Records of earlier versions lack the precision, and may have removed flags.
-        fixed = REMOVED_FLAGS | _ADDED_FLAGS
+        fixed = REMOVED_FLAGS | EARLIER_VALUES
         earlier = fixed | {"precision": self.training.precision} | earlier
         return [
             "the corpus had other sentences"
@@ -188,7 +187,7 @@ def _network_of_start(
                 f"{place} {settings[place]}; write the whole path there"
             )
     given = {} if network.dropout is None else {"dropout": network.dropout}
-    settings = {"word_shapes": "no"} | settings  # revisions of earlier versions read none
+    settings = EARLIER_VALUES | settings
     return ModelConfig(**{name: settings[name] for name in _FROM_START} | given)
 
 

@@ -136,13 +136,19 @@ def run(config: PredictConfig) -> None:
     if model.config.calibration is None and config.to == "json":
         note = "its confidences are not calibrated, and probably too high"
         logger.warning(f"{config.revision}: {note}")
+    by_document = model.config.context == "document"
+    if by_document and config.format in ("text", "json"):
+        logger.warning(
+            f"{config.revision} reads documents, and every text here alone; --format paragraphs, "
+            f"or conll with lines {DOCSTART}, gives it documents"
+        )
     write = write_json if config.to == "json" else write_conll
     encoding_stats: Counter[str] = Counter()
     num_bad = 0
     with (
         distributed.StopSignals(accelerator),
         output(config.output) as file,
-        read_ahead(items(config), pipeline.STREAM_CHUNK) as chunks,
+        read_ahead(items(config), pipeline.STREAM_CHUNK, by_document=by_document) as chunks,
     ):
         about = {"bf16": bf16, "encoding_stats": encoding_stats}
         for answers in pipeline.tag_texts(model, tokenizer, chunks, **about):
@@ -199,7 +205,8 @@ def items(config: PredictConfig) -> Iterator[Item]:
     """The texts of the input files, or of standard input, one after the other."""
     read = {"text": Item.of, "json": of_object}.get(config.format)  # a line
     said: set[str] = set()  # what is said once
-    for path in config.input or ("-",):
+    documents: dict[tuple[int, int], int] = {}  # only the last one, over all files
+    for nth, path in enumerate(config.input or ("-",)):
         # Not sys.stdin: the interpreter cannot end while a thread waits for it.
         place, name = (0, "standard input") if path == "-" else (path, path)
         with open(place, "rb", closefd=path != "-") as file:
@@ -209,6 +216,10 @@ def items(config: PredictConfig) -> Iterator[Item]:
                 rows = lines(file, name)
                 found = of_lines(rows, read) if read else of_conll(rows, config.columns)
             for item in found:
+                if item.document:
+                    key = nth, item.document
+                    documents = {key: documents.get(key, 1 + max(documents.values(), default=0))}
+                    item = replace(item, document=documents[key])
                 is_cut = config.format != "conll" and "words" not in item.fields
                 if is_cut and has_unspaced(item.text):
                     warn_once(
@@ -295,13 +306,13 @@ def of_paragraphs(file: BinaryIO, name: str) -> Iterator[Item]:
 
 def of_paragraph(text: str, name: str, line: int, place: int) -> Iterator[Item]:
     """The sentences of a paragraph that begins at a line and a place, in characters, of a file."""
-    seen = 0
+    seen, document = 0, line
     for start, end in split(text):
         line += text.count("\n", seen, start)
         seen = start
         fields = {"file": name, "start": place + start, "end": place + end}
         about = {"location": f"{name}:{line}", "fields": fields, "offset": place + start}
-        yield replace(Item.of_wrapped(text[start:end]), **about)
+        yield replace(Item.of_wrapped(text[start:end]), document=document, **about)
 
 
 def of_object(line: str) -> Item:
@@ -332,7 +343,7 @@ def of_conll(rows: Rows, given: str | None) -> Iterator[Item]:
     they have the columns of its last line. Numbers that count the lines of a text are refused
     without --columns; a single one, where each text before it has such numbers, too.
     """
-    place, all_counted = None, True
+    place, all_counted, document = None, True, 0
     sentence: list[tuple[str, str, str | None]] = []
     for location, line, fault in chain(rows, [("", "", None)]):
         cells = ["?"] if fault else split_columns(line)
@@ -354,8 +365,9 @@ def of_conll(rows: Rows, given: str | None) -> Iterator[Item]:
             if size > 1 or (size == 1 and all_counted):
                 error = "column 1 counts the words; say by --columns which one holds them, such as "
                 item = Item(location=item.location, error=f"{error}2 (1 if they are words)")
-            yield item
+            yield replace(item, document=document)
         sentence = []
+        document += bool(cells)
 
 
 def is_comment(line: str, last: str) -> bool:
@@ -383,10 +395,13 @@ def of_sentence(lines: Sequence[tuple[str, str, str | None]], place: int) -> Ite
 
 
 @contextmanager
-def read_ahead(source: Iterator[Item], size: int) -> Iterator[Iterator[list[Item]]]:
-    """Items, which another thread reads, in lists of up to size; leaving ends the reading.
+def read_ahead(
+    source: Iterator[Item], size: int, *, by_document: bool
+) -> Iterator[Iterator[list[Item]]]:
+    """Items, which another thread reads, in lists of about size; leaving ends the reading.
 
     A list holds the items that have been read by now, so that slow input is answered as it comes.
+    by_document: no list ends within a document.
     """
     queue: Queue[Item | BaseException | None] = Queue(2 * size)  # None: the end
     closed = Event()
@@ -402,15 +417,21 @@ def read_ahead(source: Iterator[Item], size: int) -> Iterator[Iterator[list[Item
             queue.put(error)
 
     def collect() -> Iterator[list[Item]]:
+        chunk: list[Item] = []
         while True:
-            chunk, item = [], queue.get()
-            while isinstance(item, Item):
+            item = queue.get()
+            is_open = by_document and chunk and chunk[-1].document
+            if is_open and getattr(item, "document", 0) != chunk[-1].document:
+                yield chunk
+                chunk = []
+            if isinstance(item, Item):
                 chunk.append(item)
-                if len(chunk) == size or queue.empty():
-                    break
-                item = queue.get()
+                may_wait = by_document and item.document
+                if may_wait or len(chunk) < size and not queue.empty():
+                    continue
             if chunk:
                 yield chunk
+                chunk = []
             if isinstance(item, BaseException):
                 raise item
             if item is None:

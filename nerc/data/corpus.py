@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -84,6 +85,27 @@ class Corpus:
         """The sentences at indices, in that order."""
         rows = self.table.take(pa.array(indices, type=pa.int64()))
         return Corpus(rows, self.notes, self.entity_types(), self.soft)
+
+    def _document_keys(self) -> list[tuple[str, int]]:
+        """File and document of each sentence; document 0 stands before all that a file names."""
+        files = (location.rpartition(":")[0] for location in self.table["location"].to_pylist())
+        return list(zip(files, self.table["document"].to_pylist(), strict=True))
+
+    def documents(self) -> np.ndarray:
+        """Numbers of the documents (sentences,), int64; a sentence without one has its own number.
+
+        Sentences of one document have the same number where no others stand between them.
+        """
+        keys = self._document_keys()
+        begins = [not k[1] or k != before for k, before in zip(keys, [None, *keys], strict=False)]
+        return np.cumsum(np.array(begins, dtype=np.int64))
+
+    def text_order(self) -> np.ndarray:
+        """The places of the sentences in the order of their files and lines."""
+        lines = [location.rpartition(":")[2] for location in self.table["location"].to_pylist()]
+        numbers = [int(line) if line.isdecimal() else 0 for line in lines]
+        keys = list(zip(self._document_keys(), numbers, strict=True))
+        return np.array(sorted(range(len(self)), key=keys.__getitem__), dtype=np.int64)
 
     def renamed(self, types: Mapping[str, str]) -> "Corpus":
         """The corpus with entity types renamed; a type that becomes O is no entity any more.

@@ -40,7 +40,12 @@ class Pool:
 
     def acquired_labels(self, queries: Iterable[Query]) -> AcquiredLabels:
         """The expert labels that a round learns from."""
-        corpus = Corpus.of(Sentence(q.words, q.tags, q.origin, 0) for q in answered(queries))
+        places = (self.text.table[column].to_pylist() for column in ("location", "document"))
+        documents = dict(zip(*places, strict=True))
+        corpus = Corpus.of(
+            Sentence(q.words, q.tags, q.origin, documents.get(q.origin, 0))
+            for q in answered(queries)
+        )
         types = self.expert_types | corpus.entity_types()
         return AcquiredLabels(Corpus(corpus.table, (), types), self.text)
 

@@ -270,7 +270,7 @@ def _load_sample(corpus: str, split: str) -> Corpus:
     if split in ("validation", "test"):
         num = max(1, round(num * SAMPLE_HELD_OUT))
     generated = Corpus.of(
-        Sentence(tuple(words), tuple(labels), f"sample/{split}:{i}", document)
+        Sentence(tuple(words), tuple(labels), f"sample/{split}:{i}", 1 + document)
         for i, (words, labels, document) in enumerate(synthetic.generate(name, num))
     )
     if not len(generated):

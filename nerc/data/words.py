@@ -8,7 +8,7 @@ Inc.). 's, n't and the like are words of their own, and so are currency signs: $
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import regex
 
@@ -64,6 +64,7 @@ class Text:
 
     text: str = ""
     spans: tuple[tuple[int, int], ...] = ()
+    document: int = field(default=0, kw_only=True)  # of which it is a sentence; 0: of none
 
     @classmethod
     def of(cls, text: str) -> "Text":

@@ -17,6 +17,8 @@ from nerc.model.word_shapes import word_shapes
 NO_LABEL = -100  # for padding and words without a label: cross entropy ignores it
 MULTIPLE = 32  # training and prediction pad batches to a multiple of it, so that few shapes occur
 
+PASSAGE_PIECES = 254  # that are read together of a document, at most, without special pieces
+
 _WIDTH = 8  # the width of a grid of pieces is a multiple of it
 _CHUNK = 1000  # sentences that the tokenizer gets at a time
 
@@ -48,6 +50,9 @@ class Encoded:
     # its word; words with weight 0 are ignored.
     targets: np.ndarray | None = None
     word_shapes: np.ndarray | None = None  # (number of words,) uint8, for models that read them
+    # (number of sentences,) int64, not decreasing, for models that read documents: sentences with
+    # the same number may be read together.
+    documents: np.ndarray | None = None
     # How many words were encoded in an unusual way, by what was done to them.
     encoding_stats: Mapping[str, int] = field(default_factory=dict)
 
@@ -58,6 +63,11 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.sentence_offsets) - 1
+
+    def summary_of_documents(self) -> str:
+        """A line that says how many sentences a model that reads documents reads in one."""
+        number = int((np.bincount(self.documents)[self.documents] > 1).sum())
+        return f"{number:,} of {len(self):,} sentences are read with others of their documents"
 
     def num_words(self, sentences: Sequence[int] | slice = slice(None)) -> np.ndarray:
         """The number of words in each sentence."""
@@ -100,6 +110,7 @@ def encode(
     limit: int,
     *,
     with_shapes: bool = False,
+    with_documents: bool = False,
 ) -> Encoded:
     """Cut every word into pieces; limit is the encoder's number of positions.
 
@@ -130,6 +141,7 @@ def encode(
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
         word_shapes=shapes if with_shapes else None,
+        documents=corpus.documents() if with_documents else None,
         encoding_stats=encoding_stats,
     )
 
@@ -139,8 +151,9 @@ def encode_for(
 ) -> Encoded:
     """Encode a corpus with the label ids and the window size of a model."""
     config = model.config
-    limit, with_shapes = config.max_position_embeddings, config.word_shapes > 0
-    return encode(corpus, tokenizer, config.inventory, limit, with_shapes=with_shapes)
+    limit = config.max_position_embeddings
+    reads = {"with_shapes": config.word_shapes > 0, "with_documents": config.context == "document"}
+    return encode(corpus, tokenizer, config.inventory, limit, **reads)
 
 
 def _offsets(counts: Iterable[int]) -> np.ndarray:
@@ -179,8 +192,9 @@ def _align(
 
 
 def windows(counts: np.ndarray, limit: int) -> list[Window]:
-    """Cut a sentence into windows of at most limit pieces; counts: the pieces of each word.
+    """Cut a sentence or a document into windows of at most limit pieces.
 
+    counts are the pieces of each word.
     Every word is the own word of exactly one window. Up to a quarter of a window on either side is
     context, which it shares with its neighbours.
     """
@@ -237,14 +251,28 @@ class Batch(NamedTuple):
         return self.word_cells[0] // int(self.num_words.max())
 
 
-def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Batch:
-    """The batch of these sentences, in this order.
+# Sentences of a batch, in order: each a sentence, or several neighbours that are read together.
+Passages = Sequence[int | np.ndarray]
+
+
+def joined(passages: Passages) -> np.ndarray:
+    """The sentences of passages, one after the other."""
+    if isinstance(passages, np.ndarray):
+        return passages
+    arrays = [np.atleast_1d(passage) for passage in passages]
+    return np.concatenate(arrays) if arrays else np.array([], dtype=np.int64)
+
+
+def collate(encoded: Encoded, passages: Passages, multiple: int = 1) -> Batch:
+    """The batch of the sentences of these passages, in this order.
 
     Pads the batch to a multiple of `multiple` pieces and words, by one sentence without meaning:
     the CPU's matmul library pays some milliseconds once per new shape.
     """
-    sentences = np.asarray(sentences)
-    windows = _windows_of(encoded, sentences)
+    sentences = firsts = lasts = joined(passages)
+    if len(sentences) > len(passages):
+        firsts, lasts = np.array([(passage[0], passage[-1]) for passage in passages]).T
+    windows = _windows_of(encoded, firsts, lasts)
     starts = encoded.word_offsets[windows.start]  # into pieces
     lengths = encoded.word_offsets[windows.end] - starts + 2  # with [CLS] and [SEP]
     if filler := -int(lengths.sum()) % multiple:
@@ -287,16 +315,17 @@ def collate(encoded: Encoded, sentences: Sequence[int], multiple: int = 1) -> Ba
     return Batch(**tensors, groups=_groups(lengths[order].tolist()))
 
 
-def _windows_of(encoded: Encoded, sentences: np.ndarray) -> Window:
-    """The windows of sentences, one after the other, as arrays of indices of words."""
-    start, end = encoded.sentence_offsets[sentences], encoded.sentence_offsets[sentences + 1]
-    offsets = encoded.word_offsets
-    if (offsets[end] - offsets[start]).max() <= encoded.limit:
+def _windows_of(encoded: Encoded, firsts: np.ndarray, lasts: np.ndarray) -> Window:
+    """The windows of passages, one after the other, as arrays of indices of words."""
+    start, end = encoded.sentence_offsets[firsts], encoded.sentence_offsets[lasts + 1]
+    offsets, limit = encoded.word_offsets, encoded.limit
+    limits = np.where(firsts == lasts, limit, min(limit, PASSAGE_PIECES))
+    if (offsets[end] - offsets[start] <= limits).all():
         return Window(start, start, end, end)
     rows = [
         [first + word for word in window]
-        for first, last in zip(start, end, strict=True)
-        for window in windows(np.diff(offsets[first : last + 1]), encoded.limit)
+        for first, last, most in zip(start, end, limits, strict=True)
+        for window in windows(np.diff(offsets[first : last + 1]), most)
     ]
     return Window(*np.array(rows).T)
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,46 +20,87 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.words import Text
 from nerc.errors import InputError
-from nerc.model.encoding import MULTIPLE, Encoded, collate, encode_for
+from nerc.model.consistency import one_sense_per_word
+from nerc.model.encoding import MULTIPLE, Encoded, Passages, collate, encode_for, joined
 
 # Word pieces, padding included, that are computed together: enough to keep the device busy.
 BATCH_PIECES = {"cpu": 4096, "cuda": 32768}
 STREAM_CHUNK = 4096  # sentences of a stream: enough to find many of similar length
+_DOCUMENT_WEIGHT = 0.25  # of the probabilities of the same word elsewhere in the document
 _VITERBI_CHUNK = 512  # sentences decoded together
 _VITERBI_CELLS = 2**24  # fewer sentences, if these times tags times words are more
 
 
-@torch.inference_mode()
 def predict(
+    model: PreTrainedModel, encoded: Encoded, chosen: np.ndarray | None = None, **options: Any
+) -> list[np.ndarray]:
+    """Log-probabilities (words, tags) of each sentence, float32, in order.
+
+    Covers all sentences or the chosen ones, each listed once. The tags are model.config.word_tags;
+    special tags have no probability. options are batch_size, bf16 and accelerator, as read() has
+    them.
+
+    Where documents are read, each sentence is read twice, alone and with its neighbours, and the
+    probabilities are averaged (so Luoma and Pyysalo 2020 let a sentence's places vote); those of a
+    word are then moved towards those of the same word elsewhere in the document.
+    """
+    chosen = np.arange(len(encoded)) if chosen is None else chosen
+    if encoded.documents is None:
+        return read(model, encoded, chosen, **options)
+    passages = _whole_documents(encoded.documents, chosen)
+    sentences = joined(passages)
+    alone = read(model, encoded, sentences, **options)
+    together = dict(zip(sentences.tolist(), alone, strict=True))
+    if longer := [passage for passage in passages if len(passage) > 1]:
+        again = read(model, encoded, longer, **options)
+        together |= dict(zip(joined(longer).tolist(), again, strict=True))
+    rows = np.concatenate(alone), np.concatenate([together[i] for i in sentences.tolist()])
+    mean = (np.exp(rows[0]) + np.exp(rows[1])) / 2
+    how = {"weight": _DOCUMENT_WEIGHT, "within_documents": True}
+    agreed = np.log(one_sense_per_word(encoded, sentences, mean, **how))
+    of_sentences = np.split(agreed, encoded.num_words(sentences).cumsum()[:-1])
+    by_sentence = dict(zip(sentences.tolist(), of_sentences, strict=True))
+    return [by_sentence[sentence] for sentence in chosen.tolist()]
+
+
+def _whole_documents(documents: np.ndarray, chosen: np.ndarray) -> list[np.ndarray]:
+    """The sentences of each document of which one is chosen."""
+    numbers = np.unique(documents[chosen])
+    bounds = (np.searchsorted(documents, numbers, side) for side in ("left", "right"))
+    return [np.arange(first, end) for first, end in zip(*bounds, strict=True)]
+
+
+@torch.inference_mode()
+def read(
     model: PreTrainedModel,
     encoded: Encoded,
-    chosen: np.ndarray | None = None,
+    passages: Passages,
     *,
     batch_size: int | None = None,
     bf16: bool = False,
     accelerator: Accelerator | None = None,
 ) -> list[np.ndarray]:
-    """Log-probabilities (words, tags) of each sentence, float32, in order.
+    """What predict() gives, of the sentences of passages, each read once with its passage.
 
-    Covers all sentences or the chosen ones, each listed once. The tags are model.config.word_tags;
-    special tags have no probability. A batch is batch_size sentences, or as many as suit the
-    device, of similar length, so that there is little padding. With an accelerator of several
-    processes, each computes a share and all return the whole.
+    A batch is batch_size passages, or as many as suit the device, of similar length, so that there
+    is little padding. With an accelerator of several processes, each computes a share and all
+    return the whole.
     """
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     inventory, device = model.config.inventory, model.device
     columns = torch.tensor([inventory.index(tag) for tag in model.config.word_tags], device=device)
-    chosen = np.arange(len(encoded)) if chosen is None else chosen
-    by_length = np.argsort(encoded.num_pieces()[chosen], kind="stable")[::-1]
-    share = chosen[by_length][rank::world]
-    batches = _batches(share, encoded.num_pieces()[share], batch_size, device.type)
+    num_pieces = encoded.num_pieces()
+    sizes = np.array([num_pieces[passage].sum() for passage in passages])
+    share = np.argsort(sizes, kind="stable")[::-1][rank::world]
+    batches = _batches(share, sizes[share], batch_size, device.type)
     quiet = rank > 0 or not sys.stderr.isatty()
     results: list[tuple[int, np.ndarray]] = []
     with ExitStack() as at_end, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         at_end.callback(model.train, model.training)
         model.eval()
-        for sentences in tqdm(batches, desc="tagging", leave=False, disable=quiet):
-            batch = collate(encoded, sentences, MULTIPLE)
+        for places in tqdm(batches, desc="tagging", leave=False, disable=quiet):
+            chosen = [passages[place] for place in places]
+            batch, sentences = collate(encoded, chosen, MULTIPLE), joined(chosen)
             logits = model(**batch.inputs(device)).logits[..., columns]  # (words, tags)
             rows = logits.float().log_softmax(dim=-1).cpu().numpy()
             if not np.isfinite(rows).all():
@@ -66,10 +108,10 @@ def predict(
             of_sentences = np.split(rows, batch.num_words.cumsum(0))[: len(sentences)]
             results += zip(sentences.tolist(), of_sentences, strict=True)
     results = gather_object(results) if world > 1 else results
-    by_sentence = dict(results)
-    if not len(results) == len(by_sentence) == len(chosen):
+    by_sentence, sentences = dict(results), joined(passages)
+    if not len(results) == len(by_sentence) == len(sentences):
         raise RuntimeError("a sentence is missing or there twice")
-    return [by_sentence[sentence] for sentence in chosen.tolist()]
+    return [by_sentence[sentence] for sentence in sentences.tolist()]
 
 
 def _not_finite(source: str) -> str:
@@ -90,6 +132,9 @@ def predict_stream(
 ) -> Iterator[list[tuple[Sentence | Text, list[str], np.ndarray | None]]]:
     """For each chunk: its texts, each with its tags and log-probabilities (see predict).
 
+    For a model that reads documents, the sentences of one stand in one chunk, neighbours having
+    numbers that differ where their documents do.
+
     Texts of similar length within a chunk are computed together. Two chunks are in memory at a
     time: another thread reads and encodes the next one. Texts without words have no
     log-probabilities. The stats of the encoding are added to encoding_stats.
@@ -98,7 +143,7 @@ def predict_stream(
 
     def read_next() -> tuple[Sequence[Sentence | Text] | None, Encoded | None]:
         chunk = next(chunks, None)
-        sentences = [Sentence(text.words, None, "", 0) for text in chunk or () if text.words]
+        sentences = [Sentence(t.words, None, "", t.document) for t in chunk or () if t.words]
         encoded = encode_for(model, tokenizer, Corpus.of(sentences)) if sentences else None
         if encoded and encoding_stats is not None:
             encoding_stats.update(encoded.encoding_stats)
@@ -118,15 +163,15 @@ def predict_stream(
 
 
 def _batches(
-    sentences: np.ndarray, num_pieces: np.ndarray, batch_size: int | None, device: str
+    passages: np.ndarray, num_pieces: np.ndarray, batch_size: int | None, device: str
 ) -> list[np.ndarray]:
-    """Cut sentences, the longest first, into batches of batch_size, or of BATCH_PIECES."""
+    """Cut passages, the longest first, into batches of batch_size, or of BATCH_PIECES."""
     if batch_size is not None:
-        return [sentences[i : i + batch_size] for i in range(0, len(sentences), batch_size)]
+        return [passages[i : i + batch_size] for i in range(0, len(passages), batch_size)]
     start, batches, room = 0, [], BATCH_PIECES.get(device, BATCH_PIECES["cpu"])
-    while start < len(sentences):
+    while start < len(passages):
         size = max(1, room // int(num_pieces[start] + 2))
-        batches.append(sentences[start : start + size])
+        batches.append(passages[start : start + size])
         start += size
     return batches
 

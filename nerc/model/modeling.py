@@ -51,6 +51,7 @@ class NERSmallConfig(BertConfig):
 
     lstm_hidden_size: int = 0
     word_shapes: int = 0
+    context: str = "none"  # or document: see nerc.model.encoding.Encoded.documents
     calibration: list[float] | None = None  # slope and offset, see nerc.model.calibration
 
     def __post_init__(self, **kwargs) -> None:
@@ -202,7 +203,8 @@ class NERSmall(BertPreTrainedModel):
         """The values of the flags of ModelConfig that describe this model."""
         config = self.config
         shape = {"lstm_hidden_size": config.lstm_hidden_size, "dropout": config.hidden_dropout_prob}
-        return shape | {"word_shapes": "yes" if config.word_shapes else "no"}
+        shape |= {"word_shapes": "yes" if config.word_shapes else "no"}
+        return shape | {"context": config.context}
 
     def forward(
         self,

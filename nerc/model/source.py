@@ -32,6 +32,7 @@ _CONFIG = {
     "type_vocab_size?": _SIZE,
     "max_position_embeddings?": _POSITIONS,
     "lstm_hidden_size?": Wanted("0 or more", lambda value: value >= 0, int),
+    "context?": Wanted("document or none", lambda value: value in ("document", "none"), str),
     "word_shapes?": Wanted("0 to 256", lambda value: 0 <= value <= 256, int),
     "hidden_act?": Wanted("the name of an activation", lambda name: name in ACT2FN, str),
     "hidden_dropout_prob?": _RATE,

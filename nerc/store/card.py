@@ -100,6 +100,7 @@ def _facts(run: dict[str, Any]) -> dict[str, str]:
         "started from": start,
         "BiLSTM": f"{units} units per direction" if units else "none",
         "reads the shapes of words": config.get("word_shapes"),
+        "reads beside a sentence": config.get("context"),
         "recipe": f"{config['recipe']}: {config['optimizer']}, epochs: {config['epochs']}, "
         f"batches of {config['batch_size']}, seed {config['seed']}, {run['precision']}",
         "active learning": active and f"round {active['round']}, {active['strategy'] or 'random'}",

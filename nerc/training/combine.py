@@ -11,10 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from nerc.model.consistency import one_sense_per_word
 from nerc.model.encoding import NO_LABEL, Encoded
 from nerc.training.stages import StageRunner, Tensors
-
-_MIN_PROBABILITY = 1e-3  # least probability of a label in other places of a word
 
 
 @dataclass(frozen=True)
@@ -108,32 +107,6 @@ def _self_train(
     targets = hard_targets(training_set)
     targets[encoded.words_of(others)] = soft
     return replace(encoded, targets=targets), base
-
-
-def one_sense_per_word(
-    encoded: Encoded, sentences: np.ndarray, probabilities: np.ndarray, weight: float
-) -> np.ndarray:
-    """Probabilities (words, labels) moved towards those of the same word in other places.
-
-    A word mostly has one sense in a text (Gale et al. 1992), and entities have one type (Krishnan &
-    Manning 2006). The result is the weighted geometric mean of a word's own probabilities and the
-    mean of those in the other places with the same word pieces.
-    """
-    words = encoded.words_of(sentences)
-    bounds = zip(encoded.word_offsets[words], encoded.word_offsets[words + 1], strict=True)
-    ids: dict[bytes, int] = {}
-    keys = [encoded.pieces[a:b].tobytes() for a, b in bounds]
-    if encoded.word_shapes is not None:  # which tell apart what has the same pieces: US, us
-        keys = list(zip(keys, encoded.word_shapes[words].tolist(), strict=True))
-    word_ids = [ids.setdefault(key, len(ids)) for key in keys]
-    which = np.array(word_ids, dtype=np.int64)
-    number = np.bincount(which, minlength=len(ids))[which, None]
-    total = np.zeros((len(ids), probabilities.shape[1]))
-    np.add.at(total, which, probabilities)
-    elsewhere = (total[which] - probabilities) / np.maximum(number - 1, 1)
-    mixed = probabilities ** (1 - weight) * np.maximum(elsewhere, _MIN_PROBABILITY) ** weight
-    mixed = np.where(number > 1, mixed / mixed.sum(axis=1, keepdims=True), probabilities)
-    return mixed.astype(np.float32)
 
 
 def hard_targets(training_set: TrainingSet) -> np.ndarray:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from nerc.cli import Effect, flags_with
-from nerc.config import COMBINATIONS, DataConfig, ModelConfig, StoreConfig, TrainConfig
+from nerc.config import (
+    COMBINATIONS,
+    EARLIER_VALUES,
+    DataConfig,
+    ModelConfig,
+    StoreConfig,
+    TrainConfig,
+)
 from nerc.errors import InputError, Interrupted
 from nerc.store import records
 from nerc.store.revisions import Store
@@ -90,8 +97,7 @@ def resume_advice(store: Store, name: str) -> Iterator[None]:
 
 def differences(known: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The differences between the descriptions of two runs that can change results, in words."""
-    # Runs of earlier versions read no shapes.
-    old, new = {"word_shapes": "no"} | known["config"], json.loads(json.dumps(now["config"]))
+    old, new = EARLIER_VALUES | known["config"], json.loads(json.dumps(now["config"]))
     changes = []
     # Flags of old that nerc no longer has do not count.
     for name in (name for name in new if name not in _IGNORED):

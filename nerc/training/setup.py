@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from nerc.config import DataConfig, ModelConfig, TrainConfig
@@ -72,8 +73,14 @@ def prepare(
     corpora = {split: corpus for split, corpus in corpora.items() if corpus is not None}
     for note in (note for corpus in corpora.values() for note in corpus.notes):
         logger.info(note)
-    network = with_defaults(network, data)
+    described = {split: corpus.describe() for split, corpus in corpora.items()}
+    network = with_defaults(network, data, config.recipe)
     tagger, tokenizer = starting_point(network, store, mixed.corpus)
+    places = mixed.places()
+    if tagger.config.context == "document":
+        order = mixed.corpus.text_order()
+        corpora["train"] = mixed.corpus.select(order)
+        places = tuple(np.argsort(order)[of_kind] for of_kind in places)
     inventory = tagger.config.inventory
     for corpus in corpora.values():
         check_tags(corpus, inventory, "the model to train")
@@ -81,7 +88,9 @@ def prepare(
     for split, pieces in encoded.items():
         for note in pieces.notes:
             logger.info(f"{split}: {note}")
-    if (soft := labels.soft_targets(mixed.corpus, inventory)) is not None:
+        if pieces.documents is not None:
+            logger.info(f"{split}: {pieces.summary_of_documents()}")
+    if (soft := labels.soft_targets(corpora["train"], inventory)) is not None:
         encoded["train"] = replace(encoded["train"], targets=soft)
     method = combine.METHODS[data.combine] if data.combine else combine.SINGLE_SOURCE
     if data.data == "llm":
@@ -89,7 +98,7 @@ def prepare(
     description = {
         "config": asdict(data) | asdict(network) | tagger.shape(),
         "precision": precision,
-        "data": {split: corpus.describe() for split, corpus in corpora.items()},
+        "data": described,
         "pieces_sha256": hashlib.sha256(encoded["train"].pieces.tobytes()).hexdigest(),
     }
     return RunSetup(
@@ -102,7 +111,7 @@ def prepare(
         tokenizer=tokenizer,
         config=config,
         method=method,
-        training_set=TrainingSet(encoded["train"], *mixed.places(), len(inventory)),
+        training_set=TrainingSet(encoded["train"], *places, len(inventory)),
         description=description,
     ).with_settings(CombinationSettings())
 
@@ -144,14 +153,18 @@ def _rebuild_training_corpus(run: dict[str, Any], folder: Path) -> labels.MixedC
     return mixed
 
 
-def with_defaults(network: ModelConfig, data: DataConfig) -> ModelConfig:
-    """The network with encoder and sizes decided; with --start, the revision decides."""
+def with_defaults(network: ModelConfig, data: DataConfig, recipe: str) -> ModelConfig:
+    """The network with encoder and sizes decided; with --start, the revision decides.
+
+    What the recipe leaves open of word_shapes depends on the tokenizer.
+    """
     if network.start is not None:
         return network
     is_sample = data.corpus.partition(":")[0] == "sample"
     encoder = network.encoder or ("tiny" if is_sample else DEFAULT_ENCODER)
     size = loading.TINY_LSTM_HIDDEN_SIZE if encoder == "tiny" else loading.LSTM_HIDDEN_SIZE
-    default = {"encoder": encoder, "lstm_hidden_size": size, "dropout": 0.1, "word_shapes": "no"}
+    default = {"encoder": encoder, "lstm_hidden_size": size, "dropout": 0.1}
+    default |= {"word_shapes": RECIPES[recipe]["word_shapes"], "context": "none"}
     given = {name: value for name, value in asdict(network).items() if value is not None}
     return replace(network, **(default | given))
 
@@ -173,11 +186,13 @@ def starting_point(
     else:
         tagger = loading.from_encoder(network.encoder, corpus.inventory(), **shape)
         tokenizer = load_tokenizer(network.encoder, tagger.config.vocab_size)
-    if network.word_shapes == "yes":
-        tagger.read_word_shapes(len(SHAPES))
-    elif folds_case(tokenizer):
+    tagger.config.context = network.context
+    is_blind = network.word_shapes is None and folds_case(tokenizer)
+    if is_blind:
         logger.info(
-            "the encoder's tokenizer folds capitals to small letters; --word-shapes yes lets the "
-            "model read them"
+            "the encoder's tokenizer folds capitals to small letters, so the model also reads the "
+            "shapes of words; --word-shapes no leaves them out"
         )
+    if is_blind or network.word_shapes == "yes":
+        tagger.read_word_shapes(len(SHAPES))
     return tagger, tokenizer

@@ -19,12 +19,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from nerc.config import TrainConfig
-from nerc.data.random_streams import Stream, generator, seed_of
+from nerc.data.random_streams import Stream, seed_of
 from nerc.distributed import Progress, Session
 from nerc.errors import InputError, Interrupted
 from nerc.evaluation.metrics import Report
-from nerc.model.encoding import MULTIPLE, NO_LABEL, Batch, Encoded, collate
+from nerc.model.encoding import MULTIPLE, NO_LABEL, Batch, Encoded, Passages, collate, joined
 from nerc.model.modeling import NERSmall
+from nerc.training.batch_plan import micro_batches, plan_passages
 from nerc.training.loss_log import LOG_EVERY, Log, LossLog, Update
 
 _PREDICTION_SPEEDUP = 4  # prediction reads words about this many times as fast as training
@@ -62,12 +63,6 @@ class Epoch:
     seconds: float  # with validation
     validation: dict[str, float] | None  # loss, accuracy and f1
     kept: bool  # the best so far; the weights that a training leaves are those of the last kept
-
-
-def plan(num_sentences: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The sentences of every update of an epoch: each sentence once, in a new order."""
-    order = generator(seed, Stream.BATCH_ORDER, epoch).permutation(num_sentences)
-    return [order[i : i + batch_size] for i in range(0, num_sentences, batch_size)]
 
 
 def learning_rate_factor(update: int, num_updates: int, warmup: float, schedule: str) -> float:
@@ -184,9 +179,9 @@ class Trainer:
         stop, status = self.session.stop, self.session.status
         stop.defer()
         self.model.train()
-        for sentences in self._rest_of_epoch():
-            self.step(wrapped, sentences)
-            progress.advance(self.labelled[sentences].sum())
+        for passages in self._rest_of_epoch():
+            self.step(wrapped, passages)
+            progress.advance(self.labelled[joined(passages)].sum())
             signal = stop.any_rank_signalled()
             is_due = self.update % self.schedule.num_updates == 0
             ends_epoch = self.update * self.config.epochs % self.num_updates == 0
@@ -202,15 +197,15 @@ class Trainer:
                 stop.wait_for_all()
                 raise Interrupted(signal)
 
-    def _rest_of_epoch(self) -> Sequence[np.ndarray]:
-        """The sentences of each update that is left of the current epoch."""
+    def _rest_of_epoch(self) -> Sequence[Passages]:
+        """What each update that is left of the current epoch reads."""
         number = len(self.epochs) + 1
-        updates = plan(len(self.sentences), self.config.batch_size, self.config.seed, number)
-        done = self.update - len(self.epochs) * len(updates)
-        return [self.sentences[places] for places in updates[done:]]
+        how = self.config.batch_size, self.config.seed, number
+        updates = plan_passages(self.train, self.sentences, *how)
+        return updates[self.update - len(self.epochs) * len(updates) :]
 
-    def step(self, wrapped: nn.Module, sentences: np.ndarray) -> None:
-        """Update the weights by the gradient of the mean loss of the sentences' labelled words."""
+    def step(self, wrapped: nn.Module, passages: Passages) -> None:
+        """Update the weights by the gradient of the mean loss of the passages' labelled words."""
         config, accelerator = self.config, self.accelerator
         rank, world = accelerator.process_index, accelerator.num_processes
         # Every update draws its dropout masks anew, so no generator state needs to be kept.
@@ -218,31 +213,33 @@ class Trainer:
         factor = learning_rate_factor(self.update, self.num_updates, config.warmup, config.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["peak_lr"]
+        sentences, share = joined(passages), passages[rank::world]
         # The gradients of the processes are averaged, so each is first multiplied by their number.
         scale = world / (float(self.labelled[sentences].sum()) or 1.0)
-        share = sentences[rank::world]
-        losses = self._backward(wrapped, sentences, share, scale)
+        losses = self._backward(wrapped, passages, share, scale)
         if config.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimizer.step()
         self._forget_gradients(sentences)
         self.update += 1
+        learning_rate, share = factor * config.lr, joined(share)
         share_losses = torch.cat(losses)[: len(share)]
-        update = Update(self.update, factor * config.lr, sentences, share, share_losses)
+        update = Update(self.update, learning_rate, sentences, share, share_losses)
         self.curve.pending.append(update)
 
     def _backward(
-        self, wrapped: nn.Module, sentences: np.ndarray, share: np.ndarray, scale: float
+        self, wrapped: nn.Module, passages: Passages, share: Passages, scale: float
     ) -> list[torch.Tensor]:
         """Add up the gradients of the share's losses, times scale; returns the losses."""
-        # With an empty share, a process computes a sentence with weight 0: all have to take part.
-        pieces = micro_batches(share, self.train, self.config.micro_batch_words) or [sentences[:1]]
+        # With an empty share, a process computes a passage with weight 0: all have to take part.
+        pieces = micro_batches(share, self.train, self.config.micro_batch_words) or [passages[:1]]
         losses = []
         for i, piece in enumerate(pieces):
             is_last = i == len(pieces) - 1
             batch = collate(self.train, piece, MULTIPLE).to(self.accelerator.device)
             with nullcontext() if is_last else self.accelerator.no_sync(wrapped):
-                piece_losses = summed_losses(wrapped, batch, bf16=self.bf16)[: len(piece)]
+                num_sentences = len(joined(piece))
+                piece_losses = summed_losses(wrapped, batch, bf16=self.bf16)[:num_sentences]
                 (piece_losses.sum() * (scale if len(share) else 0.0)).backward()
             losses.append(piece_losses.detach())
         return losses
@@ -318,23 +315,6 @@ class Trainer:
 def epochs_between_reports(training: int, validation: int) -> int:
     """How many epochs of so many words take as long as a report on so many validation words."""
     return max(1, math.ceil(validation / (training * _PREDICTION_SPEEDUP)))
-
-
-def micro_batches(share: np.ndarray, train: Encoded, num_words: int) -> list[np.ndarray]:
-    """Cut a share of an update into pieces of at most num_words words, and at least one sentence.
-
-    0: one piece. An empty share has no pieces.
-    """
-    if not len(share) or not num_words:
-        return [share] if len(share) else []
-    pieces, words = [[]], 0
-    for sentence, length in zip(share, train.num_words(share), strict=True):
-        if words + length > num_words and pieces[-1]:
-            pieces.append([])
-            words = 0
-        pieces[-1].append(sentence)
-        words += length
-    return [np.array(piece) for piece in pieces]
 
 
 def summed_losses(model: nn.Module, batch: Batch, *, bf16: bool) -> torch.Tensor:

@@ -1,0 +1,166 @@
+"""Models that read documents: passages in training, whole documents in use."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import small
+
+import evaluate
+import train
+from nerc.data import sources
+from nerc.data.corpus import Corpus, Sentence
+from nerc.model import encoding, inference
+from nerc.model.consistency import one_sense_per_word
+from nerc.model.modeling import NERSmall
+from nerc.training import batch_plan
+
+
+@pytest.fixture
+def reader(model):
+    model.config.context = "document"
+    return model
+
+
+@pytest.fixture
+def encoded(reader, tokenizer):
+    return encoding.encode_for(reader, tokenizer, sources.load("sample:60", "train"))
+
+
+def text(*sentences: tuple[str, int]) -> Corpus:
+    """A corpus of sentences with the numbers of their documents."""
+    return Corpus.of(
+        Sentence(tuple(words.split()), None, f"text:{i}", document)
+        for i, (words, document) in enumerate(sentences)
+    )
+
+
+def probabilities(model, encoded, chosen=None, **options):
+    return [np.exp(rows) for rows in inference.predict(model, encoded, chosen, **options)]
+
+
+def test_documents_have_numbers_and_sentences_without_one_are_alone():
+    corpus = text(("a", 0), ("b", 0), ("c", 1), ("d", 1), ("e", 2))
+    assert corpus.documents().tolist() == [1, 2, 3, 3, 4]
+    first, second = text(("a", 1)), text(("b", 1))
+    other = Corpus.of(s._replace(location="other:0") for s in second)
+    assert Corpus.joined([first, other]).documents().tolist() == [1, 2]  # of two files
+
+
+def test_text_order_is_that_of_files_and_lines():
+    corpus = text(*((f"w{i}", 1 + i // 6) for i in range(12)))
+    shuffled = corpus.select(np.random.default_rng(0).permutation(12))
+    ordered = shuffled.select(shuffled.text_order())
+    assert [s.words[0] for s in ordered] == [f"w{i}" for i in range(12)]  # 10 comes after 9
+
+
+def test_an_epoch_reads_every_sentence_once_in_passages_of_one_document(encoded):
+    sentences = np.arange(len(encoded))
+    updates = batch_plan.plan_passages(encoded, sentences, 8, seed=0, epoch=1)
+    read = [encoding.joined(passages) for passages in updates]
+    assert sorted(np.concatenate(read)) == sentences.tolist()
+    assert [len(update) for update in read] == [8] * 7 + [4]
+    lengths = set()
+    for passage in (passage for passages in updates for passage in passages):
+        assert (np.diff(passage) == 1).all()
+        assert len(np.unique(encoded.documents[passage])) == 1
+        assert len(passage) == 1 or encoded.num_pieces()[passage].sum() <= encoding.PASSAGE_PIECES
+        lengths.add(len(passage))
+    assert len(lengths) > 2  # some alone, others in passages
+    again = batch_plan.plan_passages(encoded, sentences, 8, seed=0, epoch=1)
+    other = batch_plan.plan_passages(encoded, sentences, 8, seed=0, epoch=2)
+    assert [encoding.joined(u).tolist() for u in again] == [u.tolist() for u in read]
+    assert [encoding.joined(u).tolist() for u in other] != [u.tolist() for u in read]
+
+
+def test_sentences_read_several_times_or_with_gaps_make_no_passage_across(encoded):
+    chosen = np.array([0, 1, 3, 4, 0, 1])  # two copies, and sentence 2 is not read
+    encoded.documents[:5] = 1
+    for epoch in range(1, 9):
+        updates = batch_plan.plan_passages(encoded, chosen, 4, 0, epoch)
+        passages = [p for passages in updates for p in passages]
+        assert sorted(np.concatenate(passages)) == sorted(chosen)
+        assert all((np.diff(passage) == 1).all() for passage in passages)
+
+
+def test_a_passage_is_one_window_and_its_words_are_those_of_the_sentences(reader, encoded):
+    batch = encoding.collate(encoded, [np.array([3, 4]), np.array([9])])
+    assert len(batch.input_ids) == 2
+    assert batch.num_words.tolist() == encoded.num_words(np.array([3, 4, 9])).tolist()
+    pieces = batch.input_ids.flatten()[batch.real_pieces][batch.word_pieces].tolist()
+    first = encoded.word_offsets[encoded.words_of(np.array([3, 4, 9]))]
+    assert pieces == encoded.pieces[first].tolist()
+
+
+def test_a_sentence_is_read_with_its_document_and_nothing_else(reader, tokenizer):
+    document = [("Anna Berg lives here .", 1), ("Berg likes it .", 1), ("They left .", 1)]
+    others = [("Oslo won .", 2), ("Berg is a town .", 2), ("Lone words .", 0)]
+    whole = encoding.encode_for(reader, tokenizer, text(*document, *others))
+    rows = probabilities(reader, whole)
+    for corpus, places in (((*others, *document), [3, 4, 5]), (document, [0, 1, 2])):
+        moved = encoding.encode_for(reader, tokenizer, text(*corpus))
+        for batch_size in (1, None):
+            found = probabilities(reader, moved, np.array(places), batch_size=batch_size)
+            for one, other in zip(rows[:3], found, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-5)
+    changed = encoding.encode_for(reader, tokenizer, text(*document[:2], ("Oslo .", 1)))
+    assert np.abs(probabilities(reader, changed)[0] - rows[0]).max() > 1e-4
+    # A sentence outside of documents is read as by a model that reads none.
+    alone = encoding.encode_for(reader, tokenizer, text(others[2]))
+    reader.config.context = "none"
+    plain = encoding.encode_for(reader, tokenizer, text(others[2]))
+    assert plain.documents is None
+    np.testing.assert_allclose(rows[5], probabilities(reader, plain)[0], atol=1e-5)
+    np.testing.assert_allclose(rows[5], probabilities(reader, alone)[0], atol=1e-5)
+
+
+def test_a_document_of_many_windows_keeps_every_word(reader, tokenizer):
+    sentences = [(f"word{i} Berg lives in Oslo .", 1) for i in range(120)]
+    encoded = encoding.encode_for(reader, tokenizer, text(*sentences))
+    assert encoded.num_pieces().sum() > 3 * encoding.PASSAGE_PIECES
+    rows = probabilities(reader, encoded)
+    assert [len(row) for row in rows] == encoded.num_words().tolist()
+    assert all(np.allclose(row.sum(axis=1), 1, atol=1e-4) for row in rows)
+
+
+def test_the_same_words_of_a_document_agree_and_those_of_others_count_nothing(encoded):
+    encoded.documents[:] = [1] * 30 + [2] * 30
+    rng = np.random.default_rng(0)
+    sentences = np.arange(60)
+    rows = rng.dirichlet(np.ones(4), encoded.num_words().sum()).astype(np.float32)
+    how = {"weight": 0.25, "within_documents": True}
+    agreed = one_sense_per_word(encoded, sentences, rows, **how)
+    first = encoded.num_words()[:30].sum()
+    rows[first:] = rng.dirichlet(np.ones(4), len(rows) - first)
+    again = one_sense_per_word(encoded, sentences, rows, **how)
+    assert np.array_equal(agreed[:first], again[:first])
+    assert not np.array_equal(agreed[first:], again[first:])
+
+
+def test_training_in_parts_of_an_update_gives_the_same_weights(folder, encoder, tmp_path):
+    flags = [*small(folder, encoder), "--context", "document", "--epochs", "2"]
+    for name, words in (("whole", "0"), ("parts", "30")):
+        more = ["--micro-batch-words", words, "--dropout", "0", "--precision", "float32"]
+        train.main([*flags, *more, "--repo", str(tmp_path), "--revision", name])
+    one, other = (NERSmall.from_pretrained(tmp_path, revision=r) for r in ("whole", "parts"))
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_evaluate_reads_documents_or_sentences_alone(folder, encoder, tmp_path, capsys):
+    flags = [*small(folder, encoder), "--context", "document", "--epochs", "1"]
+    train.main([*flags, "--repo", str(tmp_path)])
+    assert json.loads((tmp_path / "model_primary/run.json").read_text())["config"]["context"] == (
+        "document"
+    )
+    assert "sentences are read with others of their documents" in capsys.readouterr().out
+    losses = []
+    for more in ([], ["--context", "none"]):
+        report = tmp_path / "report.json"
+        evaluate.main(
+            ["--repo", str(tmp_path), "--revision", "model_primary", "--json", str(report), *more]
+        )
+        losses.append(json.loads(report.read_text())["model_primary"]["validation"]["loss"])
+        assert ("read with others" in capsys.readouterr().out) == (not more)
+    assert losses[0] != losses[1]

@@ -47,7 +47,8 @@ class DataConfig:
         "which text: a folder with train.txt, valid.txt, test.txt and, for weak labels, llm.txt "
         "(further sources: llm.NAME.txt) in CoNLL columns; conll2003 or USER/NAME, data sets on "
         "the Hub; sample, built in, for trying nerc out without a network (sample:1000: 1,000 "
-        "training sentences; sample:1000:missing: weak labels that miss entities)",
+        "training sentences; sample:1000:KIND: weak labels with errors of another kind, which is "
+        "missing, spurious, type or boundary)",
         effect=Effect.PLACE,
     )
     columns: str | None = option(

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _PRIOR_WORDS = 5  # the average rate counts as much as this many words of each shape
 # --repair auto takes a share to be larger than another one if it is this many times as large, and
 # this many standard errors larger. Llama's labels of CoNLL-2003 have a ratio of 2.8 between the
-# shares that it compares, labels whose errors are random 0.9 to 1.1.
+# shares that it compares; labels whose errors are random have 0.9 to 1.2.
 _RATIO = 1.5
 _STANDARD_ERRORS = 3
 

@@ -7,8 +7,7 @@ from itertools import islice
 
 import pytest
 
-from nerc.data import sources
-from nerc.data.noise import noisy
+from nerc.data import noise, sources
 from nerc.data.synthetic import COINED, generate, owner, read_table
 from nerc.data.tags import CONLL_TYPES, Entity, entities, num_invalid_inside
 
@@ -277,7 +276,7 @@ def ends(entity: Entity) -> tuple[int, int]:
 
 def test_missing_noise_removes_names_and_changes_none():
     pairs = [
-        (set(entities(tags)), set(entities(noisy(words, tags, "missing", CONLL_TYPES, [i]))))
+        (set(entities(tags)), set(entities(noise.noisy(words, tags, "missing", CONLL_TYPES, [i]))))
         for i, (words, tags, _) in enumerate(generate("train", 1000))
     ]
     assert all(found <= right for right, found in pairs)
@@ -292,3 +291,11 @@ def test_the_corpora_are_the_ones_that_the_records_were_measured_on():
     }
     for corpus, fingerprint in known.items():
         assert sources.load(corpus, "llm").fingerprint() == fingerprint
+
+
+@pytest.mark.parametrize("kind", noise.SHARES)
+def test_a_kind_of_noise_is_part_of_the_name_of_the_corpus(kind):
+    wanted = [tuple(tags) for _, tags, _ in generate(f"llm-{kind}", 300)]
+    assert [s.tags for s in sources.load(f"sample:300:{kind}", "llm")] == wanted
+    right = [tuple(tags) for _, tags, _ in generate("train", 300)]
+    assert [s.tags for s in sources.load(f"sample:300:{kind}", "train")] == right

@@ -27,10 +27,9 @@ from nerc.annotation import cross_fitting, suspects  # noqa: E402
 from nerc.annotation.suspects import Place, Suspect  # noqa: E402
 from nerc.cli import start_logging  # noqa: E402
 from nerc.config import DataConfig, ModelConfig, TrainConfig  # noqa: E402
-from nerc.data import labels, sources, tags  # noqa: E402
+from nerc.data import labels, noise, sources, tags  # noqa: E402
 from nerc.data.corpus import Corpus  # noqa: E402
 from nerc.data.sources import Sources  # noqa: E402
-from nerc.data.tags import Entity  # noqa: E402
 from nerc.evaluation.label_audit import pair_labels, read_experts  # noqa: E402
 from nerc.tables import markdown, spread  # noqa: E402
 
@@ -105,9 +104,9 @@ def plant(corpus: Corpus, seed: int) -> tuple[Corpus, list[Change]]:
             i, entity = every[next(drawn)]
             if kind == "spurious":
                 i = int(random.integers(len(sentences)))
-                before, after = None, spurious(sentences[i].words, rows[i], entity, random)
+                before, after = None, noise.spurious(sentences[i].words, rows[i], entity, random)
             else:
-                before, after = entity, changed(rows[i], entity, kind, types, random)
+                before, after = entity, noise.changed(rows[i], entity, kind, types, random)
             if after is None and kind != "missing":
                 continue
             both = [e for e in (before, after) if e]
@@ -115,49 +114,11 @@ def plant(corpus: Corpus, seed: int) -> tuple[Corpus, list[Change]]:
             if touched[i][max(0, start - 1) : end + 1].any():
                 continue
             touched[i][start:end] = True
-            if before:
-                rows[i][before.start : before.end] = ["O"] * (before.end - before.start)
-            if after:
-                rows[i][after.start : after.end] = tags.entity_tags(
-                    after.type, after.end - after.start
-                )
+            noise.put(rows[i], before, after)
             planted.append(Change(i, start, end, kind))
             break
     pairs = zip(sentences, rows, strict=True)
     return Corpus.of(sentence._replace(tags=tuple(row)) for sentence, row in pairs), planted
-
-
-def changed(
-    row: Sequence[str], entity: Entity, kind: str, types: list[str], random: np.random.Generator
-) -> Entity | None:
-    """The entity with another type, or cut or grown by a word; None if missing, or not possible."""
-    if kind == "type":
-        others = [type_ for type_ in types if type_ != entity.type]
-        return entity._replace(type=str(random.choice(others)))
-    if kind == "cut" and entity.end - entity.start > 1:
-        at_start = random.random() < 0.5
-        first = entity._replace(start=entity.start + 1)
-        return first if at_start else entity._replace(end=entity.end - 1)
-    options = []
-    if kind == "grown" and entity.start > 0 and row[entity.start - 1] == "O":
-        options.append(entity._replace(start=entity.start - 1))
-    if kind == "grown" and entity.end < len(row) and row[entity.end] == "O":
-        options.append(entity._replace(end=entity.end + 1))
-    return options[int(random.integers(len(options)))] if options else None
-
-
-def spurious(
-    words: Sequence[str], row: Sequence[str], model: Entity, random: np.random.Generator
-) -> Entity | None:
-    """An entity of the type and size of model on words outside entities, with letters in them."""
-    size = model.end - model.start
-    if size > len(words):
-        return None
-    start = int(random.integers(len(words) - size + 1))
-    place = range(start, start + size)
-    is_free = all(row[k] == "O" for k in place)
-    has_letters = any(c.isalpha() for k in place for c in words[k])
-    return Entity(model.type, start, start + size) if is_free and has_letters else None
 
 
 def probabilities(

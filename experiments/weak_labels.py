@@ -28,6 +28,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))  # run from anywhere
 
+from nerc.data.noise import SHARES, noisy  # noqa: E402
+from nerc.data.tags import CONLL_TYPES, to_iob2  # noqa: E402
 from nerc.tables import gain, markdown, spread  # noqa: E402
 
 RESULTS = HERE / "weak_labels.jsonl"
@@ -35,6 +37,15 @@ FULL_GOLD = "results/strong_gold_seed*/metrics.json"  # 100 % in the tables
 LLM = "--data llm --recipe strong"
 MIXED = "--data mixed --recipe strong"
 GOLD = "--data gold --recipe strong"
+REPAIRED = f"{LLM} --repair well-formed form"
+# What is wrong in the weak labels of the built-in corpus, and of those with planted errors.
+ERRORS = {
+    "sample:8000": "invent names",
+    "missing": "miss names",
+    "spurious": "add names",
+    "type": "confuse types",
+    "boundary": "move boundaries",
+}
 
 STEPS = ("without", "with")  # groups of selftrain with one step changed
 ALONE = "selftrain, one teacher alone"  # the result of one of its stages
@@ -45,7 +56,9 @@ class Run(NamedTuple):
 
     group: str
     name: str
-    pool: str  # whole: all training sentences; llm: those that have weak labels; or a --corpus
+    # whole: all training sentences; llm: those that have weak labels; missing, spurious, type,
+    # boundary: all, and weak labels with planted errors; or a --corpus
+    pool: str
     flags: str
     seeds: int  # only seeds below this one are run; 0: a removed method, which only has records
     settings: dict[str, Any] = {}  # of nerc.training.combine.CombinationSettings
@@ -61,7 +74,7 @@ def runs() -> Iterator[Run]:
         yield Run("240", "selftrain", pool, f"{MIXED} --expert 240", 9)
     as_they_are = f"{LLM} --repair none --epochs 4"
     yield Run("0", "as they are, in 4 epochs", "whole", as_they_are, 9)
-    yield Run("0", "repaired", "whole", LLM, 9)
+    yield Run("0", "repaired", "whole", REPAIRED, 9)
     for number in ("702", "1404"):
         yield Run(number, "experts alone", "whole", f"{GOLD} --expert {number}", 9)
         yield Run(number, "selftrain", "whole", f"{MIXED} --expert {number}", 9)
@@ -72,9 +85,19 @@ def runs() -> Iterator[Run]:
     yield Run("240", "concat, recipe paper", "whole", paper, 1)
     for corpus in ("sample:8000", "sample:8000:missing"):
         yield Run("sample 0", "as they are, in 4 epochs", corpus, as_they_are, 9)
-        yield Run("sample 0", "repaired", corpus, LLM, 9)
+        yield Run("sample 0", "repaired", corpus, REPAIRED, 9)
         yield Run("sample 240", "experts alone", corpus, f"{GOLD} --expert 240", 9)
         yield Run("sample 240", "selftrain", corpus, f"{MIXED} --expert 240", 9)
+        yield Run("sample 0", "repaired by auto", corpus, LLM, 9)
+    for kind in SHARES:
+        yield Run("planted 0", "as they are", kind, f"{LLM} --repair none", 9)
+        yield Run("planted 0", "repaired by auto", kind, LLM, 9)
+        yield Run("planted 240", "selftrain", kind, f"{MIXED} --expert 240", 9)
+        corpus = f"sample:8000:{kind}"
+        if kind != "missing":  # see above
+            yield Run("sample 0", "as they are, in 4 epochs", corpus, as_they_are, 9)
+            yield Run("sample 0", "repaired by auto", corpus, LLM, 9)
+            yield Run("sample 240", "selftrain", corpus, f"{MIXED} --expert 240", 9)
     ablated = f"{MIXED} --expert 240"
     yield Run("without", "weak labels", "whole", ablated, 1, {"pretrain_epochs": 0})
     yield Run("without", "unlabelled text", "whole", f"{ablated} --unlabelled 0", 1)
@@ -84,11 +107,11 @@ def runs() -> Iterator[Run]:
     repair = "--repair well-formed form"
     yield Run("with", "repair", "whole", f"{ablated} {repair}", 1)
     for name, flags in (
-        ("by form alone", "--repair form"),
-        ("by well-formed alone", "--repair well-formed"),
-        ("in 4 epochs", "--epochs 4"),
+        ("by form alone", f"{LLM} --repair form"),
+        ("by well-formed alone", f"{LLM} --repair well-formed"),
+        ("in 4 epochs", f"{REPAIRED} --epochs 4"),
     ):
-        yield Run("0", f"repaired {name}", "whole", f"{LLM} {flags}", 1)
+        yield Run("0", f"repaired {name}", "whole", flags, 1)
 
 
 def main() -> None:
@@ -126,7 +149,7 @@ def do(run: Run, seed: int, given: argparse.Namespace) -> None:
     if lock is None or run.key(seed) in [line["key"] for line in lines(RESULTS)]:
         return
     corpus = run.pool
-    if run.pool in ("whole", "llm"):
+    if not run.pool.startswith("sample"):
         with FileLock(work / "lock"):
             corpus = str(make_corpus(work / run.pool, Path(given.corpus).resolve(), run.pool))
     flags = [*run.flags.split(), "--keep", "last", "--seed", str(seed), "--revision", name]
@@ -190,6 +213,7 @@ def make_corpus(folder: Path, corpus: Path, pool: str) -> Path:
     """The corpus without its validation split.
 
     In the pool llm, only weakly labelled sentences have expert labels; the others are unlabelled.
+    In the pools of SHARES, the weak labels are the experts' with errors of that kind.
     """
     made_from = folder / "made_from"
     if folder.exists():
@@ -206,14 +230,28 @@ def make_corpus(folder: Path, corpus: Path, pool: str) -> Path:
         weak = {words(block) for block in blocks(corpus / "llm.txt")}
         kept = {words(b): b for b in blocks(corpus / "train.txt") if words(b) in weak}
         (new / "train.txt").write_text("\n\n".join(kept.values()) + "\n", encoding="utf-8")
+    if pool in SHARES:
+        (new / "llm.txt").write_text(planted(corpus, pool), encoding="utf-8")
     (new / made_from.name).write_text(str(corpus), encoding="utf-8")
     new.rename(folder)
     return folder
 
 
+def planted(corpus: Path, kind: str, seed: int = 0) -> str:
+    """The text of llm.txt, with the labels of train.txt and errors of one kind."""
+    gold = {
+        words(b): [line.split()[-1] for line in b.split("\n")] for b in blocks(corpus / "train.txt")
+    }
+    sentences = []
+    for i, sentence in enumerate(map(words, blocks(corpus / "llm.txt"))):
+        row = noisy(sentence, to_iob2(gold[sentence]), kind, CONLL_TYPES, [seed, i])
+        sentences.append("\n".join(map(" ".join, zip(sentence, row, strict=True))))
+    return "\n\n".join(sentences) + "\n"
+
+
 def blocks(path: Path) -> list[str]:
     """The sentences of a CoNLL file, as text."""
-    return [b for b in path.read_text(encoding="utf-8").split("\n\n") if b.strip()]
+    return [b.strip("\n") for b in path.read_text(encoding="utf-8").split("\n\n") if b.strip()]
 
 
 def words(block: str) -> tuple[str, ...]:
@@ -231,7 +269,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def tables() -> str:
-    """Test F1 of each method and its share of full gold's; the steps; the built-in corpus."""
+    """Test F1 of each method and its share of full gold's; the steps; other errors."""
     full = full_gold()
     whole = statistics.mean(full)
     by_run = scores()
@@ -246,13 +284,14 @@ def tables() -> str:
     rows = steps()
     if len(rows) > 1:
         tables.append(markdown(rows))
-    rows = [["sample", "weak labels", "expert sentences", "seeds", "test F1"]]
-    for (group, name, pool), f1 in by_run.items():
-        if pool not in ("whole", "llm"):
-            noise = "miss names" if pool.endswith("missing") else "invent names"
-            rows.append([name, noise, group.split()[1], str(len(f1)), percent(f1)])
-    if len(rows) > 1:
-        tables.append(markdown(rows))
+    for text in ("sample", "planted"):
+        rows = [[text, "weak labels", "expert sentences", "seeds", "test F1"]]
+        for (group, name, pool), f1 in by_run.items():
+            if group.startswith(text):
+                errors = ERRORS[pool.removeprefix("sample:8000:")]
+                rows.append([name, errors, group.split()[1], str(len(f1)), percent(f1)])
+        if len(rows) > 1:
+            tables.append(markdown(rows))
     return "\n\n".join(tables)
 
 

@@ -19,7 +19,7 @@ from nerc.recipes import FEW, FEW_LR, RECIPES, SMALL, SMALL_BATCH_SIZE, SMALL_UP
 
 # How expert and weak labels are combined: nerc.training.combine.METHODS.
 COMBINATIONS = ("concat", "pretrain", "selftrain")
-REPAIRS = ("inventory", "well-formed", "form", "none")
+REPAIRS = ("inventory", "well-formed", "form", "auto", "none")
 # Formats of annotated text that convert knows; active learning asks people in the first five.
 FORMATS = ("conll", "jsonl", "label-studio", "prodigy", "doccano")
 FORMATS += ("conllu", "universal-ner", "csv", "brat", "spacy", "hub")
@@ -47,7 +47,8 @@ class DataConfig:
         "which text: a folder with train.txt, valid.txt, test.txt and, for weak labels, llm.txt "
         "(further sources: llm.NAME.txt) in CoNLL columns; conll2003 or USER/NAME, data sets on "
         "the Hub; sample, built in, for trying nerc out without a network (sample:1000: 1,000 "
-        "training sentences; sample:1000:missing: weak labels that miss entities)",
+        "training sentences; sample:1000:KIND: weak labels with errors of another kind, which is "
+        "missing, spurious, type or boundary)",
         effect=Effect.PLACE,
     )
     columns: str | None = option(
@@ -71,7 +72,8 @@ class DataConfig:
         "how to repair weak labels, one or several of: well-formed (drop sentences whose tags no "
         "scheme allows), form (remove entities without a word whose shape, such as capitals or "
         "digits, is common in entities), inventory (remove types that no expert label has; --data "
-        "mixed only), none. Default: well-formed form for --data llm --recipe strong, else none",
+        "mixed only), auto (well-formed and form where the weak labels themselves show that "
+        "they will help), none. Default: auto for --data llm --recipe strong, else none",
         REPAIRS,
     )
     unlabelled: int | None = option(
@@ -130,9 +132,9 @@ def check_map(pairs: Sequence[str]) -> None:
 
 
 def check_repairs(repairs: Sequence[str]) -> None:
-    """Raise InputError where none stands beside another repair."""
-    alone = len(repairs) == 1 or "none" not in repairs
-    check_flag(alone, "repair", "none by itself, or others without it", " ".join(repairs))
+    """Raise InputError where auto or none stands beside another repair."""
+    alone = len(repairs) == 1 or not {"auto", "none"} & {*repairs}
+    check_flag(alone, "repair", "auto or none by itself, or others alone", " ".join(repairs))
 
 
 class Unit(Enum):

@@ -34,7 +34,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "epochs": 4,
         "epochs_llm": 2,
         "combine": "selftrain",
-        "repair": ("well-formed", "form"),
+        "repair": ("auto",),
         "word_shapes": None,  # where the tokenizer folds case
     },
 }

@@ -181,6 +181,7 @@ def test_a_data_set_that_is_none_for_ner_says_so(columns, message):
         ("/no/such/folder", "train", "no such folder"),
         ("sample:x", "train", "wanted sample or sample:SENTENCES"),
         ("sample:0", "train", "wanted sample or sample:SENTENCES"),
+        ("sample:9:typo", "llm", "KIND, .* other errors: missing, spurious, type, boundary"),
         ("conll2003", "llm", "only folders have weak labels"),
         ("nowhere", "llm", "nowhere: is no folder, .* give one with llm.txt"),
         (__file__, "train", "is a file, wanted a folder"),

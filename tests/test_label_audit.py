@@ -182,6 +182,11 @@ def test_an_amount_of_experts_is_drawn(folder, capsys):
     assert "there are only 3 sentences with expert and weak labels" in message
 
 
+def test_repair_auto_says_what_it_chose(folder, capsys):
+    _, text = audit(capsys, "--corpus", folder, "--repair", "auto")
+    assert text.count("repair auto chooses none: entities without a usual word shape are") == 1
+
+
 def test_repair_inventory_uses_the_types_of_the_experts(folder, capsys):
     text = WEAK.replace("won B-MISC", "won B-DATE")
     (folder / "llm.txt").write_text(text)

@@ -1,12 +1,27 @@
 """The draw of expert sentences, what they replace, and the repairs of weak labels."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from nerc.config import DataConfig
-from nerc.data import sources, tags
-from nerc.data.labels import AcquiredLabels, mix, repair, soft_targets, word_shape
+from nerc.data import noise, sources, tags
+from nerc.data.corpus import Corpus
+from nerc.data.labels import (
+    AcquiredLabels,
+    Share,
+    choose_repairs,
+    mix,
+    repair,
+    soft_targets,
+    word_shape,
+)
 from nerc.data.sources import load_sources
 from nerc.errors import InputError
+from nerc.evaluation.label_audit import agreement_by_type, pair_labels, read_experts
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
 
 def write(folder, **files) -> str:
@@ -177,7 +192,10 @@ def test_every_source_has_a_scheme_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"data": "llm"}, "is left to learn from, of 2: 2 left out by --repair well-f"),
+        (
+            {"data": "llm", "repair": ("well-formed",)},
+            "is left to learn from, of 2: 2 left out by --repair well-f",
+        ),
         (
             {"combine": "selftrain", "expert": "100%"},
             "is left to learn from, of 2: 2 with expert labels",
@@ -213,6 +231,92 @@ def test_the_llms_labels_of_conll2003_by_repair(conll2003):
     assert f1[()] == pytest.approx(0.456, abs=1e-3)
     assert f1["well-formed",] == pytest.approx(0.535, abs=1e-3)
     assert f1["well-formed", "form"] > f1["well-formed",] + 0.03
+
+
+# ------------------------------------------------------------ repair auto
+
+BOTH = ("well-formed", "form")
+
+
+@pytest.mark.parametrize(
+    "first, second, exceeds",
+    [
+        (Share(40, 100), Share(20, 100), True),  # z = 0.2 / sqrt(0.3 * 0.7 * 2 / 100) = 3.09
+        (Share(39, 100), Share(20, 100), False),  # z = 0.19 / sqrt(0.295 * 0.705 * 2 / 100) = 2.95
+        (Share(20, 100), Share(40, 100), False),
+        (Share(1400, 10_000), Share(1000, 10_000), False),  # z = 8.7, but only 1.4 times as large
+        (Share(4, 4), Share(0, 1000), False),  # 0.016 expected: too few for the test
+        (Share(0, 0), Share(5, 10), False),
+    ],
+)
+def test_a_share_exceeds_another_one_by_its_ratio_and_by_the_z_test(first, second, exceeds):
+    assert first.exceeds(second) == exceeds
+
+
+def hundred(tmp_path, is_odd, odd_tag="B-LOC", first_tag=lambda i: "B-PER") -> Corpus:
+    """100 sentences Anna wK . with a name; is_odd(word, which of its 10 places) tags the word."""
+    rows = [(i, i % 10, i // 10) for i in range(100)]
+    tagged = [(i, k, odd_tag if is_odd(k, place) else "O") for i, k, place in rows]
+    # w0 is wa: words without digits
+    text = "\n".join(f"Anna {first_tag(i)}\nw{chr(97 + k)} {tag}\n. O\n" for i, k, tag in tagged)
+    return sources.load(write(tmp_path, llm=text), "llm")
+
+
+def test_auto_chooses_form_where_the_same_words_are_wrong_again(tmp_path):
+    """In 3 of 10 words every place is wrong: all others of a wrong place, none of the rest."""
+    assert choose_repairs(hundred(tmp_path, lambda word, place: word < 3)) == ("form",)
+
+
+def test_auto_repairs_nothing_where_any_word_may_be_wrong(tmp_path):
+    """As many wrong places, 3 of the 10 of each word: 2/9 of the others of a wrong place."""
+    assert choose_repairs(hundred(tmp_path, lambda word, place: place < 3)) == ("none",)
+
+
+def test_auto_leaves_sentences_out_where_their_tags_are_misplaced(tmp_path):
+    found = hundred(tmp_path, lambda word, place: word < 3, odd_tag="I-LOC")
+    assert choose_repairs(found) == BOTH
+
+
+def test_auto_keeps_sentences_whose_invalid_tags_are_at_the_right_words(tmp_path):
+    first = lambda i: "I-PER" if i % 10 > 6 else "B-PER"  # noqa: E731
+    found = hundred(tmp_path, lambda word, place: word < 3, first_tag=first)
+    assert choose_repairs(found) == ("form",)
+
+
+@pytest.mark.parametrize("kind", ["", *(f":{kind}" for kind in noise.SHARES)])
+def test_auto_repairs_nothing_under_noise_that_the_repairs_do_not_suit(kind):
+    assert choose_repairs(sources.load(f"sample:8000{kind}", "llm")) == ("none",)
+
+
+def test_auto_makes_both_repairs_of_the_llms_labels_of_conll2003(conll2003, caplog):
+    caplog.set_level("INFO")
+    written = sources.load(str(conll2003), "llm")
+    both, chosen = repair(written, BOTH), repair(written, ["auto"])
+    assert chosen.fingerprint() == both.fingerprint() and chosen.notes == both.notes
+    assert [r.message for r in caplog.records if "auto chooses well-formed form:" in r.message]
+
+
+@pytest.mark.parametrize("kind", noise.SHARES)
+def test_auto_repairs_nothing_of_errors_planted_in_expert_labels(conll2003, tmp_path, kind):
+    import weak_labels as experiment
+
+    folder = experiment.make_corpus(tmp_path / kind, conll2003, kind)
+    planted, llm = (sources.load(str(place), "llm") for place in (folder, conll2003))
+    assert [s.words for s in planted] == [s.words for s in llm]
+    assert choose_repairs(planted) == ("none",)
+    paired = pair_labels(read_experts(str(folder), None, planted, None, 0), planted)
+    (*_, precision, recall, f1) = agreement_by_type(paired)[1]
+    assert {"missing": precision, "spurious": recall}.get(kind, 1) == 1
+    assert f1 == pytest.approx(0.66 if kind == "spurious" else 0.46, abs=0.03)
+
+
+def test_auto_keeps_expert_labels_whose_entities_begin_with_inside_tags(conll2003):
+    expert = sources.load(str(conll2003), "validation").select(range(2000))
+    sentences = [  # every third one has I- for B-
+        s._replace(tags=tuple(tag.replace("B-", "I-") for tag in s.tags)) if i % 3 == 0 else s
+        for i, s in enumerate(expert)
+    ]
+    assert choose_repairs(Corpus.of(sentences)) == ("none",)
 
 
 # ------------------------------------------------------------ probabilities

@@ -50,6 +50,25 @@ def test_acquired_labels_need_no_training_split(folder, tmp_path):
     assert start.corpora["train"].fingerprint() == some.fingerprint()
 
 
+@pytest.mark.parametrize(
+    "given, is_odd, recorded",
+    [
+        ((), lambda word, place: word < 3, ("form",)),
+        ((), lambda word, place: place < 3, ("none",)),
+        (("well-formed",), lambda word, place: word < 3, ("well-formed",)),
+    ],
+)
+def test_the_repairs_that_auto_chose_are_recorded(tmp_path, given, is_odd, recorded):
+    """Errors that repeat with their words, in 3 of 10, or fall on 3 of the 10 places of each."""
+    tag = {True: "B-LOC", False: "O"}
+    places = [(i % 10, i // 10) for i in range(100)]
+    rows = (f"Anna B-PER\n{'abcdefghij'[k]} {tag[is_odd(k, place)]}\n" for k, place in places)
+    (tmp_path / "llm.txt").write_text("\n".join(rows))
+    data, config = DataConfig("llm", corpus=str(tmp_path), repair=given), TrainConfig(keep="last")
+    start = setup.prepare(data, NETWORK, config, Store("models"), "float32")
+    assert start.description["config"]["repair"] == recorded
+
+
 def test_the_training_sentences_of_a_revision_are_found_again(store, folder):
     revision = store / "model_primary"
     found = setup.training_sentences(read_run(revision), revision)

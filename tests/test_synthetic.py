@@ -7,6 +7,7 @@ from itertools import islice
 
 import pytest
 
+from nerc.data import noise, sources
 from nerc.data.synthetic import COINED, generate, owner, read_table
 from nerc.data.tags import CONLL_TYPES, Entity, entities, num_invalid_inside
 
@@ -54,7 +55,7 @@ def test_same_seed_gives_the_same_sentences_and_another_seed_others(split):
     assert first != list(generate(split, 300, seed=8))
 
 
-@pytest.mark.parametrize("split", [*GOLD, "llm"])
+@pytest.mark.parametrize("split", [*GOLD, "llm", "llm-spurious", "llm-type"])
 def test_longer_corpus_begins_with_the_shorter(split):
     short = list(generate(split, 333))
     assert list(generate(split, 1000))[: len(short)] == short
@@ -236,3 +237,65 @@ def test_the_other_noise_misses_names_and_invents_none():
             spurious += wanted == "O" and own != "O"
     assert 0.42 < found / names < 0.56
     assert spurious < 0.05 * names  # where a name swallows the next word
+
+
+def noisy_pairs(kind: str) -> list[tuple[set[Entity], set[Entity]]]:
+    """The right entities of each weakly labelled sentence, and those with errors of one kind."""
+    gold = {(d, *words): tags for words, tags, d in generate("train", 8000)}
+    cheap = list(generate(f"llm-{kind}", 8000))
+    assert 900 < len(cheap) < 1300
+    assert not any(num_invalid_inside(tags) for _, tags, _ in cheap)
+    return [(set(entities(gold[d, *w])), set(entities(tags))) for w, tags, d in cheap]
+
+
+def test_spurious_noise_keeps_all_names_and_puts_others_between_them():
+    pairs = noisy_pairs("spurious")
+    assert all(right <= found for right, found in pairs)
+    num_right, num_found = (sum(len(pair[k]) for pair in pairs) for k in (0, 1))
+    assert 1.8 < num_found / num_right < 2.2  # as many as there are names
+
+
+def test_type_noise_gives_other_types_to_the_same_words():
+    pairs = noisy_pairs("type")
+    assert all({e[1:] for e in right} == {e[1:] for e in found} for right, found in pairs)
+    assert f1(*zip(*pairs, strict=True)) == pytest.approx(0.456, abs=0.03)  # that of Llama's labels
+
+
+def test_boundary_noise_moves_one_end_of_a_name_by_one_word():
+    pairs = noisy_pairs("boundary")
+    for right, found in pairs:
+        for old, new in zip(sorted(right, key=ends), sorted(found, key=ends), strict=True):
+            moved = abs(old.start - new.start) + abs(old.end - new.end)
+            assert old.type == new.type and moved <= 1
+    assert f1(*zip(*pairs, strict=True)) == pytest.approx(0.456, abs=0.03)
+
+
+def ends(entity: Entity) -> tuple[int, int]:
+    return entity.start, entity.end
+
+
+def test_missing_noise_removes_names_and_changes_none():
+    pairs = [
+        (set(entities(tags)), set(entities(noise.noisy(words, tags, "missing", CONLL_TYPES, [i]))))
+        for i, (words, tags, _) in enumerate(generate("train", 1000))
+    ]
+    assert all(found <= right for right, found in pairs)
+    assert f1(*zip(*pairs, strict=True)) == pytest.approx(0.456, abs=0.03)
+
+
+def test_the_corpora_are_the_ones_that_the_records_were_measured_on():
+    """The fingerprints were taken before the noises of nerc.data.noise were added."""
+    known = {
+        "sample:8000": "275446babb243b350f516b9e12c30309a27cc0e59fe93cb54d28ca5a25a16781",
+        "sample:3000:missing": "ce955b78c149ba3883c0d87b1e5f85a3764b128cfc0d25f92a1884a84d393a17",
+    }
+    for corpus, fingerprint in known.items():
+        assert sources.load(corpus, "llm").fingerprint() == fingerprint
+
+
+@pytest.mark.parametrize("kind", noise.SHARES)
+def test_a_kind_of_noise_is_part_of_the_name_of_the_corpus(kind):
+    wanted = [tuple(tags) for _, tags, _ in generate(f"llm-{kind}", 300)]
+    assert [s.tags for s in sources.load(f"sample:300:{kind}", "llm")] == wanted
+    right = [tuple(tags) for _, tags, _ in generate("train", 300)]
+    assert [s.tags for s in sources.load(f"sample:300:{kind}", "train")] == right

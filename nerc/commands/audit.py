@@ -45,7 +45,8 @@ class AuditConfig:
     )
     repair: tuple[str, ...] = option(
         (),
-        "how to repair the weak labels first, as in train.py: inventory, well-formed, form, none",
+        "how to repair the weak labels first, as in train.py: inventory, well-formed, form, "
+        "auto, none",
         REPAIRS,
     )
     plots: str | None = option(

@@ -20,6 +20,7 @@ from nerc.config import DataConfig
 from nerc.data import synthetic
 from nerc.data.conll import convert, read_conll, read_words
 from nerc.data.corpus import Corpus, Sentence
+from nerc.data.noise import SHARES
 from nerc.data.tags import is_tag
 from nerc.data.words import DOCSTART
 from nerc.errors import InputError
@@ -259,14 +260,15 @@ def _load_folder(folder: Path, split: str, columns: str | None) -> Corpus:
 def _load_sample(corpus: str, split: str) -> Corpus:
     if split == "unlabelled":
         raise MissingSplit(f"--corpus {corpus}: has no unlabelled sentences of its own")
-    match = re.fullmatch(r"sample(?::([0-9]{1,9}))?(:missing)?", corpus)
+    match = re.fullmatch(rf"sample(?::([0-9]{{1,9}}))?(?::({'|'.join(SHARES)}))?", corpus)
     num = int(match[1] or SAMPLE_SENTENCES) if match else 0
     if not num:
         raise InputError(
             f"--corpus {corpus}: wanted sample or sample:SENTENCES, 1 to 999999999, such as "
-            f"sample:1000, or sample:1000:missing, whose weak labels have other errors"
+            f"sample:1000, or sample:1000:KIND, whose weak labels have other errors: "
+            f"{', '.join(SHARES)}"
         )
-    name = "llm-missing" if split == "llm" and match[2] else split
+    name = f"llm-{match[2]}" if split == "llm" and match[2] else split
     if split in ("validation", "test"):
         num = max(1, round(num * SAMPLE_HELD_OUT))
     generated = Corpus.of(

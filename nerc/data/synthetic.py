@@ -14,9 +14,12 @@ from random import Random
 from typing import NamedTuple
 from zlib import crc32
 
+from nerc.data import noise
 from nerc.data.tags import CONLL_TYPES, entity_tags
 
-SPLITS = ("train", "validation", "test", "llm", "llm-missing")
+# Noise of these kinds alone: llm-spurious, ... llm-missing is older, and also confuses types.
+PLANTED = {f"llm-{kind}": kind for kind in noise.SHARES if kind != "missing"}
+SPLITS = ("train", "validation", "test", "llm", "llm-missing", *PLANTED)
 
 # How hard the corpus is; TYPICAL_ENDINGS has the largest effect.
 AMBIGUOUS = 0.05  # share of prose in which only the rest of the document, if anything, tells a type
@@ -339,21 +342,22 @@ def generate(split: str, size: int, seed: int = 0) -> Iterator[tuple[list[str], 
     train, validation and test have exactly size sentences, and a longer corpus begins with the
     shorter one. llm has about one in seven of the first size sentences of train, mostly short ones,
     with weak labels: many are wrong, and some are not valid IOB2. llm-missing has about as many;
-    its labels miss half of the names instead (see NOISES).
+    its labels miss half of the names instead (see NOISES). llm-spurious, llm-type and llm-boundary
+    have the errors of nerc.data.noise.
     """
     if split not in SPLITS:
         raise ValueError(f"the sample corpus has no split {split!r}, only {', '.join(SPLITS)}")
     if size < 1:
         raise ValueError(f"a sample corpus has at least 1 sentence, not {size}")
-    documents = "train" if split in NOISES else split
+    documents = "train" if split.startswith("llm") else split
     endless = (
         (sentence, number)
         for number in count()
         for sentence in _Document(documents, seed, number).sentences()
     )
     sentences = islice(endless, size)
-    if split in NOISES:
-        return _llm_labelled(sentences, seed, NOISES[split])
+    if split.startswith("llm"):
+        return _llm_labelled(sentences, seed, split)
     return ((words, _gold_tags(len(words), mentions), n) for (words, mentions), n in sentences)
 
 
@@ -365,20 +369,26 @@ def _gold_tags(num_words: int, mentions: list[Mention]) -> list[str]:
 
 
 def _llm_labelled(
-    sentences: Iterable[tuple[Sentence, int]], seed: int, noise: Noise
+    sentences: Iterable[tuple[Sentence, int]], seed: int, split: str
 ) -> Iterator[tuple[list[str], list[str], int]]:
     current, random = None, None
-    for (words, mentions), document in sentences:
+    for i, ((words, mentions), document) in enumerate(sentences):
         if document != current:
             current, random = document, Random(f"{seed} llm {document}")
-        if random.random() < LLM_COVERAGE[min(len(words) // 3, len(LLM_COVERAGE) - 1)]:
-            yield words, _llm_tags(len(words), mentions, noise, random), document
+        if random.random() >= LLM_COVERAGE[min(len(words) // 3, len(LLM_COVERAGE) - 1)]:
+            continue
+        if split in NOISES:
+            labels = _llm_tags(len(words), mentions, NOISES[split], random)
+        else:
+            right = _gold_tags(len(words), mentions)
+            labels = noise.noisy(words, right, PLANTED[split], CONLL_TYPES, [seed, i])
+        yield words, labels, document
 
 
-def _llm_tags(num_words: int, mentions: list[Mention], noise: Noise, random: Random) -> list[str]:
+def _llm_tags(num_words: int, mentions: list[Mention], errors: Noise, random: Random) -> list[str]:
     """Label as the LLM did: it finds nearly every name, confuses types, and adds spurious ones."""
     tags = ["O"] * num_words
-    is_lost = random.random() < noise.lost_at_start
+    is_lost = random.random() < errors.lost_at_start
 
     def mark(start: int, end: int, percent: tuple[int, ...]) -> None:
         (type_,) = random.choices(CONLL_TYPES, percent)
@@ -390,14 +400,14 @@ def _llm_tags(num_words: int, mentions: list[Mention], noise: Noise, random: Ran
     position = 0
     for start, end, kind in [*mentions, (num_words, num_words, "")]:
         while position < start:
-            is_lost = is_lost or random.random() < noise.loses_count
+            is_lost = is_lost or random.random() < errors.loses_count
             first, position = position, position + 1
             if is_lost and random.random() < LLM_SPURIOUS:
                 while position < start and random.random() < LLM_SPURIOUS_GROWS:
                     position += 1
                 mark(first, position, LLM_SPURIOUS_TYPES)
         position = end
-        if kind and random.random() >= noise.misses:
+        if kind and random.random() >= errors.misses:
             is_cut = random.random() < LLM_CUTS[_kinds()[kind].type]
             cut = start + int((end - start) * random.random()) if is_cut else start
             if end < num_words and random.random() < LLM_SWALLOWS:

@@ -202,7 +202,7 @@ def agreement_by_slice(paired: PairedLabels, written: Corpus) -> Table:
 def agreement_by_repair(experts: ExpertTags, written: Corpus, types: frozenset[str]) -> Table:
     """Precision, recall and F1 after each repair, on the sentences that it keeps."""
     rows = [["Repair", "entities in gold", "precision", "recall", "F1"]]
-    every = [repair for repair in REPAIRS if repair != "none"]
+    every = [repair for repair in REPAIRS if repair not in ("auto", "none")]
     for repairs in ((), *((repair,) for repair in every), every):
         paired = pair_labels(experts, labels.repair(written, repairs, types))
         rows.append([" ".join(repairs) or "none", *agreement_by_type(paired)[1][1:]])

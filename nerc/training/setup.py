@@ -68,6 +68,8 @@ def prepare(
     started = time.perf_counter()
     data = data.resolved(config.recipe)
     sources = sources or read_sources(data, config.keep, with_train=acquired is None)
+    if "auto" in data.repair:
+        data = replace(data, repair=labels.choose_repairs(sources.weak))
     mixed = labels.mix(sources, data, config.seed, acquired)
     corpora = {"train": mixed.corpus, "validation": sources.validation, "test": sources.test}
     corpora = {split: corpus for split, corpus in corpora.items() if corpus is not None}

@@ -5,17 +5,19 @@ A score depends on the words of its own sentence alone, not on the batch or the 
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from nerc.config import Amount, Unit
 from nerc.data.random_streams import Stream, generator
+from nerc.data.tags import NOT_ASKED, within
 
 Rows = Sequence[np.ndarray]  # for each sentence, log-probabilities (words, tags)
 Words = Sequence[tuple[str, ...]]  # the words of each sentence
 Order = Iterable[tuple[int, float | None]]  # indices of sentences with scores, the best first
 
+MIN_DOUBT = 0.1  # least probability that a word's best tag is wrong, of words that are asked
 REPEAT_DISCOUNT = 0.5  # factor on a word's uncertainty each time that it is asked for again
 NEAR_DUPLICATE = 0.8  # share of word bigrams that two near-duplicates have in common
 MAX_REPEATED_MENTIONS = 2  # sentences of a round that may mention the same entity
@@ -48,6 +50,22 @@ SCORES: dict[str, Callable[[Rows], np.ndarray]] = {
     "mnlp": mnlp,
     "margin": margin,
 }
+
+
+# ------------------------------------------------------------ the words in doubt
+
+
+def doubted(rows: np.ndarray, tags: Sequence[str], known: Collection[int]) -> tuple[int, ...]:
+    """The numbers of a sentence's words that are in doubt, and of the others in their entities.
+
+    rows: log-probabilities (words, tags). tags: the model's, IOB2. known: words that experts have
+    labelled, which are left out. Which words are asked depends on the model alone, not on their
+    true tags, so that learning from these words alone is not biased towards entities.
+    """
+    doubts = -np.expm1(rows.max(axis=1).astype(np.float64))
+    found = {int(i) for i in np.flatnonzero(doubts >= MIN_DOUBT)} - {*known}
+    of_words = within(tags, found)
+    return tuple(i for i, tag in enumerate(of_words) if tag != NOT_ASKED and i not in known)
 
 
 # ------------------------------------------------------------ the choice

@@ -45,6 +45,10 @@ def _reader(of_row: Callable[[Row, str], list[Example]], shape: Any) -> Callable
             try:
                 files.check_shape(row, shape)
                 examples = of_row(row, location)
+                if not source.partly and any(e.asked is not None for e in examples):
+                    raise InputError(
+                        "has labels for some words alone (asked), which active_learn.py reads"
+                    )
             except InputError as error:
                 source.faults.add(location, str(error))
                 continue
@@ -85,6 +89,7 @@ _JSONL = {
     "words?": [str],
     "entities": [{"type?": str, "label?": str, "text?": str, "start?": int, "end?": int}],
     "answer?": _ANSWER,
+    "asked?": [{"start": int, "end": int}],
 }
 
 
@@ -94,12 +99,19 @@ def _of_own(row: Row, location: str) -> list[Example]:
         if words is None:
             raise InputError("has neither text nor words")
         text = " ".join(words)
+    places = None if words is None else Text.aligned(text, words).spans
+    asked = row.get("asked")
+    if asked is not None:
+        runs = [range(run["start"], run["end"]) for run in asked]
+        numbers = (i for i, (start, _) in enumerate(places or ()) if any(start in r for r in runs))
+        asked = tuple(numbers)
     return [
         Example(
             text=text,
             spans=tuple(_own_spans(text, row["entities"])),
             location=location,
-            words=None if words is None else Text.aligned(text, words).spans,
+            words=places,
+            asked=asked,
             document=_text(row.get("document")),
             id=_text(row.get("sent_id")),
             annotator=_text(row.get("annotator")),
@@ -135,12 +147,27 @@ def _as_written(words: str) -> str:
     return before + pattern + (r"(?!\w)" if words[-1:].isalnum() else "")
 
 
+def _runs(example: Example) -> list[tuple[int, int]]:
+    """Where each run of neighbouring words that are asked starts and ends."""
+    runs: list[tuple[int, int]] = []
+    for before, number in zip((-2, *example.asked), example.asked, strict=False):
+        start, end = example.words[number]
+        if number == before + 1:
+            start = runs.pop()[0]
+        runs.append((start, end))
+    return runs
+
+
 def to_own(example: Example, types: Sequence[str] = ()) -> Row:
     entities = [
         {"type": s.type, "text": s.text, "start": s.start, "end": s.end} for s in example.spans
     ]
     row = {"text": example.text, "words": example.word_texts, "entities": entities}
     row |= {"answer": example.answer} | _about(example)
+    if example.asked is not None:
+        row["asked"] = [
+            {"text": example.text[a:b], "start": a, "end": b} for a, b in _runs(example)
+        ]
     return row | ({"types": list(types)} if types else {})
 
 

@@ -144,17 +144,21 @@ class Request:
     def _candidates(self, predictor: PoolPredictor) -> Iterator[Candidate]:
         """The free sentences, without those of which no word is to be asked."""
         rows, tags = predictor.predict(self.free)
-        for place, of_sentence, of_words in zip(self.free, rows, tags, strict=True):
-            words, asked = self.plan.pool.sentences[place].words, None
-            if self.asks_words:
-                known = self.known.get(words, ())
-                asked = strategies.doubted(of_sentence, of_words, known)
-                of_words = within(of_words, asked)
-                of_sentence = of_sentence[list(asked)]
+        sentences = [self.plan.pool.sentences[place].words for place in self.free]
+        asked = [None] * len(sentences)
+        if self.asks_words:
+            known = [self.known.get(words, set()) for words in sentences]
+            asked = strategies.doubted(rows, tags, known)
+        for place, words, row, of_words, numbers in zip(
+            self.free, sentences, rows, tags, asked, strict=True
+        ):
+            own = words
+            if numbers is not None:
+                own, row = tuple(words[i] for i in numbers), row[list(numbers)]
+                of_words = within(of_words, numbers)
             mentions = (" ".join(words[e.start : e.end]).lower() for e in entities(of_words))
-            if asked != ():
-                own = words if asked is None else tuple(words[i] for i in asked)
-                yield Candidate(place, own, asked, of_sentence, frozenset(mentions))
+            if own:
+                yield Candidate(place, own, numbers, row, frozenset(mentions))
 
     def _model_order(self, candidates: Sequence[Candidate]) -> strategies.Order:
         """Places in the pool with their scores, in the order of the strategy."""

@@ -74,7 +74,7 @@ def doubted(rows: Rows, tags: Tags, known: Sequence[Collection[int]]) -> list[tu
     least = np.quantile(every[every >= 0], 1 - DOUBTED_SHARE)
     result = []
     for of_sentence, of_words, labelled in zip(doubts, tags, known, strict=True):
-        asked = within(of_words, np.flatnonzero(of_sentence >= least).tolist())
+        asked = within(of_words, np.flatnonzero(of_sentence > least).tolist())
         numbers = (i for i, tag in enumerate(asked) if tag != NOT_ASKED)
         result.append(tuple(i for i in numbers if i not in labelled))
     return result

@@ -228,13 +228,14 @@ class Round:
         """How to answer in a format."""
         kind = ".answers.NAME" if self.folder.annotators > 1 else ".answers"
         asked, answers = self.path(name), self.path(name, kind).name
+        words, others = (' among the words in "asked"', " but X") if self.is_partial else ("", "")
         if name == "jsonl":
             return (
-                f'copy {asked} to {answers}, correct the entities, set each "answer" to "accept" '
-                f'or "skip"'
+                f'copy {asked} to {answers}, correct the entities{words}, set each "answer" to '
+                f'"accept" or "skip"'
             )
         if name == "conll":
-            return f"copy {asked.name} to {answers} and correct the tags"
+            return f"copy {asked.name} to {answers} and correct the tags{others}"
         return f"import {asked} ({SETTINGS[name][0]} has the types), export to {answers}"
 
 

@@ -118,7 +118,7 @@ class Request:
         for place, candidate in candidates.items():
             words[place] = candidate.words
         selected = strategies.select_within_amount(order, words, self.amount)
-        if self.asks_words and len(selected) == len(candidates):
+        if self.asks_words and 0 < len(selected) == len(candidates):
             logger.info(f"round {self.number}: asks for all words that the model doubts")
         queries = []
         for place, score in selected:

@@ -55,6 +55,16 @@ class Example:
             raise InputError(f"{self.location}: {changes[0].problem}")
         return with_asked(tags, self.asked)
 
+    def asked_places(self) -> list[tuple[int, int]]:
+        """Where each run of neighbouring words that are asked starts and ends in the text."""
+        runs: list[tuple[int, int]] = []
+        for i in self.asked or ():
+            start, end = self.words[i]
+            if i and runs and runs[-1][1] == self.words[i - 1][1]:
+                start = runs.pop()[0]
+            runs.append((start, end))
+        return runs
+
     def line_words(self) -> tuple[str, ...]:
         """The words, all seen, none of which breaks a line or a column; else InputError."""
         words = self.word_texts

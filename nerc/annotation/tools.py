@@ -100,11 +100,12 @@ def _of_own(row: Row, location: str) -> list[Example]:
             raise InputError("has neither text nor words")
         text = " ".join(words)
     places = None if words is None else Text.aligned(text, words).spans
-    asked = row.get("asked")
-    if asked is not None:
-        runs = [range(run["start"], run["end"]) for run in asked]
-        numbers = (i for i, (start, _) in enumerate(places or ()) if any(start in r for r in runs))
-        asked = tuple(numbers)
+    if (asked := row.get("asked")) is not None:
+        if places is None:
+            raise InputError("has asked without words")
+        runs = [(run["start"], run["end"]) for run in asked]
+        starts = enumerate(start for start, _ in places)
+        asked = tuple(i for i, start in starts if any(a <= start < b for a, b in runs))
     return [
         Example(
             text=text,
@@ -147,17 +148,6 @@ def _as_written(words: str) -> str:
     return before + pattern + (r"(?!\w)" if words[-1:].isalnum() else "")
 
 
-def _runs(example: Example) -> list[tuple[int, int]]:
-    """Where each run of neighbouring words that are asked starts and ends."""
-    runs: list[tuple[int, int]] = []
-    for before, number in zip((-2, *example.asked), example.asked, strict=False):
-        start, end = example.words[number]
-        if number == before + 1:
-            start = runs.pop()[0]
-        runs.append((start, end))
-    return runs
-
-
 def to_own(example: Example, types: Sequence[str] = ()) -> Row:
     entities = [
         {"type": s.type, "text": s.text, "start": s.start, "end": s.end} for s in example.spans
@@ -165,9 +155,8 @@ def to_own(example: Example, types: Sequence[str] = ()) -> Row:
     row = {"text": example.text, "words": example.word_texts, "entities": entities}
     row |= {"answer": example.answer} | _about(example)
     if example.asked is not None:
-        row["asked"] = [
-            {"text": example.text[a:b], "start": a, "end": b} for a, b in _runs(example)
-        ]
+        runs = example.asked_places()
+        row["asked"] = [{"text": example.text[a:b], "start": a, "end": b} for a, b in runs]
     return row | ({"types": list(types)} if types else {})
 
 

@@ -7,7 +7,8 @@
 Every run is an active_learn.py without a validation split, so that validation can choose nothing.
 Each of its rounds is a line in active_learning.jsonl beside this file. Runs that have their lines
 are not run again, and one that was stopped continues; several processes may share the file. `table`
-prints the tables of docs/active_learning.md from the file, and `plot` draws active_learning.png.
+prints the tables of docs/active_learning.md from the file; `plot` draws active_learning.png and, of
+chosen sentences and words, active_learning_words.png.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +36,7 @@ from nerc.active_learning.curves import UNITS, Curve, Point, by_strategy  # noqa
 from nerc.tables import Rows, markdown, spread  # noqa: E402
 
 RESULTS, PLOT = HERE / "active_learning.jsonl", HERE / "active_learning.png"
+PLOT_OF_WORDS = HERE / "active_learning_words.png"
 FIRST = "--recipe strong --expert 60"
 
 
@@ -50,13 +53,15 @@ RUNS = [
     # With more expert sentences the curve is flatter, and needs fewer points.
     Run(
         "curves",
-        f"{FIRST} --combine pretrain --add 60 120 231 231 --rounds 4",
+        f"{FIRST} --combine pretrain --word-shapes no --add 60 120 231 231 --rounds 4",
         "default random random-words mnlp",
     ),
     Run("best", f"{FIRST} --add 180 462 702 --rounds 3", "default"),
+    # From about a tenth of the words of "best" on, to half of them.
+    Run("words", f"{FIRST} --ask words --add 1000w 2500w 3500w --rounds 3", "default"),
     Run(
         "at 240",
-        f"{FIRST} --combine pretrain --add 180 --rounds 1",
+        f"{FIRST} --combine pretrain --word-shapes no --add 180 --rounds 1",
         "default random mnlp least-confidence margin",
         1,
     ),
@@ -136,7 +141,7 @@ def round_lines(run: Run, seed: int, store: Path) -> Iterator[dict[str, Any]]:
             "round": about["round"],
             "name": path.parent.name,
             "flags": run.flags,
-            **{unit: about[unit] for unit in UNITS},
+            **{unit: about[unit] for unit in (*UNITS, "words_read")},
             "test": {k: metrics[k] for k in ("f1", "precision", "recall", "accuracy", "types")},
             "asking": about["asking"],
             "seconds": record["seconds"],
@@ -153,7 +158,7 @@ def read(group: str) -> list[Curve]:
     rounds = [line for line in lines(RESULTS) if line["group"] == group]
 
     def point(line: dict[str, Any]) -> Point:
-        acquired = {unit: line[unit] for unit in UNITS}
+        acquired = learning_curves.acquired_labels(line)
         return Point(line["name"], line["round"], acquired, {"test": line["test"]["f1"]})
 
     curves = []
@@ -166,9 +171,18 @@ def read(group: str) -> list[Curve]:
     return sorted(curves, key=lambda curve: (order.index(curve.strategy), curve.seed))
 
 
+def best_and_words() -> list[Curve]:
+    """The best choice of sentences, and of words; nothing unless there are runs of both."""
+    best, words = read("best"), read("words")
+    named = [replace(curve, strategy="words in doubt") for curve in words]
+    return (
+        [*(replace(curve, strategy="whole sentences") for curve in best), *named] if words else []
+    )
+
+
 def tables() -> str:
     """F1 by round, areas under the curves, and labels needed; then the other groups."""
-    curves, best = read("curves"), read("best")
+    curves, best, compared = read("curves"), read("best"), best_and_words()
     full = statistics.mean(full_gold())
     all_rows = [
         by_round(curves, full),
@@ -178,6 +192,8 @@ def tables() -> str:
         by_round(best, full),
         learning_curves.share_table(best, full, "test"),
         by_round(read("at 240"), full),
+        by_round(read("words"), full),
+        learning_curves.share_table(compared, full, "test"),
     ]
     return "\n\n".join(markdown(rows) for rows in all_rows if len(rows) > 1)
 
@@ -187,14 +203,15 @@ def by_round(curves: list[Curve], full: float) -> Rows:
 
     full: F1 of all expert labels.
     """
-    rows = [["Strategy", "sentences", "words", "seeds", "test F1", "of full gold"]]
+    units = learning_curves.units_of(curves, UNITS[:2])
+    rows = [["Strategy", *units, "seeds", "test F1", "of full gold"]]
     for strategy, group in by_strategy(curves).items():
         for number in range(len(rows) > 1, len(group[0].points)):
             points = [curve.points[number] for curve in group]
             f1 = [100 * point.f1["test"] for point in points]
             amounts = [
                 f"{statistics.mean(point.acquired[unit] for point in points):,.0f}"
-                for unit in ("sentences", "words")
+                for unit in units
             ]
             share = f"{statistics.mean(f1) / full:.1f} %"
             name = strategy if number else "the start"
@@ -211,6 +228,8 @@ def plot() -> None:
         "weak labels alone": statistics.mean(others["0", "repaired", "whole"]),
     }
     PLOT.write_bytes(learning_curves.curve_plot(read("curves"), levels, "test"))
+    if compared := best_and_words():
+        PLOT_OF_WORDS.write_bytes(learning_curves.curve_plot(compared, levels, "test"))
 
 
 if __name__ == "__main__":

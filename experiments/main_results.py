@@ -1,4 +1,4 @@
-"""Train both recipes on expert and on LLM labels, a revision for each seed.
+"""Train both recipes on expert and on LLM labels, and on documents, a revision for each seed.
 
   python experiments/main_results.py --corpus DIR --encoder DIR --seeds 3
 
@@ -16,7 +16,13 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 RESULTS = HERE / "results"
-RUNS = [(data, recipe) for data in ("gold", "llm") for recipe in ("strong", "paper")]
+RUNS = {  # the begin of the names of revisions -> flags
+    f"{recipe}_{data}": f"--data {data} --recipe {recipe}"
+    for data in ("gold", "llm")
+    for recipe in ("strong", "paper")
+}
+RUNS["strong_llm"] += " --repair none --epochs 4"  # weak_labels.py has the repaired ones
+RUNS["document_gold"] = "--data gold --recipe strong --context document"
 OF_ONE_MACHINE = ("command", "id")  # fields of run.json
 
 
@@ -28,22 +34,21 @@ def main() -> None:
     parser.add_argument("--encoder", required=True, help="folder of the pretrained encoder")
     parser.add_argument("--repo", default="models", help="where the revisions go")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each kind (default: 3)")
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=[*RUNS], help="kinds of runs")
     parser.add_argument("--num-threads", default="0", help="as of train.py")
     given = parser.parse_args()
     for seed in range(given.seeds):
-        for data, recipe in RUNS:
-            train(data, recipe, seed, given)
+        for name in given.only:
+            train(name, seed, given)
     keep(Path(given.repo))
 
 
-def train(data: str, recipe: str, seed: int, given: argparse.Namespace) -> None:
+def train(name: str, seed: int, given: argparse.Namespace) -> None:
     """Train one revision with the command that a person would type."""
-    name = f"{recipe}_{data}_seed{seed}"
-    if (Path(given.repo) / name).exists():
+    revision = f"{name}_seed{seed}"
+    if (Path(given.repo) / revision).exists():
         return
-    flags = f"--data {data} --recipe {recipe} --seed {seed} --revision {name}".split()
-    if (data, recipe) == ("llm", "strong"):  # unrepaired; weak_labels.py has the repaired ones
-        flags += "--repair none --epochs 4".split()
+    flags = f"{RUNS[name]} --seed {seed} --revision {revision}".split()
     flags += ["--corpus", given.corpus, "--encoder", given.encoder, "--repo", given.repo]
     flags += ["--num-threads", given.num_threads]
     subprocess.run([sys.executable, str(ROOT / "train.py"), *flags], check=True)
@@ -51,8 +56,8 @@ def train(data: str, recipe: str, seed: int, given: argparse.Namespace) -> None:
 
 def keep(repo: Path) -> None:
     """Copy the records of the revisions, without what belongs to one machine."""
-    for data, recipe in RUNS:
-        for folder in sorted(repo.glob(f"{recipe}_{data}_seed*")):
+    for name in RUNS:
+        for folder in sorted(repo.glob(f"{name}_seed*")):
             run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
             run = {key: value for key, value in run.items() if key not in OF_ONE_MACHINE}
             run["revision"] = folder.name
@@ -61,9 +66,9 @@ def keep(repo: Path) -> None:
             metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             kept = RESULTS / folder.name
             kept.mkdir(parents=True, exist_ok=True)
-            for name, values in (("run.json", run), ("metrics.json", metrics)):
+            for file, values in (("run.json", run), ("metrics.json", metrics)):
                 text = json.dumps(values, indent=1) + "\n"
-                (kept / name).write_text(text, encoding="utf-8")
+                (kept / file).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

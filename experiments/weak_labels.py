@@ -78,9 +78,8 @@ def runs() -> Iterator[Run]:
     for number in ("702", "1404"):
         yield Run(number, "experts alone", "whole", f"{GOLD} --expert {number}", 9)
         yield Run(number, "selftrain", "whole", f"{MIXED} --expert {number}", 9)
-    for method in ("concat", "replace", "weighted", "pretrain", "filter", "corrector"):
-        seeds = 1 if method in ("concat", "pretrain") else 0
-        yield Run("240", method, "whole", f"{MIXED} --expert 240 --combine {method}", seeds)
+    for method in ("concat", "pretrain"):
+        yield Run("240", method, "whole", f"{MIXED} --expert 240 --combine {method}", 1)
     paper = "--data mixed --recipe paper --expert 240"
     yield Run("240", "concat, recipe paper", "whole", paper, 1)
     for corpus in ("sample:8000", "sample:8000:missing"):
@@ -99,6 +98,7 @@ def runs() -> Iterator[Run]:
             yield Run("sample 0", "repaired by auto", corpus, LLM, 9)
             yield Run("sample 240", "selftrain", corpus, f"{MIXED} --expert 240", 9)
     ablated = f"{MIXED} --expert 240"
+    yield Run("without", "word shapes", "whole", f"{ablated} --word-shapes no", 9)
     yield Run("without", "weak labels", "whole", ablated, 1, {"pretrain_epochs": 0})
     yield Run("without", "unlabelled text", "whole", f"{ablated} --unlabelled 0", 1)
     yield Run("without", "the second teacher", "whole", ablated, 9, {"num_teachers": 1})

@@ -113,6 +113,30 @@ def test_what_is_needed_for_a_share_of_full_gold(repo):
     assert row["95%, sentences"] == "not reached" and set(random[1:]) == {"not reached"}
 
 
+def test_words_read_are_a_unit_where_experts_label_fewer(repo, tmp_path):
+    before = read(Store(str(repo)))
+    assert curves.units_of(before) == ("sentences", "words", "entities")
+    for path in repo.glob("active_iter_*_default_*/run.json"):
+        run = json.loads(path.read_text())
+        run["active"] |= {"words_read": 2 * run["active"]["words"], "plan": PLAN | {"ask": "words"}}
+        path.write_text(json.dumps(run))
+    found = read(Store(str(repo)))
+    assert [c.strategy for c in found] == 2 * ["default, ask words"] + 2 * ["random, ask sentences"]
+    # The mean curve of default goes .3, .6, .75 at 50, 150, 250 words, of 50, 300, 500 read.
+    header, default, _ = curves.share_table(found, 0.8, "test")
+    row = dict(zip(header, default, strict=True))
+    assert row["90%, words"] == "230" and row["90%, words read"] == "460"
+    area = curves.area_table(found, "test")
+    assert area[0][-2:] == ["area by words", "area by words read"]
+    # The rounds that ask for whole sentences read 50 to 150 words, the others 50 to 500.
+    assert curves.common_span(found, "words read") == (50, 150)
+    curves.write_curves(tmp_path / "out", found, {}, "test", 0)
+    with (tmp_path / "out/curves.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {(row["words"], row["words read"]) for row in rows if row["strategy"][0] == "d"}
+    assert found == {("50", "50"), ("150", "300"), ("250", "500")}
+
+
 def test_what_was_picked_is_what_the_strategy_asked_for(repo):
     header, default, random = curves.query_table(read(Store(str(repo))))
     row = dict(zip(header, default, strict=True))

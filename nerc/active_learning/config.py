@@ -21,8 +21,16 @@ class ActiveConfig:
     add: tuple[str, ...] = option(
         (),
         "how much to ask for in a round: a number of sentences (50), a share of all training "
-        "sentences (2%%), or whole sentences of about that many words (500w). With several "
+        "sentences (2%%), or sentences with about that many words to label (500w). With several "
         "amounts, each is for one round, and the last for all that follow. Default: 50",
+    )
+    ask: str = option(
+        "sentences",
+        "what experts label of the sentences that are chosen: all words (sentences), or those that "
+        "the model doubts, and the entities that these words are part of (words). Round 0, which "
+        "has no model, asks for sentences. With words, strategies see the doubted words alone, "
+        "--add 500w counts these, and a later round may ask for other words of a sentence",
+        ("sentences", "words"),
     )
     strategy: tuple[str, ...] = option(
         (),
@@ -92,6 +100,9 @@ class ActiveConfig:
         check("exchange", is_clear, "different formats, of jsonl, prodigy and doccano one at most")
         wanted = "left out with --oracle gold, whose labels are known"
         check("exchange", self.people or not formats, wanted)
+        is_clear = self.ask == "sentences" or {*formats} <= {"jsonl", "conll"}
+        wanted = "jsonl or conll with --ask words, which the other tools cannot show"
+        check("exchange", is_clear, wanted)
         check("price", 0 <= self.price < math.inf, "0 or more")
         for text in self.add:
             Amount.parse(text, "add", words=True)

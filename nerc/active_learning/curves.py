@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nerc import files, tables
-from nerc.active_learning.plan import REMOVED_FLAGS
+from nerc.active_learning.plan import ADDED_FLAGS, REMOVED_FLAGS
 from nerc.data import tags
 from nerc.data.pool import Query, answered, count_acquired
 from nerc.errors import InputError
@@ -27,8 +27,8 @@ from nerc.store.revisions import Store
 logger = logging.getLogger(__name__)
 
 UNITS = ("sentences", "words", "entities")  # of acquired labels
+READ = "words read"  # a unit more, where experts read more words than they label
 SHARES = (0.90, 0.95, 0.98, 0.99)  # of the F1 of all expert labels
-_AREA_UNITS = UNITS[:2]
 _STEPS = 1000  # points at which a mean curve is evaluated
 _ALL_EXPERTS = (None, "100%")  # values of --expert, with --data gold
 
@@ -82,8 +82,9 @@ def read_curves(
             f"--repo {store.folder}: holds no round of active learning (there: {held}); make some "
             f"with: python active_learn.py --repo {store.folder}"
         )
+    fixed = REMOVED_FLAGS | ADDED_FLAGS
     plans = {  # fields that the revision's version did not write are filled in
-        name: REMOVED_FLAGS | {"precision": runs[name]["config"].get("precision")} | about["plan"]
+        name: fixed | {"precision": runs[name]["config"].get("precision")} | about["plan"]
         for name, about in rounds.items()
     }
     keys = sorted({key for plan in plans.values() for key in plan})
@@ -124,7 +125,24 @@ def _first_point(store: Store, name: str, known: Mapping[str, records.Record]) -
 
 def _point(name: str, known: Mapping[str, records.Record], about: Mapping[str, Any]) -> Point:
     f1 = {split: report["f1"] for split, report in known[name][1].items()}
-    return Point(name, about["round"], {unit: about[unit] for unit in UNITS}, f1)
+    return Point(name, about["round"], acquired_labels(about), f1)
+
+
+def acquired_labels(about: Mapping[str, Any]) -> dict[str, int]:
+    """What experts had labelled and read by the round that about describes, by unit."""
+    # Earlier versions ask for whole sentences alone.
+    return {unit: about[unit] for unit in UNITS} | {READ: about.get("words_read", about["words"])}
+
+
+def units_of(curves: Sequence[Curve], labels: Sequence[str] = UNITS) -> tuple[str, ...]:
+    """The units of labels, and READ where it differs from the words that were labelled."""
+    acquired = (point.acquired for curve in curves for point in curve.points)
+    is_partial = any(amounts[READ] != amounts["words"] for amounts in acquired)
+    return (*labels, READ) if is_partial else tuple(labels)
+
+
+def _area_units(curves: Sequence[Curve]) -> tuple[str, ...]:
+    return units_of(curves, UNITS[:2])
 
 
 def reference_levels(
@@ -209,8 +227,8 @@ def amount_needed(curves: Sequence[Curve], level: float, unit: str, split: str) 
 
 
 def _areas(curves: Sequence[Curve], split: str) -> dict[str, list[dict[int, float]]]:
-    """For each strategy and each of _AREA_UNITS: by seed, the area under the curve in percent."""
-    spans = {unit: common_span(curves, unit) for unit in _AREA_UNITS}
+    """For each strategy and each of _area_units(): by seed, the area under the curve in percent."""
+    spans = {unit: common_span(curves, unit) for unit in _area_units(curves)}
     return {
         name: [
             {curve.seed: 100 * area(curve, span, unit, split) for curve in group}
@@ -223,7 +241,7 @@ def _areas(curves: Sequence[Curve], split: str) -> dict[str, list[dict[int, floa
 def area_table(curves: Sequence[Curve], split: str) -> tables.Rows:
     """The area under each strategy's curve."""
     rows = [["Strategy", "seeds", "sentences", "F1 at the start", "at the end"]]
-    rows[0] += [f"area by {unit}" for unit in _AREA_UNITS]
+    rows[0] += [f"area by {unit}" for unit in _area_units(curves)]
     areas = _areas(curves, split)
     for name, group in by_strategy(curves).items():
         ends = ([100 * curve.points[i].f1[split] for curve in group] for i in (0, -1))
@@ -238,7 +256,7 @@ def lead_table(curves: Sequence[Curve], split: str) -> tables.Rows:
 
     Mean over seeds ± standard error.
     """
-    rows = [["Strategy", "area above that of", *(f"by {unit}" for unit in _AREA_UNITS)]]
+    rows = [["Strategy", "area above that of", *(f"by {unit}" for unit in _area_units(curves))]]
     areas = _areas(curves, split)
     for name, other in product(areas, ("random", "random-words")):
         if other in areas and other != name:
@@ -252,7 +270,7 @@ def lead_table(curves: Sequence[Curve], split: str) -> tables.Rows:
 
 def share_table(curves: Sequence[Curve], full: float, split: str) -> tables.Rows:
     """The sentences and words needed to reach shares of full, the F1 of all expert labels."""
-    columns = [(share, unit) for share in SHARES for unit in _AREA_UNITS]
+    columns = [(share, unit) for share in SHARES for unit in _area_units(curves)]
     rows = [["Strategy", *(f"{share:.0%}, {unit}" for share, unit in columns)]]
     for name, group in by_strategy(curves).items():
         amounts = [amount_needed(group, share * full, unit, split) for share, unit in columns]
@@ -286,12 +304,12 @@ def query_table(curves: Sequence[Curve]) -> tables.Rows:
 def round_table(curves: Sequence[Curve], price: float) -> tables.Rows:
     """A row for every revision."""
     splits = [s for s in ("validation", "test") if all(s in p.f1 for c in curves for p in c.points)]
-    cost = ["cost"] if price else []
-    rows = [["Revision", "strategy", "seed", "round", *UNITS, *cost, *(f"{s} F1" for s in splits)]]
+    units, cost = units_of(curves), ["cost"] if price else []
+    rows = [["Revision", "strategy", "seed", "round", *units, *cost, *(f"{s} F1" for s in splits)]]
     for curve in curves:
         for point in curve.points:
             row = [point.name, curve.strategy, str(curve.seed), str(point.round)]
-            row += [f"{point.acquired[unit]:,}" for unit in UNITS]
+            row += [f"{point.acquired[unit]:,}" for unit in units]
             row += [f"{price * point.acquired['words']:,.2f}"] if price else []
             rows.append(row + [f"{100 * point.f1[split]:.2f}" for split in splits])
     return rows
@@ -324,7 +342,7 @@ def curve_plot(
     curves: Sequence[Curve], levels: Mapping[str, float], split: str, price: float = 0.0
 ) -> bytes:
     """Plot F1 by acquired labels and, with a price, by their cost; as PNG."""
-    panels = {f"experts' {unit}": _bands(curves, unit, split, 1) for unit in UNITS}
+    panels = {f"experts' {unit}": _bands(curves, unit, split, 1) for unit in units_of(curves)}
     if price:
         panels["price of experts' words"] = _bands(curves, "words", split, price)
     return plots.curve_bands(panels, levels, f"{split} F1")
@@ -364,10 +382,11 @@ def write_curves(
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     scores = ["validation_f1", "test_f1"]
-    writer.writerow(["strategy", "seed", "round", "revision", *UNITS, "cost", *scores])
+    units = units_of(curves)
+    writer.writerow(["strategy", "seed", "round", "revision", *units, "cost", *scores])
     for curve in curves:
         for p in curve.points:
-            row = [curve.strategy, curve.seed, p.round, p.name, *(p.acquired[u] for u in UNITS)]
+            row = [curve.strategy, curve.seed, p.round, p.name, *(p.acquired[u] for u in units)]
             f1 = [p.f1.get(split, "") for split in ("validation", "test")]
             writer.writerow([*row, price * p.acquired["words"] if price else "", *f1])
     files.write_text(folder / "curves.csv", text.getvalue())

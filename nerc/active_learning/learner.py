@@ -26,6 +26,7 @@ from nerc.annotation.people import WaitingForAnswers
 from nerc.config import Amount, Unit
 from nerc.data.labels import num_drawn
 from nerc.data.pool import Query, answered, count_acquired
+from nerc.data.tags import within
 from nerc.distributed import Session, from_main
 from nerc.errors import InputError, Interrupted
 from nerc.store import model_files, query_records, records
@@ -83,6 +84,11 @@ def _print_notes_once() -> None:
     for handler in logging.getLogger("nerc").handlers:
         if not isinstance(handler, MemoryHandler):  # which keeps messages for log.txt
             handler.addFilter(partial(is_wanted, handler))
+
+
+def _answered(query: Query, gold: Sequence[str]) -> Query:
+    """The query with the answer of an expert whose labels are gold."""
+    return query._replace(tags=gold if query.asked is None else within(gold, query.asked))
 
 
 def has_plateaued(scores: Sequence[float | None]) -> bool:
@@ -156,7 +162,7 @@ class ActiveLearner:
             return query.queries
         if not self.plan.active.people:
             gold = {sentence.words: sentence.tags for sentence in self.plan.pool.sentences}
-            return [asked._replace(tags=gold[asked.words]) for asked in query.queries]
+            return [_answered(asked, gold[asked.words]) for asked in query.queries]
         folder = self.plan.answer_folder
 
         def answers() -> list[Query] | str:
@@ -196,7 +202,7 @@ class ActiveLearner:
             "strategy": trial.strategy,
             "seed": trial.seed,
             **counts,
-            "skipped": len(queries) - counts["sentences"],
+            "skipped": len(queries) - len(answered(queries)),
             "start": self.last.name,
             "words_of": trial.words_of,
             "asking": {"seconds": round(query.seconds, 2), "scoring": round(query.scoring, 2)},
@@ -233,10 +239,11 @@ class ActiveLearner:
         amount = self._on_main(lambda: self._amount(number))
         request = Request(self.plan, self.trial, number, amount, self.last.queries)
         num_free = len(request.free)
-        if amount.unit is Unit.SENTENCES and 0 < num_free < amount.number:
+        is_short = not request.asks_words and 0 < num_free < amount.number
+        if amount.unit is Unit.SENTENCES and is_short:
             logger.info(f"round {number}: only {num_free} sentences are left, of {amount.number}")
         # The proposals that people get take a model; round 0 has none.
-        if request.is_random and not (self.plan.active.people and number):
+        if not request.needs_model and not (self.plan.active.people and number):
             return RoundQuery(number, request.queries())
         with self.session.stop.interruptible(lambda: None):
             if self._model is None:
@@ -262,7 +269,7 @@ class ActiveLearner:
         if amount.unit is Unit.WORDS:
             return amount
         num_sentences = amount.num_sentences(len(pool.text))
-        if trial.strategy != "random-words":
+        if trial.strategy != "random-words" or plan.active.ask == "words":
             return Amount(num_sentences, Unit.SENTENCES)
         num_words = sum(len(sentence.words) for sentence in pool.sentences)
         return Amount(round(num_sentences * num_words / len(pool.sentences)), Unit.WORDS)
@@ -299,8 +306,10 @@ class ActiveLearner:
     def _summary(self, query: RoundQuery, answers: list[Query]) -> str:
         """What a round acquired and what F1 it reached, in words."""
         counts = count_acquired(answers)
-        num_skipped = len(answers) - counts["sentences"]
+        num_skipped = len(answers) - len(answered(answers))
         skipped = f" ({num_skipped} skipped)" if num_skipped else ""
+        is_partial = counts["words_read"] > counts["words"]
+        read = f" of the {counts['words_read']:,} in them" if is_partial else ""
         how = "at random"
         if self.trial.strategy:
             how = f"by {self.trial.strategy}, chosen in {query.seconds:.0f} s"
@@ -308,7 +317,7 @@ class ActiveLearner:
         f1 = self.last.validation
         score = "no validation" if f1 is None else f"validation F1 {100 * f1:.2f}"
         return (
-            f"{counts['sentences']} sentences{skipped}, {counts['words']:,} words, "
+            f"{counts['sentences']} sentences{skipped}, {counts['words']:,} words{read}, "
             f"{counts['entities']:,} entities, {how}; {score}"
         )
 

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 _FROM_START = ("encoder", "lstm_hidden_size", "word_shapes", "context", "dropout")
 # Flags of earlier versions, with the only value that is still possible.
 REMOVED_FLAGS = {"from_last": False}
+# Flags that earlier versions lack, with what they did; descriptions leave them out as they were.
+ADDED_FLAGS = EARLIER_VALUES | {"ask": "sentences"}
 # Flags that runs of the same plan may differ in; of the two places, the content is described.
 _CONFIGS = (ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig)
 _VARIABLE_FLAGS = flags_with({Effect.NONE, Effect.SEED, Effect.EXTENT}, *_CONFIGS)
@@ -90,7 +92,7 @@ class Plan:
         flags |= {"start": self.start, "add": " ".join(self.active.add)}
         flags = {name: value for name, value in flags.items() if name not in _VARIABLE_FLAGS}
         flags["context"] = flags["context"] or "none"
-        for name, before in EARLIER_VALUES.items():  # descriptions lack them, as they did
+        for name, before in ADDED_FLAGS.items():
             if flags[name] == before:
                 del flags[name]
         flags["oracle"] = "people" if self.active.people else "gold"
@@ -111,7 +113,7 @@ class Plan:
     def changes(self, earlier: Mapping[str, Any]) -> list[str]:
         """How the description of an earlier run differs from this one, in words."""
         # Records of earlier versions lack the precision, and may have removed flags.
-        fixed = REMOVED_FLAGS | EARLIER_VALUES
+        fixed = REMOVED_FLAGS | ADDED_FLAGS
         earlier = fixed | {"precision": self.training.precision} | earlier
         return [
             "the corpus had other sentences"

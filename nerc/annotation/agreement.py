@@ -103,7 +103,8 @@ def agreement(answers: Answers) -> Agreement:
         skipped = len(of_annotator) - len(given)
         annotators[name] = Annotator(len(given), skipped, alone, num_entities)
     pairs = tuple(_pair(names, sentences) for names in combinations(answers, 2))
-    units = [unit for s in sentences for unit in zip(*s.tags.values(), strict=True)]
+    of_words = (unit for s in sentences for unit in zip(*s.tags.values(), strict=True))
+    units = [[tag for tag in unit if tag != tags.NOT_ASKED] for unit in of_words]
     num_words = sum(len(unit) > 1 for unit in units)
     return Agreement(annotators, pairs, num_words, krippendorff_alpha(units))
 
@@ -203,7 +204,8 @@ def majority(answers: Answers) -> tuple[dict[Words, Tags | None], list[Labelled]
         if any(2 * n >= len(given) for n in marked):
             undecided.append(sentence)
             continue
-        row = ["O"] * len(sentence.words)
+        of_words = zip(*sentence.tags.values(), strict=True)
+        row = [tags.NOT_ASKED if {*unit} == {tags.NOT_ASKED} else "O" for unit in of_words]
         for type_, start, end in kept:
             row[start:end] = tags.entity_tags(type_, end - start)
         decided[sentence.words] = tuple(row) if given else None

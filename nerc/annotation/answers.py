@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from nerc.annotation.examples import Example, Source
+from nerc.annotation.examples import Example, Source, with_asked
 from nerc.annotation.exchange import FORMATS
 from nerc.data import spans
 from nerc.data.words import Text
@@ -79,4 +79,4 @@ def tags_of(example: Example, words: Words) -> tuple[str, ...]:
     labels, changes = spans.fit(text, checked)
     if changes:
         raise InputError(changes[0].problem)
-    return labels
+    return with_asked(labels, example.asked)

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +11,7 @@ from types import ModuleType
 from nerc.data import sentences, spans
 from nerc.data.corpus import Sentence
 from nerc.data.spans import Change, Span
+from nerc.data.tags import NOT_ASKED
 from nerc.data.words import Text, is_seen, words
 from nerc.errors import Faults, InputError
 
@@ -32,6 +33,7 @@ class Example:
     answer: str | None = "accept"  # or skip; None: not answered yet
     score: float | None = None  # confidence in a proposal, 0 to 1
     proposal: bool = False  # whether a model made the spans
+    asked: tuple[int, ...] | None = None  # the numbers of the words that have labels; None: all
     left_out: tuple[str, ...] = ()  # what else its file says of it
 
     @property
@@ -51,7 +53,17 @@ class Example:
         tags, changes = spans.fit(Text(self.text, self.words), self.spans)
         if changes:
             raise InputError(f"{self.location}: {changes[0].problem}")
-        return tags
+        return with_asked(tags, self.asked)
+
+    def asked_places(self) -> list[tuple[int, int]]:
+        """Where each run of neighbouring words that are asked starts and ends in the text."""
+        runs: list[tuple[int, int]] = []
+        for i in self.asked or ():
+            start, end = self.words[i]
+            if i and runs and runs[-1][1] == self.words[i - 1][1]:
+                start = runs.pop()[0]
+            runs.append((start, end))
+        return runs
 
     def line_words(self) -> tuple[str, ...]:
         """The words, all seen, none of which breaks a line or a column; else InputError."""
@@ -78,6 +90,7 @@ class Source:
 
     path: Path
     columns: str | None = None  # --columns, for formats that have columns
+    partly: bool = False  # whether an example may have labels for some of its words alone
     faults: Faults = field(default_factory=Faults)
     notes: list[str] = field(default_factory=list)
 
@@ -90,6 +103,13 @@ class Target:
     scheme: str = "iob2"  # of the tags, for formats that have tags
     types: tuple[str, ...] = ()  # that a question allows
     inventory: tuple[str, ...] = ()  # types of all the files that are written together
+
+
+def with_asked(tags: tuple[str, ...], asked: Collection[int] | None) -> tuple[str, ...]:
+    """IOB2 tags with NOT_ASKED for each O whose word is not asked; None: all are."""
+    if asked is None:
+        return tags
+    return tuple(NOT_ASKED if t == "O" and i not in asked else t for i, t in enumerate(tags))
 
 
 def of_tags(

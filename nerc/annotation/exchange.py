@@ -10,11 +10,11 @@ from nerc.annotation import brat, csv_rows, docbin, hub_rows, tools, treebanks
 from nerc.annotation.examples import Example, Source, Target, of_sentence
 from nerc.data.columns import split_columns
 from nerc.data.conll import read_conll
-from nerc.data.tags import SPECIAL_TAGS, to_iob2, to_scheme
+from nerc.data.tags import NOT_ASKED, SPECIAL_TAGS, to_iob2, to_scheme
 from nerc.data.words import DOCSTART
 from nerc.errors import InputError
 
-SKIPPED = "X"  # the tag of every word of a skipped sentence
+SKIPPED = NOT_ASKED  # the tag of every word of a skipped sentence
 # Comments of Universal Dependencies that name a sentence and a document.
 _SENTENCE_ID = re.compile(r"#\s*sent_id\s*=\s*(\S.*)")
 _DOCUMENT_ID = re.compile(r"#\s*newdoc\s+id\s*=\s*(\S.*)")
@@ -32,7 +32,10 @@ class Format(NamedTuple):
 
 
 def read_columns(source: Source) -> Iterator[Example]:
-    """The sentences of a CoNLL file, whose comments may name them; one that is all X is skipped."""
+    """The sentences of a CoNLL file, whose comments may name them; one that is all X is skipped.
+
+    Where the source may have labels for some words alone, the others are X.
+    """
     corpus = read_conll(source.path, weak=True, columns=source.columns, faults=source.faults)
     source.notes.extend(corpus.notes)
     ids, documents = _names(source)
@@ -45,17 +48,20 @@ def read_columns(source: Source) -> Iterator[Example]:
         name = documents.get(sentence.document, number)
         named = [ids[above] for above in range(line - 1, before, -1) if above in ids]
         before = line
-        skipped = [tag for tag in sentence.tags if tag in SPECIAL_TAGS]
+        special = [tag for tag in sentence.tags if tag in SPECIAL_TAGS]
+        labelled = tuple(i for i, tag in enumerate(sentence.tags) if tag not in SPECIAL_TAGS)
         if sentence.location in corpus.soft:
             source.faults.add(location, "has probabilities, wanted one tag for each word")
-        elif skipped and skipped != [SKIPPED] * len(sentence.tags):
-            fault = f"has {skipped[0]} at some words, wanted {SKIPPED} at all (skipped) or none"
+        elif {*special} - {SKIPPED} or (special and labelled and not source.partly):
+            fault = f"has {special[0]} at some words, wanted {SKIPPED} at all (skipped) or none"
             source.faults.add(location, fault)
         else:
-            labels = ["O"] * len(skipped) or to_iob2(sentence.tags)
+            labels = ["O" if tag == SKIPPED else tag for tag in to_iob2(sentence.tags)]
             sentence = sentence._replace(tags=tuple(labels), location=location)
             example = of_sentence(sentence, named[0] if named else None, name)
-            yield replace(example, answer="skip" if skipped else "accept")
+            if special and labelled:
+                example = replace(example, asked=labelled)
+            yield replace(example, answer="accept" if labelled else "skip")
 
 
 def _names(source: Source) -> tuple[dict[int, str], dict[int, str]]:

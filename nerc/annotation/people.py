@@ -15,10 +15,11 @@ from pathlib import Path
 from nerc import files
 from nerc.annotation import agreement, tools
 from nerc.annotation.answers import Answer, Collected, Words
-from nerc.annotation.examples import Example, Source, Target
+from nerc.annotation.examples import Example, Source, Target, with_asked
 from nerc.annotation.exchange import FORMATS
 from nerc.data import spans, tags
 from nerc.data.pool import Query
+from nerc.data.tags import NOT_ASKED
 from nerc.data.words import Text
 from nerc.errors import Faults, InputError
 from nerc.tables import counted
@@ -104,6 +105,11 @@ class Round:
 
     # ------------------------------------------------------------ questions
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether only some words of a sentence are asked."""
+        return any(query.asked is not None for query in self.queries)
+
     def path(self, name: str, kind: str = "") -> Path:
         """The file of a format with the questions or, with the kind .answers, the answers."""
         return self.folder.path / f"{self.stem}{kind}{FORMATS[name].suffix}"
@@ -114,10 +120,11 @@ class Round:
         path = self.path(name)
         if not path.exists():
             return False
-        source = Source(path)
+        source = Source(path, partly=self.is_partial)
         try:
-            asked = {example.word_texts for example in FORMATS[name].read(source)}
-            is_same = not source.faults.number and asked == {q.words for q in self.queries}
+            asked = {(e.word_texts, e.asked) for e in FORMATS[name].read(source)}
+            wanted = {(e.word_texts, e.asked) for e in map(_question, self.queries)}
+            is_same = not source.faults.number and asked == wanted
         except InputError:
             is_same = False
         if not is_same:
@@ -164,7 +171,9 @@ class Round:
 
         self._warn_of_others()
         for path, name, annotator in self.answer_files():
-            collected.read(Source(path, faults=faults), name, annotator, find)
+            source = Source(path, partly=self.is_partial, faults=faults)
+            collected.read(source, name, annotator, find)
+        self._keep_asked(collected, faults)
         if types := self.folder.types:
             names = ", ".join(tags.ordered(types))
             for location, labels in chain(*(of.values() for of in collected.of.values())):
@@ -179,6 +188,19 @@ class Round:
                 f"{self.name}; correct them and give --resume: the other answers stay as they are"
             )
         return collected.of
+
+    def _keep_asked(self, collected: Collected, faults: Faults) -> None:
+        """Leave the tags of the words that are asked, and of entities; name words without one."""
+        asked = {query.words: query.asked for query in self.queries if query.asked is not None}
+        for answers in collected.of.values() if self.is_partial else ():
+            for words, (location, labels) in answers.items():
+                wanted = asked.get(words, range(len(words)))
+                missing = [i for i in wanted if labels is not None and labels[i] == NOT_ASKED]
+                if missing:
+                    fault = f"has no label of the word {words[missing[0]]!r}, which is asked for"
+                    faults.add(location, fault)
+                elif labels is not None:
+                    answers[words] = Answer(location, with_asked(labels, wanted))
 
     @property
     def name(self) -> str:
@@ -206,13 +228,14 @@ class Round:
         """How to answer in a format."""
         kind = ".answers.NAME" if self.folder.annotators > 1 else ".answers"
         asked, answers = self.path(name), self.path(name, kind).name
+        words, others = (' among the words in "asked"', " but X") if self.is_partial else ("", "")
         if name == "jsonl":
             return (
-                f'copy {asked} to {answers}, correct the entities, set each "answer" to "accept" '
-                f'or "skip"'
+                f'copy {asked} to {answers}, correct the entities{words}, set each "answer" to '
+                f'"accept" or "skip"'
             )
         if name == "conll":
-            return f"copy {asked.name} to {answers} and correct the tags"
+            return f"copy {asked.name} to {answers} and correct the tags{others}"
         return f"import {asked} ({SETTINGS[name][0]} has the types), export to {answers}"
 
 
@@ -251,6 +274,8 @@ def _question(query: Query) -> Example:
     """A query as an example that nobody answered."""
     text = Text.of_words(query.words)
     proposed = query.proposed or ("O",) * len(query.words)
+    labels = with_asked(proposed, query.asked)
+    asked = tuple(i for i, tag in enumerate(labels) if tag != NOT_ASKED)
     return Example(
         text=text.text,
         spans=tuple(spans.of_tags(text, proposed)),
@@ -258,6 +283,7 @@ def _question(query: Query) -> Example:
         words=text.spans,
         answer=None,
         score=query.confidence,
+        asked=asked if len(asked) < len(labels) else None,
     )
 
 

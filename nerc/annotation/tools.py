@@ -45,6 +45,10 @@ def _reader(of_row: Callable[[Row, str], list[Example]], shape: Any) -> Callable
             try:
                 files.check_shape(row, shape)
                 examples = of_row(row, location)
+                if not source.partly and any(e.asked is not None for e in examples):
+                    raise InputError(
+                        "has labels for some words alone (asked), which active_learn.py reads"
+                    )
             except InputError as error:
                 source.faults.add(location, str(error))
                 continue
@@ -85,6 +89,7 @@ _JSONL = {
     "words?": [str],
     "entities": [{"type?": str, "label?": str, "text?": str, "start?": int, "end?": int}],
     "answer?": _ANSWER,
+    "asked?": [{"start": int, "end": int}],
 }
 
 
@@ -94,12 +99,20 @@ def _of_own(row: Row, location: str) -> list[Example]:
         if words is None:
             raise InputError("has neither text nor words")
         text = " ".join(words)
+    places = None if words is None else Text.aligned(text, words).spans
+    if (asked := row.get("asked")) is not None:
+        if places is None:
+            raise InputError("has asked without words")
+        runs = [(run["start"], run["end"]) for run in asked]
+        starts = enumerate(start for start, _ in places)
+        asked = tuple(i for i, start in starts if any(a <= start < b for a, b in runs))
     return [
         Example(
             text=text,
             spans=tuple(_own_spans(text, row["entities"])),
             location=location,
-            words=None if words is None else Text.aligned(text, words).spans,
+            words=places,
+            asked=asked,
             document=_text(row.get("document")),
             id=_text(row.get("sent_id")),
             annotator=_text(row.get("annotator")),
@@ -141,6 +154,9 @@ def to_own(example: Example, types: Sequence[str] = ()) -> Row:
     ]
     row = {"text": example.text, "words": example.word_texts, "entities": entities}
     row |= {"answer": example.answer} | _about(example)
+    if example.asked is not None:
+        runs = example.asked_places()
+        row["asked"] = [{"text": example.text[a:b], "start": a, "end": b} for a, b in runs]
     return row | ({"types": list(types)} if types else {})
 
 

@@ -9,7 +9,7 @@ from nerc.data import sources
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.labels import AcquiredLabels
 from nerc.data.sources import MissingSplit
-from nerc.data.tags import SPECIAL_TAGS, entities, to_iob2
+from nerc.data.tags import NOT_ASKED, SPECIAL_TAGS, entities, to_iob2
 from nerc.errors import InputError
 
 
@@ -21,10 +21,12 @@ class Query(NamedTuple):
     score: float | None  # the strategy's; None where it has none
     origin: str  # Sentence.location
     words: tuple[str, ...]
-    tags: tuple[str, ...] | None  # the expert's, IOB2; None: not answered, or skipped
+    # The expert's, IOB2, with NOT_ASKED for words without a label. None: not answered, or skipped.
+    tags: tuple[str, ...] | None
     proposed: tuple[str, ...] | None = None  # the tags that a model or weak label proposed
     cheap: bool = False  # whether the sentence has a weak label, which the expert's replaces
     confidence: float | None = None  # of the model in its proposal: that of its least certain word
+    asked: tuple[int, ...] | None = None  # the numbers of the words that are asked; None: all
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,17 @@ class Pool:
         places = (self.text.table[column].to_pylist() for column in ("location", "document"))
         documents = dict(zip(*places, strict=True))
         corpus = Corpus.of(
-            Sentence(q.words, q.tags, q.origin, documents.get(q.origin, 0))
-            for q in answered(queries)
+            sentence._replace(document=documents.get(sentence.location, 0))
+            for sentence in labelled_sentences(queries)
         )
         types = self.expert_types | corpus.entity_types()
-        return AcquiredLabels(Corpus(corpus.table, (), types), self.text)
+        notes = ()
+        if num_left := corpus.tag_counts()[NOT_ASKED]:
+            notes = (
+                f"experts labelled {corpus.num_words - num_left:,} of the {corpus.num_words:,} "
+                f"words of their sentences; the others have no expert label",
+            )
+        return AcquiredLabels(Corpus(corpus.table, notes, types), self.text)
 
 
 def answered(queries: Iterable[Query]) -> list[Query]:
@@ -55,13 +63,38 @@ def answered(queries: Iterable[Query]) -> list[Query]:
     return [query for query in queries if query.tags is not None]
 
 
+def labelled_sentences(queries: Iterable[Query]) -> list[Sentence]:
+    """The answers; those to several queries for words of one sentence are merged.
+
+    A later answer counts. Of an earlier entity that it meets, no part stays.
+    """
+    sentences: dict[tuple[str, ...], Sentence] = {}
+    for query in answered(queries):
+        new, earlier = query.tags, sentences.get(query.words)
+        if earlier is not None:
+            merged = list(earlier.tags)
+            answer = {i for i, tag in enumerate(new) if tag != NOT_ASKED}
+            for _, start, end in entities(earlier.tags):
+                if not answer.isdisjoint(range(start, end)):
+                    merged[start:end] = [NOT_ASKED] * (end - start)
+            new = tuple(new[i] if i in answer else tag for i, tag in enumerate(merged))
+        location = query.origin if earlier is None else earlier.location
+        sentences[query.words] = Sentence(query.words, new, location, 0)
+    return list(sentences.values())
+
+
 def count_acquired(queries: Iterable[Query]) -> dict[str, int]:
-    """The number of sentences, words and entities with expert labels."""
-    labelled = answered(queries)
+    """The number of sentences, words and entities with expert labels, and of words read.
+
+    Experts read the whole sentence, each time that some of its words are asked.
+    """
+    queries = answered(queries)
+    labels = [sentence.tags for sentence in labelled_sentences(queries)]
     return {
-        "sentences": len(labelled),
-        "words": sum(len(query.words) for query in labelled),
-        "entities": sum(len(entities(query.tags)) for query in labelled),
+        "sentences": len(labels),
+        "words": sum(tag != NOT_ASKED for of_sentence in labels for tag in of_sentence),
+        "entities": sum(len(entities(of_sentence)) for of_sentence in labels),
+        "words_read": sum(len(query.words) for query in queries),
     }
 
 

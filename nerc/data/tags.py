@@ -1,13 +1,14 @@
 """Tags: the inventory of a model, conversion of schemes to IOB2, entities, allowed transitions."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 CONLL_TYPES = ("PER", "ORG", "LOC", "MISC")
 
 # Labels of positions that are no word. Published checkpoints have them; no word is tagged with one.
 SPECIAL_TAGS = ("[CLS]", "[SEP]", "X")
+NOT_ASKED = "X"  # of a word whose label experts were not asked for
 
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
 # What a tag's type cannot be read back with: B-PER of B-B-PER, several tags, or a probability.
@@ -125,6 +126,18 @@ def entities(tags: Sequence[str]) -> list[Entity]:
         if open_type is None and tag[1:2] == "-":
             start, open_type = i, tag[2:]
     return result
+
+
+def within(tags: Sequence[str], asked: Collection[int]) -> tuple[str, ...]:
+    """One sentence's IOB2 tags, with NOT_ASKED for all words but those asked, by their number.
+
+    An entity keeps all its tags if one of its words is asked: there is never a part of one.
+    """
+    kept = set(asked)
+    for _, start, end in entities(tags):
+        if not kept.isdisjoint(range(start, end)):
+            kept |= {*range(start, end)}
+    return tuple(tag if i in kept else NOT_ASKED for i, tag in enumerate(tags))
 
 
 def entity_tags(type_: str, num_words: int) -> list[str]:

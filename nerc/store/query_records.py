@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nerc.data.pool import Query
-from nerc.data.tags import is_tag, to_iob2
+from nerc.data.tags import NOT_ASKED, is_tag, to_iob2
 from nerc.errors import InputError
 from nerc.files import Wanted, parse_json, read_text
 from nerc.store import records
@@ -16,7 +16,11 @@ FILE = "queries.jsonl"  # in a revision: every query up to its round
 
 def to_text(queries: Iterable[Query]) -> str:
     """JSON lines, one for each query."""
-    return "".join(json.dumps(query._asdict(), ensure_ascii=False) + "\n" for query in queries)
+    rows = [query._asdict() for query in queries]
+    for row in rows:
+        if row["asked"] is None:  # as in earlier versions
+            del row["asked"]
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def from_text(text: str, path: Path) -> list[Query]:
@@ -33,13 +37,25 @@ def from_text(text: str, path: Path) -> list[Query]:
     return queries
 
 
+def _is_label(tag: str) -> bool:
+    return tag == NOT_ASKED or is_tag(tag)
+
+
 _WORDS = Wanted("a list of words, at least one", bool, [str])
-_TAGS = Wanted("a list of IOB2 tags", lambda t: all(map(is_tag, t)) and to_iob2(t) == t, [str])
+_TAGS = Wanted(
+    f"a list of IOB2 tags, {NOT_ASKED} for words that were not asked",
+    lambda t: {*t} != {NOT_ASKED} and all(_is_label(tag) for tag in t) and to_iob2(t) == t,
+    [str],
+)
+_ASKED = Wanted(
+    "numbers of words, rising", lambda n: n == sorted({*n}) and min(n, default=0) >= 0, [int]
+)
 _QUERY = {
     "round": Wanted("0 or more", lambda number: number >= 0, int),
     **{"strategy": str, "score": float | None, "origin": str, "words": _WORDS},
     **{"tags?": _TAGS, "proposed?": _TAGS, "cheap?": bool},
     "confidence?": Wanted("0 to 1", lambda p: 0 <= p <= 1, float),
+    "asked?": _ASKED,
 }
 
 
@@ -54,6 +70,13 @@ def _to_query(row: dict[str, Any]) -> Query:
         labels = getattr(query, name)
         if labels is not None and len(labels) != len(query.words):
             raise InputError(f"has {len(query.words)} words but {len(labels)} {name}")
+    for number in query.asked or ():
+        if number >= len(query.words):
+            raise InputError(
+                f"has {len(query.words)} words, and asks for that with number {number}"
+            )
+        if query.tags is not None and query.tags[number] == NOT_ASKED:
+            raise InputError(f"asks for {query.words[number]!r}, which has no tag")
     return query
 
 

@@ -24,6 +24,7 @@ _FLAGS["data?"] = Wanted(f"one of {', '.join(_DATA)}", lambda value: value in _D
 _PLAN = {"add": str, "pool?": str, "oracle?": str, "types?": [str], "start?": str}
 _ACTIVE = {"plan": _PLAN, "round": int, "strategy": str | None, "seed": int, "start": str | None}
 _ACTIVE |= {"sentences": int, "words": int, "entities": int, "words_of?": str}
+_ACTIVE |= {"words_read?": int}
 _EPOCH = {"number": int, "validation_f1": float | None, "validation_loss": float | None}
 _RUN = {"config": _FLAGS, "data": {str: {"sentences": int, "sha256": str}}, "id?": str}
 _RUN |= {"precision?": str, "pieces_sha256?": str, "epochs?": [_EPOCH], "active?": _ACTIVE}
@@ -141,5 +142,5 @@ def settings(run: Mapping[str, Any]) -> dict[str, Any]:
     config |= {name: Path(config[name]).name for name in places if config[name]}
     if active := run.get("active"):
         config |= {"strategy": active["strategy"], "round": active["round"]}
-        config |= {"add": active["plan"]["add"]}
+        config |= {"add": active["plan"]["add"], "ask": active["plan"].get("ask", "sentences")}
     return config | {"precision": run.get("precision")}

@@ -42,6 +42,14 @@ class TrainingSet:
         """What teachers label for their student."""
         return np.concatenate([self.weak, self.unlabelled])
 
+    @property
+    def partly_expert(self) -> np.ndarray:
+        """The expert sentences with words that no expert labelled; teachers label these words."""
+        without = np.zeros(len(self.encoded.labels) + 1, dtype=np.int64)
+        without[1:] = np.cumsum(self.encoded.labels == NO_LABEL)
+        per_sentence = np.diff(without[self.encoded.sentence_offsets])
+        return self.expert[per_sentence[self.expert] > 0]
+
 
 # What the training of the final model reads, and its first weights (None: the run's).
 FinalStage = tuple[Encoded, Tensors | None]
@@ -89,10 +97,12 @@ def _self_train(
 ) -> FinalStage:
     """Teachers label text for a student, which also learns from the experts.
 
-    Teachers and student first learn from the weak labels, which are then dropped.
+    Teachers and student first learn from the weak labels, which are then dropped. Where experts
+    labelled only some words of a sentence, the student has the teachers' labels of the others.
     """
     base = _train_on_weak(training_set, runner, settings)
-    encoded, others = training_set.encoded, training_set.without_expert
+    encoded = training_set.encoded
+    others = np.concatenate([training_set.without_expert, training_set.partly_expert])
 
     def label() -> Tensors:
         mean = 0.0
@@ -105,7 +115,10 @@ def _self_train(
 
     soft = runner.cached("teachers' labels", label)["soft"].cpu().numpy()
     targets = hard_targets(training_set)
-    targets[encoded.words_of(others)] = soft
+    words = encoded.words_of(others)
+    is_taught = encoded.labels[words] == NO_LABEL
+    is_taught[: encoded.num_words(training_set.without_expert).sum()] = True
+    targets[words[is_taught]] = soft[is_taught]
     return replace(encoded, targets=targets), base
 
 

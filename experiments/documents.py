@@ -3,11 +3,11 @@
   python experiments/documents.py --repo DIR --corpus DIR --revision NAME [NAME ...]
   python experiments/documents.py
 
-The revisions are those of main_results.py, strong_gold_seed* and document_gold_seed*. Each is judged
-on the test split, as it stands and as raw text: each document is one paragraph, which nerc splits
-into sentences and words, and an entity is right if it has the characters and the type of one of the
-experts. Models of documents are judged twice, reading documents and reading sentences alone. Every
-revision is a line of documents.jsonl beside this file; without flags, the table is printed.
+The revisions are those of main_results.py, strong_gold_seed* and document_gold_seed*. Each is
+judged on the test split, as it stands and as raw text: each document is one paragraph, which nerc
+splits into sentences and words, and an entity is right if it has the characters and the type of one
+of the experts. Models of documents are judged twice, reading documents and reading sentences alone.
+Every revision is a line of documents.jsonl beside this file; without flags, the table is printed.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def measure(folder: Path, corpus: str) -> dict:
-    """Test F1 of a revision by what is read: documents or sentences, split by experts or by nerc."""
+    """Test F1 of a revision by what it reads, in the sentences of experts and of nerc."""
     from accelerate import Accelerator
 
     from nerc.data import sources

@@ -60,7 +60,7 @@ class Run(NamedTuple):
     # boundary: all, and weak labels with planted errors; or a --corpus
     pool: str
     flags: str
-    seeds: int  # only seeds below this one are run; 0: a removed method, which only has records
+    seeds: int  # only seeds below this one are run
     settings: dict[str, Any] = {}  # of nerc.training.combine.CombinationSettings
 
     def key(self, seed: int) -> list:

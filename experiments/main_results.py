@@ -23,7 +23,7 @@ RUNS = {  # the begin of the names of revisions -> flags
 }
 RUNS["strong_llm"] += " --repair none --epochs 4"  # weak_labels.py has the repaired ones
 RUNS["document_gold"] = "--data gold --recipe strong --context document"
-OF_ONE_MACHINE = ("command", "id")  # fields of run.json
+OF_ONE_MACHINE = ("command", "id", "files")  # fields of run.json
 
 
 def main() -> None:

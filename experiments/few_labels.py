@@ -1,4 +1,4 @@
-"""Print what was tried to learn more from few expert labels, from few_labels.jsonl beside this file.
+"""Print what was tried to learn more from few expert labels: few_labels.jsonl beside this file.
 
   python experiments/few_labels.py
 

@@ -11,6 +11,7 @@ import evaluate
 import train
 from nerc.commands import predict
 from nerc.data import conll
+from nerc.data import texts as read_texts
 from nerc.data.corpus import Corpus
 from nerc.errors import InputError
 
@@ -174,7 +175,7 @@ def test_a_line_that_begins_no_document_is_refused(tmp_path, content, lines):
     places = [f"{tmp_path / 'train.txt'}:{line}: -DOCSTART- begins a document" for line in lines]
     assert all(place in str(error.value) for place in places) and "more" not in str(error.value)
     rows = [(f"in:{n}", line, None) for n, line in enumerate(content.split("\n"), start=1)]
-    errors = [(item.location, item.error) for item in predict.of_conll(rows, None) if item.error]
+    errors = [(item.location, item.error) for item in read_texts.of_conll(rows, None) if item.error]
     assert [location for location, _ in errors] == [f"in:{line}" for line in lines]
     assert all("-DOCSTART- begins a document" in error for _, error in errors)
 
@@ -192,7 +193,7 @@ def test_published_lines_that_begin_documents_are_read(tmp_path, content):
     found = [(sentence.words, sentence.document) for sentence in read(tmp_path, content)]
     assert found == [(("a",), 1), (("b",), 2)]
     rows = [("in", line, None) for line in content.split("\n")]
-    assert [item.words for item in predict.of_conll(rows, None)] == [("a",), ("b",)]
+    assert [item.words for item in read_texts.of_conll(rows, None)] == [("a",), ("b",)]
 
 
 def test_all_faults_are_counted_and_the_first_are_shown(tmp_path):
@@ -239,7 +240,7 @@ def test_a_name_of_two_columns_is_refused(tmp_path):
         read(tmp_path, content, columns="TOKEN,NER")
     rows = [("in", line, None) for line in content.split("\n")]
     with pytest.raises(InputError, match="2 cells 'TOKEN'"):
-        list(predict.of_conll(rows, "TOKEN"))
+        list(read_texts.of_conll(rows, "TOKEN"))
 
 
 @pytest.mark.parametrize("odd", ["PER,", "Per", "per", "PER."])
@@ -365,10 +366,10 @@ def test_predict_reads_comments_and_refuses_an_index(store, tmp_path, capsys):
 def test_numbers_that_count_the_words_of_all_texts_so_far_are_not_tagged(sentences, are_read):
     lines = [line for text in sentences for line in [*text.split(","), ""]]
     rows = [(f"in:{number}", line, None) for number, line in enumerate(lines, start=1)]
-    items = list(predict.of_conll(rows, None))
+    items = list(read_texts.of_conll(rows, None))
     assert [item.error is None for item in items] == are_read
     assert all("--columns" in item.error for item in items if item.error)
-    assert all(item.error is None for item in predict.of_conll(rows, "1"))
+    assert all(item.error is None for item in read_texts.of_conll(rows, "1"))
 
 
 def test_predict_wants_one_column(capsys):

@@ -1,6 +1,7 @@
 """Models that read documents: passages in training, whole documents in use."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from conftest import small
 
 import evaluate
 import train
+from nerc.commands import predict
 from nerc.data import sources
 from nerc.data.corpus import Corpus, Sentence
+from nerc.data.texts import Item
 from nerc.model import encoding, inference
 from nerc.model.consistency import one_sense_per_word
 from nerc.model.modeling import NERSmall
@@ -164,3 +167,53 @@ def test_evaluate_reads_documents_or_sentences_alone(folder, encoder, tmp_path, 
         losses.append(json.loads(report.read_text())["model_primary"]["validation"]["loss"])
         assert ("read with others" in capsys.readouterr().out) == (not more)
     assert losses[0] != losses[1]
+
+
+def test_texts_of_one_paragraph_or_docstart_are_one_document(tmp_path):
+    prose, columns = tmp_path / "prose.txt", tmp_path / "a.conll"
+    prose.write_text("Anna sleeps. She snores.\n\nOslo won. It rained.\n")
+    columns.write_text("Lone O\n\n-DOCSTART- O\n\nAnna O\n\nOslo O\n\n-DOCSTART- O\n\nBerg O\n")
+
+    def documents(*paths, **how):
+        config = predict.PredictConfig(input=[str(path) for path in paths], **how)
+        return [item.document for item in predict.items(config)]
+
+    assert documents(prose, prose, format="paragraphs") == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert documents(columns, format="conll") == [0, 1, 1, 2]
+    assert documents(prose, format="text") == [0, 0, 0]  # an empty line is a text, too
+
+
+@pytest.mark.parametrize("by_document", [True, False])
+def test_no_chunk_ends_within_a_document_where_documents_are_read(by_document):
+    numbers = [0, 1, 1, 1, 1, 1, 2, 0, 0, 3, 3, 3]
+    items = (replace(Item.of_words(["a"]), document=number) for number in numbers)
+    with predict.read_ahead(items, 2, by_document=by_document) as chunks:
+        found = [[item.document for item in chunk] for chunk in chunks]
+    assert sum(found, []) == numbers
+    if by_document:
+        assert all(not a[-1] or a[-1] != b[0] for a, b in zip(found, found[1:], strict=False))
+        assert [1, 1, 1, 1, 1] in [[n for n in chunk if n == 1] for chunk in found]
+
+
+def test_texts_of_a_document_are_read_together(reader, tokenizer):
+    texts = [("Anna Berg lives in Oslo .", 1), ("Berg left .", 1)]
+    together, alone = (
+        next(inference.predict_stream(reader, tokenizer, [chunk]))
+        for chunk in (
+            [replace(Item.of_words(words.split()), document=n) for words, n in texts],
+            [Item.of_words(words.split()) for words, _ in texts],
+        )
+    )
+    whole = inference.predict(reader, encoding.encode_for(reader, tokenizer, text(*texts)))
+    for (_, _, rows), (_, _, other), wanted in zip(together, alone, whole, strict=True):
+        np.testing.assert_allclose(rows, wanted, atol=1e-5)
+        assert np.abs(rows - other).max() > 1e-4
+
+
+def test_predict_says_where_it_reads_texts_alone(folder, encoder, tmp_path, capsys):
+    train.main([*small(folder, encoder), "--context", "document", "--repo", str(tmp_path)])
+    (tmp_path / "text.txt").write_text("Anna Berg lives in Oslo. Berg left.")
+    flags = ["--repo", str(tmp_path), "--input", str(tmp_path / "text.txt"), "--num-threads", "1"]
+    for form, is_said in (("paragraphs", False), ("text", True)):
+        predict.main([*flags, "--format", form])
+        assert ("every text here alone" in capsys.readouterr().err) == is_said

@@ -178,6 +178,8 @@ def test_the_documented_commands_have_the_flags_that_they_use():
         "experiments/raw_text.py",
         "experiments/weak_labels.py table",
         "experiments/active_learning.py table",
+        "experiments/documents.py",
+        "experiments/few_labels.py",
     ],
 )
 def test_the_documented_tables_are_those_of_the_records(command):

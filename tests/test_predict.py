@@ -17,6 +17,7 @@ from transformers.pipelines.token_classification import AggregationStrategy
 from nerc import NERSmall
 from nerc.commands import predict
 from nerc.data import conll, sources, synthetic, tags
+from nerc.data import texts as read_texts
 from nerc.data.corpus import Corpus, Sentence
 from nerc.data.sentences import split
 from nerc.data.words import words
@@ -316,7 +317,7 @@ def test_a_paragraph_is_read_no_further_than_its_blank_line():
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb", buffering=0) as source:
         source.write(b"One\ntwo. Three.\n\nFour")  # and it stays open
-        found = predict.of_paragraphs(file, "pipe")
+        found = read_texts.of_paragraphs(file, "pipe")
         assert [next(found).text for _ in range(2)] == ["One\ntwo.", "Three."]
 
 

@@ -86,12 +86,7 @@ def prepare(
     inventory = tagger.config.inventory
     for corpus in corpora.values():
         check_tags(corpus, inventory, "the model to train")
-    encoded = {s: encoding.encode_for(tagger, tokenizer, c) for s, c in corpora.items()}
-    for split, pieces in encoded.items():
-        for note in pieces.notes:
-            logger.info(f"{split}: {note}")
-        if pieces.documents is not None:
-            logger.info(f"{split}: {pieces.summary_of_documents()}")
+    encoded = _encode(corpora, tagger, tokenizer)
     if (soft := labels.soft_targets(corpora["train"], inventory)) is not None:
         encoded["train"] = replace(encoded["train"], targets=soft)
     method = combine.METHODS[data.combine] if data.combine else combine.SINGLE_SOURCE
@@ -116,6 +111,19 @@ def prepare(
         training_set=TrainingSet(encoded["train"], *places, len(inventory)),
         description=description,
     ).with_settings(CombinationSettings())
+
+
+def _encode(
+    corpora: dict[str, Corpus], tagger: modeling.NERSmall, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Encoded]:
+    """The encodings of all splits, of which the log says what is unusual."""
+    encoded = {s: encoding.encode_for(tagger, tokenizer, c) for s, c in corpora.items()}
+    for split, pieces in encoded.items():
+        for note in pieces.notes:
+            logger.info(f"{split}: {note}")
+        if pieces.documents is not None:
+            logger.info(f"{split}: {pieces.summary_of_documents()}")
+    return encoded
 
 
 def training_sentences(run: dict[str, Any], folder: Path) -> Corpus | None:

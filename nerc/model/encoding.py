@@ -19,6 +19,7 @@ MULTIPLE = 32  # training and prediction pad batches to a multiple of it, so tha
 
 PASSAGE_PIECES = 254  # that are read together of a document, at most, without special pieces
 
+_WIDE = 128  # pieces: wider rows are not grouped with rows of less than half their width
 _WIDTH = 8  # the width of a grid of pieces is a multiple of it
 _CHUNK = 1000  # sentences that the tokenizer gets at a time
 
@@ -344,10 +345,13 @@ def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
     """Halve the rows, the longest first, for attention, whose cost is the square of the width.
 
     More groups cost more small operations than they save, and groups with any number of rows cost
-    more new shapes.
+    more new shapes. Only passages, which are far wider than sentences, have groups of their own.
     """
-    size = max(16, len(lengths) // 2)
-    return [
-        (first, min(first + size, len(lengths)), rounded_up(lengths[first], _WIDTH))
-        for first in range(0, len(lengths), size)
-    ]
+    size, groups, first = max(16, len(lengths) // 2), [], 0
+    while first < len(lengths):
+        end, width = min(first + size, len(lengths)), rounded_up(lengths[first], _WIDTH)
+        if width > _WIDE:
+            end = next((i for i in range(first, end) if lengths[i] < width / 2), end)
+        groups.append((first, end, width))
+        first = end
+    return groups

@@ -22,7 +22,11 @@ from nerc.training import batch_plan
 
 @pytest.fixture
 def reader(model):
+    """A model that reads documents, and depends on them: untrained weights are small otherwise."""
     model.config.context = "document"
+    with torch.no_grad():
+        for weight in [p for p in model.parameters() if p.ndim > 1]:
+            weight *= 8
     return model
 
 
@@ -118,10 +122,26 @@ def test_a_sentence_is_read_with_its_document_and_nothing_else(reader, tokenizer
     np.testing.assert_allclose(rows[5], probabilities(reader, alone)[0], atol=1e-5)
 
 
-def test_a_document_of_many_windows_keeps_every_word(reader, tokenizer):
+def test_a_sentence_gets_the_mean_of_being_read_alone_and_in_its_document(
+    reader, tokenizer, monkeypatch
+):
+    monkeypatch.setattr(inference, "_DOCUMENT_WEIGHT", 0.0)
+    document = text(("Anna lives here .", 1), ("Berg likes it .", 1))
+    encoded = encoding.encode_for(reader, tokenizer, document)
+    alone = inference.read(reader, encoded, np.array([0, 1]))
+    together = inference.read(reader, encoded, [np.array([0, 1])])
+    assert np.abs(np.exp(alone[0]) - np.exp(together[0])).max() > 1e-4
+    for rows, one, other in zip(probabilities(reader, encoded), alone, together, strict=True):
+        np.testing.assert_allclose(rows, (np.exp(one) + np.exp(other)) / 2, atol=1e-6)
+
+
+def test_a_document_of_many_windows_keeps_every_word(reader, tokenizer, monkeypatch):
+    monkeypatch.setattr(encoding, "PASSAGE_PIECES", 30)  # less than the encoder's limit
     sentences = [(f"word{i} Berg lives in Oslo .", 1) for i in range(120)]
     encoded = encoding.encode_for(reader, tokenizer, text(*sentences))
     assert encoded.num_pieces().sum() > 3 * encoding.PASSAGE_PIECES
+    batch = encoding.collate(encoded, [np.arange(120)])
+    assert batch.input_ids.shape[1] == 32  # with the special pieces
     rows = probabilities(reader, encoded)
     assert [len(row) for row in rows] == encoded.num_words().tolist()
     assert all(np.allclose(row.sum(axis=1), 1, atol=1e-4) for row in rows)

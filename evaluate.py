@@ -226,6 +226,8 @@ def evaluate(
     encoded = encoding.encode_for(model, tokenizer, corpus)
     if encoded.documents is not None:
         logger.info(f"{name}: {encoded.summary_of_documents()}")
+    elif config.context:
+        logger.info(f"{name}: every sentence is read alone (--context none)")
     for note in encoded.notes:
         logger.info(f"{name}: {note}")
     how = {"how": config.decode, "batch_size": config.batch_size, "bf16": bf16}

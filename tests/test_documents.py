@@ -185,7 +185,9 @@ def test_evaluate_reads_documents_or_sentences_alone(folder, encoder, tmp_path, 
             ["--repo", str(tmp_path), "--revision", "model_primary", "--json", str(report), *more]
         )
         losses.append(json.loads(report.read_text())["model_primary"]["validation"]["loss"])
-        assert ("read with others" in capsys.readouterr().out) == (not more)
+        output = capsys.readouterr().out
+        assert ("read with others" in output) == (not more)
+        assert ("every sentence is read alone" in output) == bool(more)
     assert losses[0] != losses[1]
 
 
@@ -237,3 +239,7 @@ def test_predict_says_where_it_reads_texts_alone(folder, encoder, tmp_path, caps
     for form, is_said in (("paragraphs", False), ("text", True)):
         predict.main([*flags, "--format", form])
         assert ("every text here alone" in capsys.readouterr().err) == is_said
+    for begin, is_said in (("", True), ("-DOCSTART- O\n\n", False)):
+        (tmp_path / "text.txt").write_text(f"{begin}Anna O\n\nBerg O\n")
+        predict.main([*flags, "--format", "conll"])
+        assert ("every text was read alone" in capsys.readouterr().err) == is_said

@@ -124,7 +124,7 @@ def run(config: PredictConfig) -> None:
         )
     write = write_json if config.to == "json" else write_conll
     encoding_stats: Counter[str] = Counter()
-    num_bad = 0
+    num_bad = num_in_documents = 0
     with (
         distributed.StopSignals(accelerator),
         output(config.output) as file,
@@ -138,10 +138,13 @@ def run(config: PredictConfig) -> None:
                         raise InputError(f"{item.location}: {item.error}")
                     num_bad += 1
                     logger.warning(f"{item.location}: {item.error}")
+                num_in_documents += item.document > 0
                 write(file, item, text_tags, entities)
             file.flush()
     for note in encoding.encoding_notes(encoding_stats):
         logger.warning(note)
+    if by_document and config.format == "conll" and not num_in_documents:
+        logger.warning(f"no line {DOCSTART} began a document, so every text was read alone")
     if num_bad:
         what = "1 input" if num_bad == 1 else f"{num_bad:,} inputs"
         raise InputError(f"{what} could not be read, named above; the others are answered")

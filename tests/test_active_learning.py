@@ -813,6 +813,7 @@ def test_people_finish_a_round_that_an_earlier_version_asked(tmp_path, capsys):
     (corpus / "unlabelled.txt").write_text("Kiwi\ngrows\n\nTui\nsings\n\nno\nbird\n")
     line = "--encoder tiny --data gold --keep last --expert 2 --add 1 --rounds 1 --epochs 1"
     line = [*line.split(), "--corpus", str(corpus), "--oracle", str(labels), "--repo", str(repo)]
+    line += ["--word-shapes", "no"]  # as that version did
     active_learn.main(line)
     (folder,) = (repo / ".checkpoints").iterdir()
     earlier = folder.rename(folder.with_name("active-2feb0fcd"))  # of the plan with --from-last

@@ -224,9 +224,7 @@ def evaluate(
         )
     model.config.context = config.context or model.config.context
     encoded = encoding.encode_for(model, tokenizer, corpus)
-    if encoded.documents is not None:
-        logger.info(f"{name}: {encoded.summary_of_documents()}")
-    elif config.context:
+    if config.context:
         logger.info(f"{name}: every sentence is read alone (--context none)")
     for note in encoded.notes:
         logger.info(f"{name}: {note}")

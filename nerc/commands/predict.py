@@ -188,7 +188,7 @@ def items(config: PredictConfig) -> Iterator[Item]:
     """The texts of the input files, or of standard input, one after the other."""
     read = {"text": Item.of, "json": texts.of_object}.get(config.format)  # a line
     said: set[str] = set()  # what is said once
-    documents: dict[tuple[int, int], int] = {}  # only the last one, over all files
+    last, num_documents = None, 0  # file and number there of the last document; of all files
     for nth, path in enumerate(config.input or ("-",)):
         # Not sys.stdin: the interpreter cannot end while a thread waits for it.
         place, name = (0, "standard input") if path == "-" else (path, path)
@@ -200,9 +200,9 @@ def items(config: PredictConfig) -> Iterator[Item]:
                 found = texts.of_lines(rows, read) if read else texts.of_conll(rows, config.columns)
             for item in found:
                 if item.document:
-                    key = nth, item.document
-                    documents = {key: documents.get(key, 1 + max(documents.values(), default=0))}
-                    item = replace(item, document=documents[key])
+                    num_documents += (nth, item.document) != last
+                    last = nth, item.document
+                    item = replace(item, document=num_documents)
                 is_cut = config.format != "conll" and "words" not in item.fields
                 if is_cut and has_unspaced(item.text):
                     warn_once(

@@ -59,16 +59,16 @@ class Encoded:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The encoding_stats in words, one line each."""
-        return encoding_notes(self.encoding_stats)
+        """The encoding_stats, and what is read in documents, in words, one line each."""
+        notes = encoding_notes(self.encoding_stats)
+        if self.documents is None:
+            return notes
+        number = int((np.bincount(self.documents)[self.documents] > 1).sum())
+        documents = f"{number:,} of {len(self):,} sentences are read with others of their documents"
+        return (*notes, documents)
 
     def __len__(self) -> int:
         return len(self.sentence_offsets) - 1
-
-    def summary_of_documents(self) -> str:
-        """A line that says how many sentences a model that reads documents reads in one."""
-        number = int((np.bincount(self.documents)[self.documents] > 1).sum())
-        return f"{number:,} of {len(self):,} sentences are read with others of their documents"
 
     def num_words(self, sentences: Sequence[int] | slice = slice(None)) -> np.ndarray:
         """The number of words in each sentence."""

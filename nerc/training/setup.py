@@ -121,8 +121,6 @@ def _encode(
     for split, pieces in encoded.items():
         for note in pieces.notes:
             logger.info(f"{split}: {note}")
-        if pieces.documents is not None:
-            logger.info(f"{split}: {pieces.summary_of_documents()}")
     return encoded
 
 

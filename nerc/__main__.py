@@ -23,6 +23,7 @@ VERBS = {
     "revisions": "list revisions, send them to the Hub, fetch them from it",
     "results": "tabulate the scores of all revisions",
     "curves": "show the learning curves of active learning",
+    "annotate": "ask a language model for weak labels",
     "convert": "convert annotated text between the files of nerc and of other tools",
     "audit": "compare weak labels with expert labels",
     "agreement": "compare the labels of several annotators",

@@ -23,6 +23,7 @@ REPAIRS = ("inventory", "well-formed", "form", "auto", "none")
 # Formats of annotated text that convert knows; active learning asks people in the first five.
 FORMATS = ("conll", "jsonl", "label-studio", "prodigy", "doccano")
 FORMATS += ("conllu", "universal-ner", "csv", "brat", "spacy", "hub")
+TEXT = "text"  # without entities, which convert reads, too
 MAX_UNLABELLED = 8000  # sentences that selftrain reads
 MAX_THREADS = 1024  # past some thousands, torch crashes
 

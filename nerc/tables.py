@@ -51,9 +51,11 @@ def gain(differences: Sequence[float]) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """1 process, 2 processes."""
-    plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
-    return f"{number:,} {noun}{plural}"
+    """1 process, 2 processes, 2 replies."""
+    if number != 1:
+        is_y = noun.endswith("y") and noun[-2] not in "aeiou"
+        noun = f"{noun[:-1]}ies" if is_y else f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun}"
 
 
 def markdown(rows: Rows) -> str:

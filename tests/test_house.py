@@ -15,6 +15,7 @@ from nerc.active_learning.config import (
     ActiveDataConfig,
     ActiveStoreConfig,
 )
+from nerc.annotation.config import AnnotateConfig, LlmConfig
 from nerc.cli import LogConfig
 from nerc.commands.agreement import AgreementConfig
 from nerc.commands.audit import AuditConfig
@@ -49,6 +50,7 @@ FLAGS = {
     "-m nerc revisions pull": (PullConfig,),
     "-m nerc results": (ResultsConfig,),
     "-m nerc audit": (AuditConfig,),
+    "-m nerc annotate": (AnnotateConfig, LlmConfig, LogConfig),
     "-m nerc convert": (ConvertConfig,),
     "-m nerc agreement": (AgreementConfig,),
     "-m nerc suspects": (SuspectsConfig,),
@@ -58,7 +60,7 @@ FLAGS = {
     ),
     "-m nerc curves": (CurvesConfig,),
 }
-MOST_LINES = 16_850  # of Python in nerc/; fewer is better
+MOST_LINES = 18_970  # of Python in nerc/; fewer is better
 SCRIPTS = ["train.py", "evaluate.py", "active_learn.py"]
 COMMANDS = sorted(m.removeprefix("commands.") for m in MODULES if m.startswith("commands."))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from nerc import files
 from nerc.annotation.answers import Answer, tags_of
 from nerc.annotation.examples import Cut, Example, Source, Target, split
-from nerc.annotation.exchange import FORMATS
+from nerc.annotation.exchange import FORMATS, read_text
+from nerc.config import TEXT
 from nerc.data import spans
 from nerc.data.random_streams import Stream, generator
 from nerc.data.tags import ordered
@@ -31,7 +32,7 @@ def read(source: Source, name: str, annotator: str | None = None) -> list[Exampl
     annotator: whose answers to take. InputError for all faults of the file, and where several
     people answered the same text and none of them is chosen.
     """
-    examples = list(FORMATS[name].read(source))
+    examples = list((read_text if name == TEXT else FORMATS[name].read)(source))
     source.faults.check()
     for example in examples:
         if example.left_out:

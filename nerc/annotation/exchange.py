@@ -8,8 +8,10 @@ from typing import NamedTuple
 from nerc import files
 from nerc.annotation import brat, csv_rows, docbin, hub_rows, tools, treebanks
 from nerc.annotation.examples import Example, Source, Target, of_sentence
+from nerc.data import texts
 from nerc.data.columns import split_columns
 from nerc.data.conll import read_conll
+from nerc.data.corpus import Sentence
 from nerc.data.tags import NOT_ASKED, SPECIAL_TAGS, to_iob2, to_scheme
 from nerc.data.words import DOCSTART
 from nerc.errors import InputError
@@ -100,6 +102,19 @@ def write_columns(examples: Iterable[Example], target: Target) -> None:
                     )
                 file.write(f"{word}{separator}{tag}\n")
             file.write("\n")
+
+
+def read_text(source: Source) -> Iterator[Example]:
+    """The sentences of prose, without entities; a paragraph is a document."""
+    files.check_input(source.path)
+    with source.path.open("rb") as file:
+        for item in texts.of_paragraphs(file, str(source.path)):
+            if item.error:
+                source.faults.add(item.location, item.error)
+            elif item.words:
+                words, document = item.words, str(item.document)
+                sentence = Sentence(words, ("O",) * len(words), item.location, 0)
+                yield of_sentence(sentence, None, document)
 
 
 FORMATS = {

@@ -7,6 +7,7 @@ python -m nerc convert train.txt tasks.json --to label-studio
 python -m nerc convert labels.jsonl llm.txt --from jsonl --map PERSON=PER
 python -m nerc convert corpus data --from brat --split 80 10 10
 python -m nerc convert USER/NAME:train train.txt --from hub
+python -m nerc convert notes.txt unlabelled.txt --from text
 
 The programs that learn read conll, the default of both --from and --to. Entities that are given by
 characters are checked against their text. Where one does not fit the words, or overlaps another, a
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from nerc import files
 from nerc.cli import check_flag, check_given, option, parse, start_logging
-from nerc.config import FORMATS, check_columns, check_map
+from nerc.config import FORMATS, TEXT, check_columns, check_map
 from nerc.data.tags import SCHEMES
 from nerc.errors import one_line_errors, visible
 
@@ -38,7 +39,11 @@ class ConvertConfig:
 
     input: str = option("", "file or folder to read", positional=True)
     output: str = option("", "file to write; a folder with --split or for brat", positional=True)
-    from_: str = option("conll", "format of the input", FORMATS)
+    from_: str = option(
+        "conll",
+        "format of the input; text is prose without entities, whose paragraphs a blank line ends",
+        (*FORMATS, TEXT),
+    )
     to: str = option("conll", "format of the output", FORMATS)
     columns: str | None = option(
         None, "in conll or csv, the columns of the word and of the tag, as in train.py"

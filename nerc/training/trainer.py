@@ -18,9 +18,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nerc.cli import Progress
 from nerc.config import TrainConfig
 from nerc.data.random_streams import Stream, seed_of
-from nerc.distributed import Progress, Session
+from nerc.distributed import Session
 from nerc.errors import InputError, Interrupted
 from nerc.evaluation.metrics import Report
 from nerc.model.encoding import MULTIPLE, NO_LABEL, Batch, Encoded, Passages, collate, joined

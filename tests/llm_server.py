@@ -59,7 +59,10 @@ class Server:
     """The server, from `with` to its end; what is replied is Model's to say (**model).
 
     faults has rates of FAULTS and of TRANSPORT. latency and slow are in seconds, and each request
-    waits by itself. requests has what --log writes: a dict a request, in the order they came in.
+    waits by itself. requests has what --log writes, a dict a request in the order they came in: the
+    hash of its body, its sentence, kind (inline, json or verify), try (1 or 2) and seed, the meant
+    tags, the fault of the reply, what goes wrong in transport, and the status (None: none is sent).
+    A request that transport fails, unless it is slow, has no fault: there is no reply.
     """
 
     def __init__(

@@ -132,7 +132,7 @@ class Job:
         path = self.config.batch
         if not pending:
             return "every request has its reply; the same command without --batch writes the labels"
-        bodies = dict(list(pending.items())[:MAX_IN_BATCH])
+        bodies = {key: client.sent(body) for key, body in list(pending.items())[:MAX_IN_BATCH]}
         write_batch(Path(path), bodies)
         left = len(pending) - len(bodies)
         more = f" ({left:,} are left for the next one, as such a file may hold no more)"
@@ -160,6 +160,37 @@ class Job:
         pairs = zip(self.sentences, of_all, strict=True)
         self.files.write_labels((s, o.shares) for s, o in pairs if o.is_labelled)
         return self._report(of_all, faults)
+
+    # ------------------------------------------------------------ GLiNER
+
+    def label_with_gliner(self) -> str:
+        """Label all sentences with a model on this machine, and write the files."""
+        types = self.config.types or (ordered(self.experts.entity_types()) if self.experts else ())
+        definitions = read_definitions(self.llm.definitions, types)
+        if not definitions:
+            raise InputError(f"--types, or --definitions, must give the types: {NO_TYPES}")
+        # The first words of a definition name the type.
+        names = {t: re.split(",", d)[0].strip() or t.lower() for t, d in definitions.items()}
+        settings = {"model": self.llm.model, "names": names, "threshold": THRESHOLD} | self._source
+        self.files.check_free(settings, overwrite=self.config.overwrite)
+        model = gliner.load(self.llm.model)
+        rows, sentences = [], self.words
+        with Progress("annotating", len(sentences), unit="sentence") as progress:
+            for words, row in zip(
+                sentences, gliner.label(model, sentences, names, THRESHOLD), strict=True
+            ):
+                rows.append(row)
+                progress.advance(len(words))
+        found = dict(zip(sentences, rows, strict=True))
+        self.files.write_record({"settings": settings, "labelled": len(self.sentences)})
+        self.files.write_labels((s, found[s.words]) for s in self.sentences)
+        types = Counter(t[2:] for row in rows for w in row for t in [max(w, key=w.get)] if t[0] == "B")
+        table: Table = [["", "number"], ["sentences", len(self.sentences)]]
+        table += [[f"entities: {type_}", types[type_]] for type_ in ordered(types)]
+        where = f"labels: {self.files.labels}; record: {self.files.record}"
+        return f"{markdown(shown(table))}\n\n{where}"
+
+    # ------------------------------------------------------------ what is written
 
     @property
     def _source(self) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Budget:
             return 0.0
         texts = [message["content"].encode() for message in body["messages"]]
         num_bytes = sum(len(text) + TOKENS_PER_MESSAGE for text in texts)
-        most = self.cost_of(num_bytes, reply_limit(body))
+        most = self.cost_of(num_bytes, body["max_tokens"])
         with self._changed:
             while self.cost + self._reserved + most > self.limit:
                 if not self._reserved:
@@ -101,10 +101,6 @@ class Budget:
 def estimated_tokens(messages: Sequence[Message]) -> int:
     """About how many tokens messages have."""
     return sum(len(m["content"].encode()) // BYTES_PER_TOKEN + 4 for m in messages)
-
-
-def reply_limit(body: dict[str, Any]) -> int:
-    return body.get("max_completion_tokens") or body["max_tokens"]
 
 
 class Client:
@@ -148,21 +144,27 @@ class Client:
     def address(self) -> str:
         """Where the server is, without what may be secret: user, password and query."""
         parts = urlsplit(self.config.base_url or str(self._client.base_url))
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return self._redacted(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
     # ------------------------------------------------------------ requests
 
     def body(self, messages: Sequence[Message], text: str, sample: int | None) -> dict[str, Any]:
         """A request; text: of the sentence; sample: which of several this is."""
         limit = self.config.max_reply_tokens or 256 + len(text.encode())
-        # OpenAI's newer models refuse max_tokens, and other servers may not know its successor.
-        name = "max_completion_tokens" if self.is_openai else "max_tokens"
-        fields = {"model": self.config.model, "messages": list(messages), name: limit}
+        fields = {"model": self.config.model, "messages": list(messages), "max_tokens": limit}
         if (temperature := self.config.sampling_temperature) is not None:
             fields["temperature"] = temperature
         if sample is not None:
             fields["seed"] = sample
         return fields | self.config.extra_fields
+
+    def sent(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A request as this server wants it, which has no influence on its key."""
+        if not self.is_openai:
+            return body
+        # Its newer models refuse max_tokens, and other servers may not know the successor.
+        rest = {name: value for name, value in body.items() if name != "max_tokens"}
+        return rest | {"max_completion_tokens": body["max_tokens"]}
 
     def ask(self, body: dict[str, Any]) -> Reply:
         """The reply to a request, a kept one if there is one.
@@ -216,7 +218,8 @@ class Client:
         openai = self._openai
         try:
             # Much cheaper than chat.completions.create, which checks and converts every field.
-            response = self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
+            how = {"body": self.sent(body), "cast_to": httpx2.Response}
+            response = self._client.post("/chat/completions", **how)
             return of_completion(response.text)
         except openai.APITimeoutError:
             raise _Retry("timeout", f"no answer within {self.config.timeout:g} seconds") from None
@@ -238,7 +241,7 @@ class Client:
             raise InputError(f"{self.address}: {text}; replies so far are kept")
         if status not in (408, 409, 429) and status < 500:
             raise self._failed(text)
-        wait = _seconds(error.response.headers)
+        wait = seconds_to_wait(error.response.headers)
         if wait is not None and wait > LONGEST_ASKED:
             raise InputError(
                 f"{self.address}: asks to wait for {wait:,.0f} seconds ({text}); give the same "
@@ -284,7 +287,7 @@ def _with_counts(reply: Reply, body: dict[str, Any]) -> Reply:
     )
 
 
-def _seconds(headers: Any) -> float | None:
+def seconds_to_wait(headers: Any) -> float | None:
     """How long a server asks to wait, in the header Retry-After: seconds, or a date."""
     text = headers.get("retry-after")
     if text is None:

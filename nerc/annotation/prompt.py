@@ -138,7 +138,7 @@ def read_definitions(path: str | None, types: Sequence[str]) -> dict[str, str]:
     path: a file with a line `TYPE: definition` for each type, from which the types come where none
     are given; none: names alone. Default: the definitions of CoNLL-2003's types, if all are these.
     """
-    if path == "none" or (path is None and not {*types} <= {*CONLL_TYPES}):
+    if path == "none" or (path is None and not (types and {*types} <= {*CONLL_TYPES})):
         return dict.fromkeys(types, "")
     file, found = Path(path or DEFINITIONS), {}
     for number, line in enumerate(files.read_text(file).splitlines(), start=1):
@@ -175,7 +175,9 @@ class Examples:
             self._copies.setdefault(sentence.words, []).append(i)
         counts = [Counter(map(str.lower, sentence.words)) for sentence in self.sentences]
         lengths = np.array([count.total() for count in counts], dtype=np.float64)
-        norms = self.K1 * (1 - self.B + self.B * lengths / max(1.0, lengths.mean()))
+        norms = self.K1 * (
+            1 - self.B + self.B * lengths / max(1.0, lengths.sum() / max(1, len(lengths)))
+        )
         places: dict[str, list[int]] = {}
         numbers: dict[str, list[int]] = {}
         for i, count in enumerate(counts):

@@ -168,7 +168,9 @@ def test_weights_that_are_not_here_are_named_with_the_way_to_fetch_them(tmp_path
     assert message.endswith(
         f"; hf download {HUB} where there is a network; --model takes its folder"
     )
-    assert f"{tmp_path}/{gliner.CONFIG}: no such file" in refused(tmp_path)
+    wanted = "no such file; wanted a GLiNER model"
+    assert refused(tmp_path) == f"--model {tmp_path}: {tmp_path}/{gliner.CONFIG}: {wanted}"
+    assert refused("/a/b") == "--model /a/b: no such folder; wanted a GLiNER model"
 
 
 def test_a_folder_that_lacks_weights_or_a_tokenizer_is_named(folder, tmp_path):

@@ -58,7 +58,7 @@ FLAGS = {
     ),
     "-m nerc curves": (CurvesConfig,),
 }
-MOST_LINES = 16_850  # of Python in nerc/; fewer is better
+MOST_LINES = 17_000  # of Python in nerc/; fewer is better
 SCRIPTS = ["train.py", "evaluate.py", "active_learn.py"]
 COMMANDS = sorted(m.removeprefix("commands.") for m in MODULES if m.startswith("commands."))
 

@@ -16,6 +16,7 @@ import huggingface_hub
 import numpy as np
 import torch
 
+from nerc import hub
 from nerc.data.tags import entity_tags
 from nerc.errors import InputError
 from nerc.files import read_json
@@ -43,6 +44,8 @@ def load(model: str) -> Any:
     try:
         with quiet():
             if not folder.is_dir():
+                if not hub.may_be_model(model):
+                    raise InputError("no such folder")
                 advice = f"hf download {model} where there is a network; --model takes its folder"
                 folder = Path(huggingface_hub.snapshot_download(model))
             config = read_json(folder / CONFIG, {"model_name": str, "encoder_config?": dict})
@@ -53,7 +56,7 @@ def load(model: str) -> Any:
             device = "cuda" if torch.cuda.is_available() else "cpu"
             loaded = library.GLiNER.from_pretrained(str(folder), map_location=device)
     except InputError as error:
-        raise InputError(f"--model {model}: {error}") from None
+        raise InputError(f"--model {model}: {error}; wanted a GLiNER model") from None
     except (*LOADING_ERRORS, UnpicklingError) as error:
         what = f"{type(error).__name__}: {error}"
         raise InputError(f"--model {model}: cannot be loaded ({what}); {advice}") from None

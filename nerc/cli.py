@@ -78,6 +78,14 @@ def check_given(
         check_flag(value in (None, ()) or test(value), flag, wanted, found)
 
 
+def check_only(config: Any, *flags: str, wanted: str) -> None:
+    """check_flag that only these flags differ from their defaults."""
+    for f in fields(config):
+        value = getattr(config, f.name)
+        found = " ".join(map(str, value)) if isinstance(value, tuple) else value
+        check_flag(f.name in flags or value == f.default, f.name, wanted, found)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if rank():  # every process has the same command line

@@ -71,7 +71,7 @@ def test_a_sentence_without_tags_has_no_entity():
         (RIGHT.replace("met ", "has met "), Fault.EXTRA, "'has' instead of ''"),
         (RIGHT.replace("met U.S.-led", "U.S.-led met"), Fault.ORDER, "The words differ"),
         (RIGHT.replace("LOC>", "CITY>"), Fault.UNKNOWN_TYPE, "the types are PER, ORG, LOC"),
-        (RIGHT.replace("York<", "<LOC>York</LOC><"), Fault.NESTED, "<LOC> stands within LOC"),
+        (RIGHT.replace("York<", "<LOC>York</LOC><"), Fault.NESTED, "overlaps another entity"),
         (RIGHT.replace("</LOC>", ""), Fault.UNCLOSED, "<LOC> has no end"),
         (RIGHT.replace("</LOC>", "</PER>"), Fault.UNCLOSED, "</PER> ends nothing"),
         (RIGHT.replace("<LOC>", ""), Fault.UNCLOSED, "</LOC> ends nothing"),

@@ -21,7 +21,7 @@ from nerc.annotation import chat, prompt
 from nerc.annotation.prompt import Examples
 from nerc.annotation.replies import Replies
 from nerc.commands import annotate
-from nerc.data import synthetic
+from nerc.data import synthetic, tags
 from nerc.data.conll import read_conll, read_words
 from nerc.data.corpus import Corpus, Sentence
 
@@ -163,10 +163,8 @@ def test_each_fault_is_counted_under_its_name(folder, sentences, fault, kind, fo
         except SystemExit:  # no sentence escapes the fault
             assert not (folder / "llm.txt").exists()
         hit = {r["sentence"] for r in server.requests if r["try"] == 2 and r["fault"] == fault}
-    kinds = record(folder)["faults"]
-    assert hit and kinds[kind]["unlabelled"] >= len(hit) * 0.9
-    # Two words exchanged, or an entity's text, may be another fault, too.
-    assert sum(k["unlabelled"] for k in kinds.values()) == len(hit)
+    assert len(hit) > 50
+    assert record(folder)["faults"] == {kind: {"first": len(hit), "unlabelled": len(hit)}}
 
 
 def test_what_needs_no_second_try_gets_none(folder, sentences):
@@ -322,31 +320,36 @@ def test_shares_of_samples_become_probabilities(folder, sentences, capsys):
         for i, (tag, of_word) in enumerate(zip(sentence.tags, soft, strict=True)):
             shares = Counter(row[i] for row in meant[sentence.words])
             given = of_word or {tag: 1.0}
-            assert given == {t: n / 4 for t, n in shares.items()}
+            assert given == {t: n / 4 for t, n in shares.items()}  # quarters have few digits
             assert shares[tag] == max(shares.values())
     assert record(folder)["settings"]["temperature"] == 0.7
 
 
 def test_verification_is_one_more_vote(folder, sentences):
+    """The stub says yes where an entity is among those of gold."""
     with Server(sentences, varies=0.4) as server:
-        run(folder, server, "--samples", 2, "--name", "two", "--quiet")
-        run(folder, server, "--samples", 2, "--name", "verified", "--verify", "--quiet")
+        run(folder, server, "--samples", 2, "--verify", "--quiet")
         asked = [r for r in server.requests if r["kind"] == "verify"]
-        assert asked and all(r["try"] == 1 for r in asked)
-    plain = read_conll(folder / "llm.two.txt", weak=True)
-    verified = read_conll(folder / "llm.verified.txt", weak=True)
-    changed = 0
-    for before, after in zip(plain, verified, strict=True):
-        for i, right in enumerate(sentences[before.words]):
-            one, two = (
-                (c.soft.get(s.location) or [None] * (i + 1))[i] or {s.tags[i]: 1.0}
-                for c, s in ((plain, before), (verified, after))
-            )
-            if one != two:
-                changed += 1
-                assert two.get(right, 0) > one.get(right, 0)  # the stub verifies by gold
-                assert all(round(p * 3, 4) in (1, 2) or p * 4 in (1, 2, 3) for p in two.values())
-    assert changed
+        meant: dict[tuple, list] = {}
+        for r in server.requests:
+            if r["kind"] == "inline":
+                meant.setdefault(tuple(r["sentence"].split(" ")), []).append(r["meant"])
+    corpus = read_conll(folder / "llm.txt", weak=True)
+    num_doubted = 0
+    for sentence in {s.words: s for s in corpus}.values():
+        one, two = ({*tags.entities(row)} for row in meant[sentence.words])
+        votes = [Counter(of_word) for of_word in zip(*meant[sentence.words], strict=True)]
+        for entity in one ^ two:
+            num_doubted += 1
+            is_right = entity in tags.entities(sentences[sentence.words])
+            for i in range(entity.start, entity.end):
+                inside = f"{'B' if i == entity.start else 'I'}-{entity.type}"
+                votes[i][inside if is_right else "O"] += 1
+        soft = corpus.soft.get(sentence.location) or [None] * len(votes)
+        for tag, of_word, wanted in zip(sentence.tags, soft, votes, strict=True):
+            shares = {t: n / wanted.total() for t, n in wanted.items()}
+            assert (of_word or {tag: 1.0}) == pytest.approx(shares, abs=1e-6)
+    assert num_doubted == len(asked) > 0
 
 
 def test_a_sentence_whose_samples_are_mostly_faulty_stays_unlabelled(folder, sentences):

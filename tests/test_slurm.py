@@ -139,6 +139,45 @@ class Cluster:
         return file.read_text() if file.exists() else "(no output)"
 
 
+# In place of vLLM: after a while it is ready, then answers with the sentence, in which it finds no
+# entity, and writes each sentence to a file; only to clients that have the key of its environment.
+SERVER = """#!{python}
+import json, os, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.answer({{}}, 200 if self.path == "/health" else 404)
+
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.headers["Authorization"] != "Bearer " + os.environ["VLLM_API_KEY"]:
+            return self.answer({{"error": {{"message": "wrong key"}}}}, 401)
+        time.sleep(0.05)
+        sentence = request["messages"][-1]["content"].splitlines()[-1]
+        with open("{asked}", "a") as file:
+            print(sentence, file=file)
+        message = {{"role": "assistant", "content": sentence, "refusal": None}}
+        choice = {{"index": 0, "finish_reason": "stop", "message": message, "logprobs": None}}
+        usage = {{"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}}
+        about = {{"id": "x", "object": "chat.completion", "created": 0, "model": request["model"]}}
+        self.answer(about | {{"choices": [choice], "usage": usage}}, 200)
+
+    def answer(self, values, code):
+        body = json.dumps(values).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+print(sys.argv[1:], flush=True)
+assert sys.argv[1:3] == ["serve", "some/model"] and sys.argv[-2:] == ["--max-model-len", "4096"]
+time.sleep(1)
+address = sys.argv[sys.argv.index("--host") + 1], int(sys.argv[sys.argv.index("--port") + 1])
+ThreadingHTTPServer(address, Handler).serve_forever()
+"""
+
+
 def until(condition, cluster: Cluster, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
@@ -158,7 +197,7 @@ def cluster():
     finally:
         cluster.stop()
         shutil.rmtree(place)
-        for left in ROOT.glob("*.status"):
+        for left in [*ROOT.glob("*.status"), *ROOT.glob("*.server.log")]:
             left.unlink()
 
 
@@ -232,3 +271,51 @@ def test_a_preempted_job_is_requeued_by_slurm_and_ends_as_if_undisturbed(cluster
     found = cluster.finished(job)
     assert found["Restarts"] == "1" and "resumed after update" in cluster.log(job)
     assert same_weights(tmp_path, repo)
+
+
+def annotate(cluster: Cluster, server: Path, *flags: object) -> str:
+    """The id of a job of slurm/annotate.sbatch, with a stand-in for vLLM on nodes without a GPU."""
+    variables = f"ALL,MODEL=some/model,VLLM={server},SERVER_FLAGS=--max-model-len 4096"
+    no_gpu = ("--gpus-per-node=0", f"--export={variables}")
+    return cluster.submit(*no_gpu, "slurm/annotate.sbatch", "--concurrency", 1, *flags)
+
+
+@pytest.mark.slow
+def test_annotation_is_requeued_and_asks_nothing_twice(cluster, folder, tmp_path):
+    pytest.importorskip("openai")
+    asked, server = tmp_path / "asked", tmp_path / "vllm"
+    server.write_text(SERVER.format(python=sys.executable, asked=asked))
+    server.chmod(0o755)
+    shutil.copytree(folder, tmp_path / "corpus")
+    job = annotate(cluster, server, "--corpus", tmp_path / "corpus", "--split=train", "--overwrite")
+    until(lambda: asked.exists() and len(asked.read_text().splitlines()) > 3, cluster, 60)
+    cluster.ask("scancel", "--signal=USR1", "--batch", job)
+    assert cluster.finished(job)["Restarts"] == "1"
+    assert cluster.log(job).count("the server is ready") == 2
+    sentences = asked.read_text().splitlines()
+    words = [line.split()[0] for line in (folder / "train.txt").read_text().splitlines() if line]
+    assert " ".join(sentences).split() == [word for word in words if word != "-DOCSTART-"]
+    lines = (tmp_path / "corpus" / "llm.txt").read_text().splitlines()
+    assert {line.split()[-1] for line in lines if line} == {"O"}
+    [log] = ROOT.glob(f"*-{job}.server.log")
+    assert log.read_text().count("'--host', '127.0.0.1'") == 2
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if bytes(server) in read(p)]
+
+
+def read(process: Path) -> bytes:
+    try:
+        return process.read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
+def test_a_server_that_ends_before_it_is_ready_ends_the_job_with_one_line(cluster, tmp_path):
+    server = tmp_path / "vllm"
+    server.write_text("#!/bin/bash\necho out of memory; exit 3\n")
+    server.chmod(0o755)
+    job = annotate(cluster, server, "--corpus", tmp_path)
+    until(lambda: cluster.job(job).get("JobState") == "FAILED", cluster, 60)
+    first, last = cluster.log(job).splitlines()
+    name = f"nerc-annotate-{job}.server.log"
+    assert last.endswith(f"the server ended before it was ready; {name} says why")
+    assert (ROOT / name).read_text() == "out of memory\n"

@@ -177,7 +177,7 @@ class Target:
     def _line(self, line: str) -> tuple[str, ...]:
         own = Counter(match[0] for match in self._own_tags())
         parts, spans = [], []  # of the text between tags; type, start and end in that text
-        length, place, opened = 0, 0, None
+        length, place, opened = 0, 0, []  # the tags that have no end yet, with their places
         for match in _TAG.finditer(line):
             if own[match[0]]:  # text of the sentence: check() made sure that it is no type
                 continue
@@ -186,16 +186,14 @@ class Target:
             place = match.end()
             type_ = self.type_of(match[2])
             if not match[1]:
-                if opened is not None:
-                    raise Misfit(Fault.NESTED, f"{match[0]} stands within {opened[0]}.")
-                opened = type_, length
-            elif opened is None or opened[0] != type_:
+                opened.append((type_, length))
+            elif not opened or opened[-1][0] != type_:
                 raise Misfit(Fault.UNCLOSED, f"{match[0]} ends nothing that begins before it.")
             else:
-                spans.append((*opened, length))
-                opened = None
-        if opened is not None:
-            raise Misfit(Fault.UNCLOSED, f"<{opened[0]}> has no end, </{opened[0]}>.")
+                spans.append((*opened.pop(), length))
+        if opened:
+            type_ = opened[0][0]
+            raise Misfit(Fault.UNCLOSED, f"<{type_}> has no end, </{type_}>.")
         text = "".join(parts) + line[place:]
         return self._to_tags(self._aligned(text, spans))
 

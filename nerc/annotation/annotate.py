@@ -70,7 +70,7 @@ class Job:
         replies = Replies(self.files.replies)
         budget = Budget(self.llm.token_price, self.llm.max_cost)
         client = Client(self.llm, replies, budget)
-        self.labeller = Labeller.of(client, self.experts, self.config.types)
+        self.labeller = Labeller.of(client, self.experts, self.types)
         if self.config.dry_run:
             replies.read()
             yield
@@ -81,6 +81,12 @@ class Job:
             for reply in replies:
                 budget.count(reply)
             yield
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Those of --types, or of the experts; (): those of --definitions."""
+        known = self.experts.entity_types() if self.experts else ()
+        return self.config.types or tuple(ordered(known))
 
     @property
     def words(self) -> list[Words]:
@@ -116,7 +122,7 @@ class Job:
         self.labeller.client.check_key()
         draw = generator(self.config.seed, Stream.EXPERT_DRAW).permutation(len(self.experts))
         client = self.labeller.client
-        ways = choose.choose(client, self.experts, self.config.types, sorted(draw[:number]))
+        ways = choose.choose(client, self.experts, self.types, sorted(draw[:number]))
         best = choose.best(ways)
         return (
             f"{markdown(choose.table(ways))}\n\n"
@@ -143,7 +149,7 @@ class Job:
 
     def label(self) -> str:
         """Ask for all labels, write the files, and describe them."""
-        settings = self.labeller.settings | self._source
+        settings = self.labeller.settings | self.source
         self.files.check_free(settings, overwrite=self.config.overwrite)
         client, words = self.labeller.client, self.words
         client.check_key()
@@ -161,39 +167,10 @@ class Job:
         self.files.write_labels((s, o.shares) for s, o in pairs if o.is_labelled)
         return self._report(of_all, faults)
 
-    # ------------------------------------------------------------ GLiNER
-
-    def label_with_gliner(self) -> str:
-        """Label all sentences with a model on this machine, and write the files."""
-        types = self.config.types or (ordered(self.experts.entity_types()) if self.experts else ())
-        definitions = read_definitions(self.llm.definitions, types)
-        if not definitions:
-            raise InputError(f"--types, or --definitions, must give the types: {NO_TYPES}")
-        # The first words of a definition name the type.
-        names = {t: re.split(",", d)[0].strip() or t.lower() for t, d in definitions.items()}
-        settings = {"model": self.llm.model, "names": names, "threshold": THRESHOLD} | self._source
-        self.files.check_free(settings, overwrite=self.config.overwrite)
-        model = gliner.load(self.llm.model)
-        rows, sentences = [], self.words
-        with Progress("annotating", len(sentences), unit="sentence") as progress:
-            for words, row in zip(
-                sentences, gliner.label(model, sentences, names, THRESHOLD), strict=True
-            ):
-                rows.append(row)
-                progress.advance(len(words))
-        found = dict(zip(sentences, rows, strict=True))
-        self.files.write_record({"settings": settings, "labelled": len(self.sentences)})
-        self.files.write_labels((s, found[s.words]) for s in self.sentences)
-        types = Counter(t[2:] for row in rows for w in row for t in [max(w, key=w.get)] if t[0] == "B")
-        table: Table = [["", "number"], ["sentences", len(self.sentences)]]
-        table += [[f"entities: {type_}", types[type_]] for type_ in ordered(types)]
-        where = f"labels: {self.files.labels}; record: {self.files.record}"
-        return f"{markdown(shown(table))}\n\n{where}"
-
     # ------------------------------------------------------------ what is written
 
     @property
-    def _source(self) -> dict[str, Any]:
+    def source(self) -> dict[str, Any]:
         """Which sentences are labelled, and whose are examples."""
         about = {"labeller": self.config.labeller, "split": self.config.split}
         about |= {"sentences": self.sentences.describe()}

@@ -152,7 +152,8 @@ class Client:
         """A request; text: of the sentence; sample: which of several this is."""
         limit = self.config.max_reply_tokens or 256 + len(text.encode())
         fields = {"model": self.config.model, "messages": list(messages), "max_tokens": limit}
-        if (temperature := self.config.sampling_temperature) is not None:
+        temperature = self.config.temperature_of(sample=sample is not None)
+        if temperature is not None:
             fields["temperature"] = temperature
         if sample is not None:
             fields["seed"] = sample

@@ -58,8 +58,8 @@ class LlmConfig:
     )
     temperature: str | None = option(
         None,
-        "temperature of the model, or server: what the server sets. Default: 0 for one sample, "
-        "0.7 for several",
+        "temperature of the model, or server: what the server sets. Default: 0 for a single "
+        "answer, 0.7 for one of several",
     )
     max_reply_tokens: int | None = option(
         None,
@@ -132,11 +132,10 @@ class LlmConfig:
         check_flag(ok, "extra", wanted, self.extra)
         return fields
 
-    @property
-    def sampling_temperature(self) -> float | None:
-        """None: what the server sets."""
+    def temperature_of(self, *, sample: bool) -> float | None:
+        """Of one of several samples, or of a single answer; None: what the server sets."""
         if self.temperature is None:
-            return 0.0 if self.samples == 1 else 0.7
+            return 0.7 if sample else 0.0
         return None if self.temperature == "server" else float(self.temperature)
 
 

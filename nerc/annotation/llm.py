@@ -76,16 +76,10 @@ class Labeller:
     def of(cls, client: Client, experts: Corpus | None, types: Sequence[str]) -> "Labeller":
         """What the client's settings ask for; experts: whose sentences are examples.
 
-        types: that entities may have; none: those of the experts, or else of --definitions.
+        types: that entities may have; none: those of --definitions.
         """
         config = client.config
-        types = types or (tags.ordered(experts.entity_types()) if experts else ())
         definitions = read_definitions(config.definitions, types)
-        if not definitions:
-            raise InputError(
-                "the types of entities are not known: give --types, or --definitions, as no expert "
-                "sentence has any"
-            )
         if config.examples and not experts:
             raise InputError(
                 f"--examples {config.examples}: needs expert sentences, and there are none"
@@ -109,7 +103,7 @@ class Labeller:
             "prompt_sha256": hashlib.sha256(text.encode()).hexdigest(),
             "samples": config.samples,
             "verify": config.verify,
-            "temperature": config.sampling_temperature,
+            "temperature": config.temperature_of(sample=config.samples > 1),
             "max_reply_tokens": config.max_reply_tokens,
             "extra": config.extra_fields,
         }

@@ -138,7 +138,12 @@ def read_definitions(path: str | None, types: Sequence[str]) -> dict[str, str]:
     path: a file with a line `TYPE: definition` for each type, from which the types come where none
     are given; none: names alone. Default: the definitions of CoNLL-2003's types, if all are these.
     """
-    if path == "none" or (path is None and not (types and {*types} <= {*CONLL_TYPES})):
+    if not types and path in (None, "none"):
+        raise InputError(
+            "the types of entities are not known: give --types, or --definitions, as no expert "
+            "sentence has any"
+        )
+    if path == "none" or (path is None and not {*types} <= {*CONLL_TYPES}):
         return dict.fromkeys(types, "")
     file, found = Path(path or DEFINITIONS), {}
     for number, line in enumerate(files.read_text(file).splitlines(), start=1):

@@ -12,15 +12,12 @@ train.txt as examples. Every reply is kept: the same command goes on after an in
 nothing twice. A sentence whose reply is not certain stays unlabelled; llm.faults.csv lists them.
 """
 
-import logging
 from pathlib import Path
 
 from nerc import files
 from nerc.annotation.config import AnnotateConfig, LlmConfig
-from nerc.cli import LogConfig, parse, start_logging
+from nerc.cli import LogConfig, check_only, parse, start_logging
 from nerc.errors import InputError, Interrupted, one_line_errors
-
-logger = logging.getLogger(__name__)
 
 PROGRAM = "python -m nerc annotate"
 
@@ -34,11 +31,16 @@ def run(config: AnnotateConfig, llm: LlmConfig) -> None:
     if config.batch:
         files.check_file(Path(config.batch), "--batch")
 
+    if config.labeller == "gliner":
+        check_only(llm, "model", "definitions", wanted="left out with --labeller gliner")
+
     from nerc.annotation.annotate import Job
 
     job = Job.of(config, llm)
     if config.labeller == "gliner":
-        print(job.label_with_gliner())
+        from nerc.annotation import local
+
+        print(local.label(job))
         return
     with job.open():
         if config.dry_run:

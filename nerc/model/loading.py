@@ -55,8 +55,8 @@ def load(name: str) -> NERSmall:
 
 
 # What transformers raises when the files of a model are damaged, missing or out of reach.
-_LOADING_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)
-_LOADING_ERRORS += (SafetensorError, StrictDataclassError, httpx2.HTTPError)
+LOADING_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)
+LOADING_ERRORS += (SafetensorError, StrictDataclassError, httpx2.HTTPError)
 
 
 def _check_source(name: str, types: Sequence[str]) -> None:
@@ -107,7 +107,7 @@ def _loading(name: str) -> Iterator[None]:
             yield
     except InputError:
         raise
-    except _LOADING_ERRORS as error:
+    except LOADING_ERRORS as error:
         what = f"{type(error).__name__}: {error}"
         if Path(name).is_dir():
             raise InputError(f"{name}: cannot be loaded: {what}") from None

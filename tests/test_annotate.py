@@ -132,7 +132,7 @@ def test_every_fault_is_recovered_from_or_counted_and_no_label_is_wrong(
     rows = faulty(folder)
     assert {tuple(row["sentence"].split(" ")) for row in rows} == lost
     assert all(row["fault"] in by_kind and row["problem"] for row in rows)
-    assert "sentences unlabelled for it" in capsys.readouterr().out
+    assert "different sentences unlabelled" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -518,7 +518,7 @@ def test_keys_appear_nowhere(folder, sentences, monkeypatch, capsys):
             run(folder, None, "--base-url", url, "--name", "third")
     more_out, more_err = capsys.readouterr()
     text = out + err + more_out + more_err
-    assert "unlabelled for it" in out and "Connection refused" in more_err and KEY not in text
+    assert "sentences unlabelled" in out and "Connection refused" in more_err and KEY not in text
     for path in folder.iterdir():
         assert KEY not in path.read_text(encoding="utf-8"), path
 

@@ -246,7 +246,7 @@ class Job:
         ]
         parts = [markdown(shown(rows))]
         if faults:
-            table: Table = [["Fault of a reply", "first tries", "sentences unlabelled for it"]]
+            table: Table = [["Fault of a reply", "first tries", "different sentences unlabelled"]]
             table += [[kind, first, last] for kind, (first, last) in faults.items()]
             parts.append(markdown(shown(table)))
         if client.retries:

@@ -30,7 +30,6 @@ MOST_TRIES = 8  # of a request, some 60 seconds unless the server asks for more
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between tries, doubled each time
 LONGEST_ASKED = 600.0  # seconds that a server may ask to wait
 MOST_FAILURES = 10  # requests in a row without a reply, after which the server counts as dead
-BYTES_PER_TOKEN = 4  # about, of English text; a token never has less than one byte
 TOKENS_PER_MESSAGE = 16  # at most, besides those of its text
 
 
@@ -71,6 +70,7 @@ class Budget:
         """Set aside the most that a request can cost; NotAsked where that is too much."""
         if self.limit is None:
             return 0.0
+        # A token never has less than a byte.
         texts = [message["content"].encode() for message in body["messages"]]
         num_bytes = sum(len(text) + TOKENS_PER_MESSAGE for text in texts)
         most = self.cost_of(num_bytes, body["max_tokens"])
@@ -96,11 +96,6 @@ class Budget:
         self.prompt_tokens += reply.prompt_tokens
         self.reply_tokens += reply.reply_tokens
         self.num_estimated += reply.estimated
-
-
-def estimated_tokens(messages: Sequence[Message]) -> int:
-    """About how many tokens messages have."""
-    return sum(len(m["content"].encode()) // BYTES_PER_TOKEN + 4 for m in messages)
 
 
 class Client:
@@ -189,7 +184,7 @@ class Client:
             raise NotAsked
         reserved, reply = self.budget.reserve(body), None
         try:
-            reply = _with_counts(self._send(body), body)
+            reply = self._send(body).with_counts(body["messages"])
             self.replies.add(key, reply)
         finally:
             self.budget.settle(reserved, reply)
@@ -275,17 +270,6 @@ class _Retry(Exception):
     def __init__(self, kind: str, text: str, wait: float | None = None) -> None:
         super().__init__(text)
         self.kind, self.wait = kind, wait
-
-
-def _with_counts(reply: Reply, body: dict[str, Any]) -> Reply:
-    """The reply with numbers of tokens, which are estimated where the server did not count."""
-    if None not in (reply.prompt_tokens, reply.reply_tokens):
-        return reply
-    asked, answered = body["messages"], [{"content": reply.content}]
-    counts = map(estimated_tokens, (asked, answered))
-    return reply._replace(
-        **dict(zip(("prompt_tokens", "reply_tokens"), counts, strict=True)), estimated=True
-    )
 
 
 def seconds_to_wait(headers: Any) -> float | None:

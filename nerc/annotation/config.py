@@ -123,12 +123,13 @@ class LlmConfig:
     @property
     def extra_fields(self) -> dict[str, Any]:
         """The fields of --extra."""
-        wanted = "a JSON object without model, messages, stream and n"
+        wanted = "a JSON object without model, messages, max_tokens, stream and n"
+        reserved = {"model", "messages", "max_tokens", "stream", "n"}
         try:
             fields = json.loads(self.extra or "{}")
         except ValueError:
             fields = None
-        ok = isinstance(fields, dict) and not {"model", "messages", "stream", "n"} & fields.keys()
+        ok = isinstance(fields, dict) and not reserved & fields.keys()
         check_flag(ok, "extra", wanted, self.extra)
         return fields
 

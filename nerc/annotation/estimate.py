@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nerc.annotation.chat import estimated_tokens
 from nerc.annotation.llm import Labeller, Words
-from nerc.annotation.replies import key_of
+from nerc.annotation.replies import estimated_tokens, key_of
 
 INLINE_TAGS, JSON = 8, 30  # about how many tokens an answer has, besides the inline sentence
 

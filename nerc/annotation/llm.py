@@ -141,7 +141,6 @@ class Labeller:
 
     def _sample(self, body: dict[str, Any], target: Target, labels: Labels) -> None:
         """Add the tags of one sample, or say what is wrong with it."""
-        messages = body["messages"]
         for is_second in (False, True):
             reply = None
             try:
@@ -150,19 +149,15 @@ class Labeller:
                 labels.num_repaired += is_second
                 return
             except NoReply as error:
-                labels.fault, labels.problem, labels.reply = Fault.NO_REPLY, str(error), ""
-                labels.first_faults[Fault.NO_REPLY] += not is_second
-                return
+                labels.fault, labels.problem = Fault.NO_REPLY, str(error)
             except Misfit as misfit:
-                labels.fault, labels.problem, labels.reply = (
-                    misfit.fault,
-                    str(misfit),
-                    reply.content,
-                )
-                labels.first_faults[misfit.fault] += not is_second
-            if not is_second:
-                again = self.prompt.ask_again(messages, reply.content, labels.problem, target.words)
-                body = body | {"messages": again}
+                labels.fault, labels.problem = misfit.fault, str(misfit)
+            labels.first_faults[labels.fault] += not is_second
+            labels.reply = reply.content if reply else ""
+            if reply is None:
+                return
+            about = reply.content, labels.problem, target.words
+            body = body | {"messages": self.prompt.ask_again(body["messages"], *about)}
 
     def _verify(self, labels: Labels) -> None:
         """Ask about each entity that not all samples have; the answer is one more vote."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -30,6 +30,21 @@ class Reply(NamedTuple):
     reply_tokens: int | None = None
     model: str | None = None  # as the server calls it
     estimated: bool = False  # whether the numbers of tokens are
+
+    def with_counts(self, messages: Sequence[Mapping[str, str]]) -> "Reply":
+        """The reply with numbers of tokens, estimated where the server did not count them."""
+        if None not in (self.prompt_tokens, self.reply_tokens):
+            return self
+        asked, answered = estimated_tokens(messages), estimated_tokens([{"content": self.content}])
+        return self._replace(prompt_tokens=asked, reply_tokens=answered, estimated=True)
+
+
+BYTES_PER_TOKEN = 4  # about, of English text
+
+
+def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
+    """About how many tokens messages have."""
+    return sum(len(m["content"].encode()) // BYTES_PER_TOKEN + 4 for m in messages)
 
 
 _COUNT = files.Wanted("0 or more", lambda number: number >= 0, int)
@@ -177,7 +192,7 @@ def read_batch(path: Path, replies: Replies) -> None:
             if response is None or response["status_code"] != 200:
                 failed.append(f"{path}:{number}")
                 continue
-            reply = of_completion(json.dumps(response["body"]))
+            reply = of_completion(json.dumps(response["body"])).with_counts([])
         except InputError as error:
             raise InputError(
                 f"{path}:{number}: {error}; wanted the output file of a batch"

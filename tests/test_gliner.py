@@ -139,8 +139,11 @@ def test_where_windows_overlap_an_entity_counts_in_the_window_to_which_its_start
     late = [entity(0, 1, "place", 0.7), entity(3, 4, "place", 0.6), entity(4, 5, "place", 0.5)]
     found = [(Window(0, 0, 4, 6), early), (Window(1, 4, 6, 6), late)]
     person = [{"B-PER": 0.9, "O": 0.1}, {"I-PER": 0.9, "O": 0.1}]  # so word 4 is no place
-    tags = gliner._tags(found, {"person": "PER", "place": "LOC"})
-    assert tags == [{"O": 1.0}] * 3 + person + [{"B-LOC": 0.5, "O": 0.5}]
+    types = {"person": "PER", "place": "LOC"}
+    end = [{"B-LOC": 0.5, "O": 0.5}]
+    assert gliner._tags(found, types) == [{"O": 1.0}] * 3 + person + end
+    found = [(found[0][0], []), (found[1][0], late)]
+    assert gliner._tags(found, types) == [{"O": 1.0}] * 4 + [{"B-LOC": 0.6, "O": 0.4}] + end
 
 
 def test_the_last_word_of_a_sentence_of_too_many_sub_words_is_read(model):

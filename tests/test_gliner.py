@@ -9,6 +9,7 @@ import pytest
 from nerc.annotation import gliner
 from nerc.data.tags import num_invalid_inside
 from nerc.errors import InputError
+from nerc.model.encoding import Window
 
 NAMES = {"PER": "person", "LOC": "location"}
 HUB = "urchade/gliner_small-v2.1"
@@ -127,6 +128,22 @@ def test_a_sentence_of_too_many_words_is_read_in_windows_that_overlap(encoder, t
     assert len(tags) == 50
     assert tags[:15] == first[:15] and tags[42:] == last[12:]
     assert any(one != {"O": 1.0} for one in tags[42:])
+
+
+def test_where_windows_overlap_an_entity_counts_in_the_window_to_which_its_start_belongs():
+    def entity(start, end, label, score):
+        return {"start": start, "end": end, "label": label, "score": score}
+
+    # Entities start in words 0 to 4 of the first window, and in words 4 and 5 of the second one.
+    early = [entity(3, 5, "person", 0.9), entity(5, 6, "person", 0.8)]
+    late = [entity(0, 1, "place", 0.7), entity(3, 4, "place", 0.6), entity(4, 5, "place", 0.5)]
+    found = [(Window(0, 0, 4, 6), early), (Window(1, 4, 6, 6), late)]
+    person = [{"B-PER": 0.9, "O": 0.1}, {"I-PER": 0.9, "O": 0.1}]  # so word 4 is no place
+    types = {"person": "PER", "place": "LOC"}
+    end = [{"B-LOC": 0.5, "O": 0.5}]
+    assert gliner._tags(found, types) == [{"O": 1.0}] * 3 + person + end
+    found = [(found[0][0], []), (found[1][0], late)]
+    assert gliner._tags(found, types) == [{"O": 1.0}] * 4 + [{"B-LOC": 0.6, "O": 0.4}] + end
 
 
 def test_the_last_word_of_a_sentence_of_too_many_sub_words_is_read(model):

@@ -5,8 +5,11 @@ import shutil
 import sys
 
 import pytest
+from conftest import refused, write_conll
 
 from nerc.annotation import gliner
+from nerc.commands import annotate
+from nerc.data.conll import read_conll
 from nerc.data.tags import num_invalid_inside
 from nerc.errors import InputError
 from nerc.model.encoding import Window
@@ -167,7 +170,7 @@ def test_types_that_leave_no_room_for_a_sentence_are_refused(model):
 # ------------------------------------------------------------ what cannot be loaded
 
 
-def refused(model) -> str:
+def refused_model(model) -> str:
     with pytest.raises(InputError) as caught:
         gliner.load(str(model))
     return str(caught.value)
@@ -175,32 +178,32 @@ def refused(model) -> str:
 
 def test_without_the_library_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "gliner", None)  # so Python refuses to import it
-    assert "needs the library GLiNER; pip install nerc[gliner]" in refused(HUB)
+    assert "needs the library GLiNER; pip install nerc[gliner]" in refused_model(HUB)
 
 
 def test_weights_that_are_not_here_are_named_with_the_way_to_fetch_them(tmp_path):
     pytest.importorskip("gliner")
-    message = refused(HUB)
+    message = refused_model(HUB)
     assert message.startswith(f"--model {HUB}: cannot be loaded (LocalEntryNotFoundError")
     assert message.endswith(
         f"; hf download {HUB} where there is a network; --model takes its folder"
     )
     wanted = "no such file; wanted a GLiNER model"
-    assert refused(tmp_path) == f"--model {tmp_path}: {tmp_path}/{gliner.CONFIG}: {wanted}"
-    assert refused("/a/b") == "--model /a/b: no such folder; wanted a GLiNER model"
+    assert refused_model(tmp_path) == f"--model {tmp_path}: {tmp_path}/{gliner.CONFIG}: {wanted}"
+    assert refused_model("/a/b") == "--model /a/b: no such folder; wanted a GLiNER model"
 
 
 def test_a_folder_that_lacks_weights_or_a_tokenizer_is_named(folder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.safetensors").unlink()
-    message = refused(tmp_path)
+    message = refused_model(tmp_path)
     assert f"No model file found in {tmp_path}" in message
     assert message.endswith("; fetch the model again")
     for file in tmp_path.glob("*token*"):
         file.unlink()
     change(tmp_path, model_name="microsoft/deberta-v3-small")
     shutil.copy(folder / "model.safetensors", tmp_path)
-    assert refused(tmp_path).endswith("its encoder: hf download microsoft/deberta-v3-small")
+    assert refused_model(tmp_path).endswith("its encoder: hf download microsoft/deberta-v3-small")
 
 
 def change(folder, **fields) -> None:
@@ -211,12 +214,32 @@ def change(folder, **fields) -> None:
 def test_a_model_that_brings_code_is_refused(folder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     change(tmp_path, encoder_config={"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}})
-    assert "names code (auto_map), which nerc never runs" in refused(tmp_path)
+    assert "names code (auto_map), which nerc never runs" in refused_model(tmp_path)
 
 
 def test_a_tokenizer_without_gliners_markers_is_refused(folder, encoder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     for file in encoder.glob("*token*"):
         shutil.copy(file, tmp_path)
-    message = refused(tmp_path)
+    message = refused_model(tmp_path)
     assert "<<ENT>>" in message or "class_token_index" in message
+
+
+def test_annotate_writes_its_scores_as_probabilities(folder, tmp_path, capsys):
+    pytest.importorskip("gliner")
+    texts = [words_of(TEXT), words_of("She met Bo in Oslo"), words_of(TEXT)]
+    write_conll(tmp_path / "unlabelled.txt", [(words, ["O"] * len(words), 1) for words in texts])
+    flags = ["--corpus", tmp_path, "--labeller", "gliner", "--model", folder, "--types"]
+    annotate.main([*map(str, flags), "PER", "LOC", "--quiet"])
+    corpus = read_conll(tmp_path / "llm.txt", weak=True)
+    assert [sentence.words for sentence in corpus] == texts
+    names = {"PER": "person", "LOC": "location"}  # how the built-in definitions begin
+    found = gliner.label(gliner.load(str(folder)), texts, names, 0.5)
+    for sentence, row in zip(corpus, found, strict=True):
+        soft = corpus.soft.get(sentence.location) or [None] * len(row)
+        for tag, of_word, wanted in zip(sentence.tags, soft, row, strict=True):
+            assert (of_word or {tag: 1.0}) == pytest.approx(wanted)
+    record = json.loads((tmp_path / "llm.run.json").read_text())
+    assert record["settings"]["names"] == names
+    wrong = refused(annotate, capsys, *flags, "PER", "LOC", "--concurrency", "3")
+    assert "--concurrency must be left out with --labeller gliner" in wrong

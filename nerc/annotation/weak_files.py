@@ -100,10 +100,10 @@ class WeakFiles:
 
 def cell(shares: Mapping[str, float]) -> str:
     """A word's tag or, of several, each with its probability; the sum is 1 at most."""
+    shares = {tag: share for tag, share in shares.items() if share}
     if len(shares) == 1:
         return next(iter(shares))
+    # Cut rather than rounded, so that the sum is never above 1; 0.001 is for numbers like 0.29999.
     unit = 10**_SHARE_DIGITS
-    return "|".join(
-        f"{tag}:{math.floor(share * unit) / unit:.{_SHARE_DIGITS}g}"
-        for tag, share in shares.items()
-    )
+    cut = {tag: math.floor(share * unit + 0.001) / unit for tag, share in shares.items()}
+    return "|".join(f"{tag}:{share:.{_SHARE_DIGITS}g}" for tag, share in cut.items())

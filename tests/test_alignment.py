@@ -49,6 +49,7 @@ def test_the_words_of_the_sentence_are_those_that_the_tests_count():
         RIGHT.replace(" ,", ",").replace(" .", ".").replace("<LOC>New York", "<LOC>New  York"),
         RIGHT.upper(),  # the tags, too
         RIGHT.replace("<LOC>New York</LOC>", "<LOC> New York </LOC>"),
+        RIGHT.replace("Mr. <PER>O'Neill</PER> ,", "Mr.<PER> O'Neill </PER>,"),
         RIGHT.replace(" and in ", "\nand in "),  # the sentence on two lines
         RIGHT.replace("York", "YORK"),
     ],

@@ -260,6 +260,20 @@ def test_a_damaged_line_of_replies_is_named(folder, sentences, capsys):
     assert "llm.replies.jsonl:2: is not JSON" in error
 
 
+def test_what_a_kill_left_of_a_last_line_is_removed_and_asked_again(folder, sentences, capsys):
+    with Server(sentences) as server:
+        run(folder, server, "--quiet")
+        file, before = folder / "llm.replies.jsonl", (folder / "llm.txt").read_bytes()
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-20])
+        number = len(server.requests)
+        run(folder, server)
+        assert len(server.requests) == number + 1
+    assert "its last line is incomplete, as after a kill" in capsys.readouterr().out
+    assert (folder / "llm.txt").read_bytes() == before
+    assert sorted(file.read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
 # ------------------------------------------------------------------- costs
 
 

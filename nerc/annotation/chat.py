@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from nerc.annotation.config import LlmConfig
+from nerc.annotation.config import LlmConfig, without_secrets
 from nerc.annotation.prompt import Message
 from nerc.annotation.replies import Replies, Reply, key_of, of_completion
 from nerc.errors import InputError
@@ -146,9 +146,8 @@ class Client:
 
     @property
     def address(self) -> str:
-        """Where the server is, without what may be secret: user, password and query."""
-        parts = urlsplit(self.config.base_url or str(self._client.base_url))
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        """Where the server is, without what may be secret."""
+        return without_secrets(self.config.base_url or str(self._client.base_url))
 
     # ------------------------------------------------------------ requests
 
@@ -305,5 +304,5 @@ def import_openai() -> Any:
         return import_module("openai")
     except ImportError as error:
         raise InputError(
-            f"annotate needs the library openai; pip install 'nerc[llm]' ({error})"
+            f"a language model is asked by the library openai; pip install 'nerc[llm]' ({error})"
         ) from None

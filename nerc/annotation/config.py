@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from nerc.cli import Effect, check_flag, check_given, option
 from nerc.config import Amount, check_columns
@@ -138,6 +139,12 @@ class LlmConfig:
         if self.temperature is None:
             return 0.0 if self.samples == 1 else 0.7
         return None if self.temperature == "server" else float(self.temperature)
+
+
+def without_secrets(url: str) -> str:
+    """An address without user, password and query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _is_temperature(text: str | None) -> bool:

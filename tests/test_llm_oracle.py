@@ -189,6 +189,8 @@ def test_max_cost_ends_the_run_and_more_money_goes_on(labelled, line, tmp_path, 
         assert "without an answer; give more, and --resume" in message
         spent = len(answered(server.requests))
         assert 0 < spent < 9
+        message = refused(active_learn, capsys, *flags, "--resume")  # what was spent still counts
+        assert " --max-cost 0.5 leaves " in message and len(server.requests) == spent
         active_learn.main([*line(repo, *LLM, *price, "--max-cost", 9), "--resume"])
     assert "; cost 0." in capsys.readouterr().out
     assert len(answered(server.requests)) == len({*answered(server.requests)}) > spent
@@ -198,21 +200,24 @@ def test_max_cost_ends_the_run_and_more_money_goes_on(labelled, line, tmp_path, 
 def test_a_signal_ends_the_asking_and_resume_asks_for_the_rest(labelled, line, tmp_path, capsys):
     repo = tmp_path / "m"
 
-    def stop_at_the_second_request(server) -> None:
-        while len(server.requests) < 2:
+    round_0 = {" ".join(query.words) for query in new(labelled[0]) if query.round == 0}
+
+    def stop_in_round_1(server) -> None:
+        while {about["sentence"] for about in server.requests} <= round_0:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with faulty(latency=0.1) as server:
+    with faulty(latency=0.05) as server:
         flags = line(repo, *LLM, "--base-url", server.url, "--concurrency", 1)
-        killer = threading.Thread(target=stop_at_the_second_request, args=(server,))
+        killer = threading.Thread(target=stop_in_round_1, args=(server,))
         killer.start()
         with pytest.raises(SystemExit) as stop:
             active_learn.main(flags)
         killer.join()
         assert stop.value.code == 128 + signal.SIGTERM
         assert "SIGTERM: continue with the same command and --resume" in capsys.readouterr().err
-        assert 2 <= len(server.requests) <= 3
+        assert len({about["sentence"] for about in server.requests} - round_0) <= 2
+        server.latency = 0.0
         active_learn.main([*flags, "--resume"])
     assert len(answered(server.requests)) == len({*answered(server.requests)})
     assert same(labelled[0], repo)
@@ -264,7 +269,7 @@ def test_a_run_that_starts_from_the_experts_asks_in_round_1(line, tmp_path, caps
 def test_people_label_where_the_samples_differ(line, tmp_path, capsys):
     repo, labels = tmp_path / "m", tmp_path / "labels"
     more = ("--oracle", labels, "--model", "stub", "--samples", 3, "--rounds", 1)
-    with Server(GOLD, varies=0.25, faults={"refusal": 0.1}, again=1.0) as server:
+    with Server(GOLD, varies=0.2, faults={"refusal": 0.15}, again=1.0) as server:
         flags = line(repo, *more, "--base-url", server.url)
         active_learn.main(flags)
         meant = {words: [server.model.meant(words, i) for i in range(3)] for words in GOLD}
@@ -278,6 +283,8 @@ def test_people_label_where_the_samples_differ(line, tmp_path, capsys):
         w: meant[w][0] for w in first if meant[w] == 3 * meant[w][:1] and not any(refusing[w])
     }
     assert 0 < len(agreed) < 6
+    # Two usable samples that agree are not all three.
+    assert any(sum(refusing[w]) == 1 and meant[w] == 3 * meant[w][:1] for w in first)
     number = f"labelled {len(agreed)} of 6 sentences; people label the other {6 - len(agreed)}"
     assert f"round 0: the language model {number}" in out
     assert f"round 0 waits for labels of {6 - len(agreed)} sentence" in out

@@ -5,6 +5,7 @@ python active_learn.py --corpus sample --rounds 3     the built-in corpus, no ne
 accelerate launch active_learn.py --start main --corpus DIR --add 50 --rounds 5
 python active_learn.py --corpus DIR --strategy default random random-words --seeds 0 1 2
 python active_learn.py --corpus DIR --oracle labels   people label, by files in labels
+python active_learn.py --corpus DIR --oracle llm --model NAME     a language model labels
 python -m nerc curves                                 the learning curves of the rounds in ./models
 
 Random choice is the baseline of every strategy: --strategy default random random-words runs all
@@ -15,10 +16,17 @@ round.
 import logging
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from nerc import files
-from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveStoreConfig
+from nerc.active_learning.config import (
+    ActiveConfig,
+    ActiveDataConfig,
+    ActiveStoreConfig,
+    check_oracle,
+)
+from nerc.annotation.config import LlmConfig, without_secrets
 from nerc.cli import LogConfig, parse, start_logging
 from nerc.config import ModelConfig, TrainConfig
 from nerc.errors import InputError, is_launched_alone, one_line_errors
@@ -26,16 +34,18 @@ from nerc.errors import InputError, is_launched_alone, one_line_errors
 PROGRAM = "active_learn.py"
 CONFIGS = (
     *(ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig, ActiveStoreConfig),
-    LogConfig,
+    *(LlmConfig, LogConfig),
 )
 logger = logging.getLogger("nerc.active_learn")
 
 
 def main(argv: list[str]) -> None:
-    *configs, log = parse(argv, PROGRAM, __doc__, *CONFIGS)
+    *configs, llm, log = parse(argv, PROGRAM, __doc__, *CONFIGS)
     start_logging(quiet=log.quiet, alone=True)
+    if llm.base_url:
+        argv = [text.replace(llm.base_url, without_secrets(llm.base_url)) for text in argv]
     with one_line_errors(PROGRAM):
-        run(*configs, command=shlex.join([PROGRAM, *argv]))
+        run(*configs, llm, command=shlex.join([PROGRAM, *argv]))
 
 
 def run(
@@ -44,18 +54,23 @@ def run(
     network: ModelConfig,
     training: TrainConfig,
     keep: ActiveStoreConfig,
+    llm: LlmConfig,
     *,
     command: str,
 ) -> None:
     """Run all strategies and seeds, and log a table of their rounds."""
+    check_oracle(active, llm)
     if active.people:
         files.check_folder(Path(active.oracle), "--oracle")
     elif keep.check:
-        raise InputError("--check must be left out with --oracle gold, whose labels are known")
+        raise InputError(
+            f"--check must be left out with --oracle {active.oracle}, where no people label"
+        )
     if keep.status is not None:
         files.check_file(Path(keep.status), "--status")
 
     # What needs no model is refused before the libraries load, which takes seconds.
+    from nerc.active_learning.oracle import labeller_of
     from nerc.active_learning.plan import Plan, check_answers, check_store, make_plan
     from nerc.store.revisions import Store
 
@@ -63,6 +78,7 @@ def run(
 
     def checked_plan() -> Plan:
         plan = make_plan(active, data, network, training, keep, store, command)
+        plan = replace(plan, labeller=labeller_of(llm, plan.pool, store.folder))
         check_store(plan, store)
         return plan
 

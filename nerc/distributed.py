@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -29,6 +30,7 @@ _LAUNCH_ADVICE = (
 _USED_BY_ACCELERATE = {"ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE", "ACCELERATE_CPU_AFFINITY"}
 _OTHER_WAYS = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
 _SAYS_AFTER = 15.0  # seconds of waiting for other processes
+_LONGEST_WAIT = timedelta(days=1)  # for the main process, which may ask a language model
 
 
 def start(*, uses_every_gpu: bool = True) -> Accelerator:
@@ -185,7 +187,9 @@ class StopSignals:
         # A group for the CPUs: asking through a GPU would make each process wait for its GPU.
         several = accelerator.num_processes > 1
         with _waiting(accelerator.num_processes):
-            self._group = distributed.new_group(backend="gloo") if several else None
+            self._group = (
+                distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT) if several else None
+            )
 
     def __enter__(self) -> "StopSignals":
         self._before = {}

@@ -39,7 +39,7 @@ def flags(folder, encoder, repo, *more) -> list[str]:
 
 def make_plan(line: list[str]) -> plan.Plan:
     """The plan of a command line."""
-    *configs, _ = parse(line, "active_learn.py", "", *active_learn.CONFIGS)
+    *configs, _, _ = parse(line, "active_learn.py", "", *active_learn.CONFIGS)
     return plan.make_plan(*configs, Store(configs[-1].repo), "active_learn.py")
 
 

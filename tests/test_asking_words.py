@@ -328,7 +328,7 @@ def test_the_student_learns_experts_words_from_them_and_the_others_from_teachers
 ):
     store_flags = ["--data", "mixed", "--precision", "float32", "--repo", str(tmp_path)]
     line = [*small(folder, encoder), *store_flags]
-    _, data, network, training, keep, _ = parse(line, "", "", *active_learn.CONFIGS)
+    _, data, network, training, keep, _, _ = parse(line, "", "", *active_learn.CONFIGS)
     opened = pool.open_pool(str(folder), "gold", with_weak=True)
     queries = [Query(0, "random", None, s.location, s.words, s.tags) for s in opened.sentences[:8]]
     for i in (6, 7):

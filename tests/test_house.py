@@ -56,11 +56,11 @@ FLAGS = {
     "-m nerc suspects": (SuspectsConfig,),
     "active_learn.py": (
         *(ActiveConfig, ActiveDataConfig, ModelConfig, TrainConfig, ActiveStoreConfig),
-        LogConfig,
+        *(LlmConfig, LogConfig),
     ),
     "-m nerc curves": (CurvesConfig,),
 }
-MOST_LINES = 19_200  # of Python in nerc/; fewer is better
+MOST_LINES = 19_350  # of Python in nerc/; fewer is better
 SCRIPTS = ["train.py", "evaluate.py", "active_learn.py"]
 COMMANDS = sorted(m.removeprefix("commands.") for m in MODULES if m.startswith("commands."))
 

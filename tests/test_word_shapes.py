@@ -125,7 +125,7 @@ def test_shapes_are_read_where_the_tokenizer_hides_capitals(
 def test_rounds_with_and_without_shapes_are_of_different_plans(folder, encoder, tmp_path):
     def planned(*more):
         line = [*small(folder, encoder), "--repo", str(tmp_path), "--expert", "5", *more]
-        *configs, _ = parse(line, "active_learn.py", "", *active_learn.CONFIGS)
+        *configs, _, _ = parse(line, "active_learn.py", "", *active_learn.CONFIGS)
         return plan.make_plan(*configs, Store(str(tmp_path)), "active_learn.py")
 
     default, no, yes = planned(), planned("--word-shapes", "no"), planned("--word-shapes", "yes")

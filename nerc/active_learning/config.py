@@ -2,9 +2,10 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from nerc.annotation.config import LlmConfig
 from nerc.cli import Effect, check_flag, help_of, option
 from nerc.config import FORMATS, Amount, DataConfig, StoreConfig
 
@@ -44,10 +45,11 @@ class ActiveConfig:
     )
     oracle: str = option(
         "gold",
-        "who labels: gold, the labels of the training split, which simulates experts; or a folder, "
-        "where people find the sentences of a round (round_1.jsonl, round_1.conll) and leave their "
-        "answers (round_1.answers.jsonl or .conll, or round_1.answers.NAME.jsonl for each person), "
-        "which --resume reads",
+        "who labels: gold, the labels of the training split, which simulates experts; llm, a "
+        "language model (--model); or a folder, where people find the sentences of a round "
+        "(round_1.jsonl, round_1.conll) and leave their answers (round_1.answers.jsonl or .conll, "
+        "or round_1.answers.NAME.jsonl for each person), which --resume reads. A folder and "
+        "--model: people label where the --samples of the model differ",
         effect=Effect.PLACE,
     )
     exchange: tuple[str, ...] = option(
@@ -98,7 +100,7 @@ class ActiveConfig:
         num_lines = len(set(formats) & {"jsonl", "prodigy", "doccano"})
         is_clear = len(formats) == len(set(formats)) and num_lines <= 1
         check("exchange", is_clear, "different formats, of jsonl, prodigy and doccano one at most")
-        wanted = "left out with --oracle gold, whose labels are known"
+        wanted = f"left out with --oracle {self.oracle}, where no people label"
         check("exchange", self.people or not formats, wanted)
         is_clear = self.ask == "sentences" or {*formats} <= {"jsonl", "conll"}
         wanted = "jsonl or conll with --ask words, which the other tools cannot show"
@@ -111,20 +113,21 @@ class ActiveConfig:
         are_seeds = all(re.fullmatch("[0-9]{1,9}", seed) for seed in self.seeds)
         check("seeds", are_seeds and len({*self.seeds}) == len(self.seeds), "different numbers")
         check("strategy", len({*self.strategy}) == len(self.strategy), "different names")
-        is_clear = self.people or not any(Path("gold").glob("round_*.jsonl"))
-        check("oracle", is_clear, "./gold for the folder here; for the corpus's labels, rename it")
-        for flag in ("seeds", "strategy") if self.people else ():
-            is_single = len(getattr(self, flag)) <= 1
-            check(flag, is_single, "a single one when people label (--oracle DIR)")
+        is_clear = self.people or not any(Path(self.oracle).glob("round_*.jsonl"))
+        wanted = f"./{self.oracle} for the folder here; for what {self.oracle} means, rename it"
+        check("oracle", is_clear, wanted)
+        for flag in ("seeds", "strategy") if self.oracle != "gold" else ():
+            wanted = "a single one when people label (--oracle DIR), or a language model"
+            check(flag, len(getattr(self, flag)) <= 1, wanted)
         wanted = "left out with --oracle gold, whose types are known"
-        check("types", self.people or not self.types, wanted)
+        check("types", self.oracle != "gold" or not self.types, wanted)
         are_names = all(re.fullmatch(r"[^\s-]\S*", name) for name in self.types)
         check("types", are_names, "names such as PER")
 
     @property
     def people(self) -> bool:
         """Whether people answer, through files in a folder."""
-        return self.oracle != "gold"
+        return self.oracle not in ("gold", "llm")
 
     def amount(self, number: int) -> Amount:
         """How much a round asks for, by --add."""
@@ -192,3 +195,19 @@ class ActiveStoreConfig:
         return StoreConfig(
             self.repo, resume=True, checkpoint_every=self.checkpoint_every, status=self.status
         )
+
+
+def check_oracle(active: ActiveConfig, llm: LlmConfig) -> None:
+    """Raise InputError where the flags of a language model do not fit who labels."""
+    if llm.model is None:
+        check_flag(active.oracle != "llm", "model", "given with --oracle llm", None)
+        for flag in (field.name for field in fields(LlmConfig)):
+            value, default = getattr(llm, flag), getattr(LlmConfig, flag)
+            check_flag(value == default, flag, "left out without --model", value)
+        return
+    wanted = "left out with --oracle gold, whose labels are known"
+    check_flag(active.oracle != "gold", "model", wanted, llm.model)
+    wanted = "sentences with --model, which labels all words"
+    check_flag(active.ask == "sentences", "ask", wanted, active.ask)
+    wanted = "2 or more with a folder and --model, as people label where samples differ"
+    check_flag(not active.people or llm.samples > 1, "samples", wanted, llm.samples)

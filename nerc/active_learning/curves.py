@@ -52,6 +52,7 @@ class Curve:
     points: list[Point]
     folder: Path  # of its last revision
     queries: list[Query]  # what the strategy itself asked for, so nothing of round 0
+    by_model: bool = False  # whether a language model labelled some of it
 
     def at(self, amount: float, unit: str, split: str) -> float:
         """F1 with an amount of labels: a straight line between rounds, level outside them."""
@@ -106,7 +107,8 @@ def read_curves(
             continue
         points = [*first, *(_point(name, known, rounds[name]) for name in names)]
         queries = [query for query in asked if query.round > 0]
-        curves.append(Curve(title, seed, points, store.folder / names[-1], queries))
+        by_model = "model" in plans[names[-1]]
+        curves.append(Curve(title, seed, points, store.folder / names[-1], queries, by_model))
     return sorted(curves, key=lambda c: (c.strategy != "default", c.strategy, c.seed))
 
 
@@ -342,9 +344,10 @@ def curve_plot(
     curves: Sequence[Curve], levels: Mapping[str, float], split: str, price: float = 0.0
 ) -> bytes:
     """Plot F1 by acquired labels and, with a price, by their cost; as PNG."""
-    panels = {f"experts' {unit}": _bands(curves, unit, split, 1) for unit in units_of(curves)}
+    whose = "" if any(curve.by_model for curve in curves) else "experts' "
+    panels = {f"{whose}{unit}": _bands(curves, unit, split, 1) for unit in units_of(curves)}
     if price:
-        panels["price of experts' words"] = _bands(curves, "words", split, price)
+        panels[f"price of {whose}words"] = _bands(curves, "words", split, price)
     return plots.curve_bands(panels, levels, f"{split} F1")
 
 

@@ -1,4 +1,4 @@
-"""Runs active learning: each round queries, has experts label, trains and keeps a revision."""
+"""Runs active learning: each round queries, gets labels, trains and keeps a revision."""
 
 import logging
 import shutil
@@ -12,6 +12,7 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
+from nerc.active_learning import oracle
 from nerc.active_learning.plan import (
     CompletedRound,
     Plan,
@@ -157,24 +158,43 @@ class ActiveLearner:
         return chosen
 
     def label(self, query: RoundQuery) -> list[Query]:
-        """The queries with the experts' answers; raises WaitingForAnswers until people have."""
+        """The queries with their answers; raises WaitingForAnswers until people have answered."""
         if query.skipped:
             return query.queries
-        if not self.plan.active.people:
+        if self.plan.active.oracle == "gold":
             gold = {sentence.words: sentence.tags for sentence in self.plan.pool.sentences}
             return [_answered(asked, gold[asked.words]) for asked in query.queries]
+        if self.plan.labeller and query.queries and not query.by_model:
+            query = self._ask_model(query)
+        if not (self.plan.active.people and query.unanswered):
+            return query.queries
         folder = self.plan.answer_folder
 
         def answers() -> list[Query] | str:
             try:
-                return folder.ask(query.queries, query.number)
+                return folder.ask(query.unanswered, query.number)
             except WaitingForAnswers as waiting:
                 return str(waiting)
 
         labelled = self._on_main(answers)
         if isinstance(labelled, str):
             raise WaitingForAnswers(labelled)
-        return labelled
+        by_people = {answer.words: answer for answer in labelled}
+        return [by_people.get(asked.words, asked) for asked in query.queries]
+
+    def _ask_model(self, query: RoundQuery) -> RoundQuery:
+        """The round with the answers of the language model; the main process asks for them."""
+        people, queries = self.plan.active.people, None
+        with self.session.stop.interruptible(lambda: None):
+            if self.session.is_main:
+                asked = query.queries
+                queries = oracle.ask(self.plan.labeller, asked, query.number, people=people)
+            self.session.stop.wait_for_all()  # which waits longer than what follows
+        query = query._replace(queries=self._on_main(lambda: queries), by_model=True)
+        # An answer that the server failed to give must not change a round that goes on.
+        if self.session.is_main:
+            self.state.write_query(query)
+        return query
 
     def update(self, query: RoundQuery, answers: list[Query]) -> None:
         """Train on all answers so far, and keep the model as the revision of the round."""
@@ -187,7 +207,7 @@ class ActiveLearner:
         training = replace(plan.training, seed=trial.seed)
         logger.info(
             f"round {number}{f' of {trial.strategy}' if number else ''}, seed {trial.seed}: "
-            f"{counts['sentences']} expert sentences"
+            f"{counts['sentences']} {'labelled' if plan.labeller else 'expert'} sentences"
         )
         acquired = plan.pool.acquired_labels(queries)
         set_seed(training.seed)  # new weights are drawn from it
@@ -219,7 +239,7 @@ class ActiveLearner:
         logger.info(f"round {number}: {self._summary(query, answers)}; {name}")
 
     def _skip(self, query: RoundQuery, queries: list[Query]) -> None:
-        """Go on after a round that people skipped as a whole; a later revision will know it."""
+        """Go on after a round that was skipped as a whole; a later revision will know it."""
         number = query.number
         if number == 0:
             raise InputError(

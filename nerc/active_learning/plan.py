@@ -19,6 +19,7 @@ from filelock import Timeout
 
 from nerc.active_learning.config import ActiveConfig, ActiveDataConfig, ActiveStoreConfig
 from nerc.annotation import people
+from nerc.annotation.llm import Labeller
 from nerc.cli import Effect, flags_with
 from nerc.config import EARLIER_VALUES, ModelConfig, TrainConfig
 from nerc.data import pool as pools
@@ -68,6 +69,7 @@ class Plan:
     pool: Pool
     sources: Sources  # what rounds read besides the acquired labels
     command: str
+    labeller: Labeller | None = None  # asks a language model, before people or instead of them
 
     def trials(self) -> list[list[Trial]]:
         """For each seed, the trial of its round 0 and then those of all strategies."""
@@ -95,7 +97,9 @@ class Plan:
         for name, before in ADDED_FLAGS.items():
             if flags[name] == before:
                 del flags[name]
-        flags["oracle"] = "people" if self.active.people else "gold"
+        who = ["llm"] * (self.labeller is not None) + ["people"] * self.active.people
+        flags |= self.labeller.settings if self.labeller else {}
+        flags["oracle"] = ", ".join(who) or "gold"
         return json.loads(json.dumps(flags | {"pool": self.pool.text.fingerprint()}))
 
     @cached_property
@@ -203,11 +207,18 @@ class RoundQuery(NamedTuple):
     queries: list[Query]
     seconds: float = 0.0  # that choosing them took
     scoring: float = 0.0  # of these, the model's
-    skipped: bool = False  # whether people skipped all of them
+    skipped: bool = False  # whether all of them were skipped
+    by_model: bool = False  # whether a language model was asked; those without tags are people's
+
+    @property
+    def unanswered(self) -> list[Query]:
+        """What is left for people."""
+        return [query for query in self.queries if query.tags is None]
 
 
 _SECONDS = Wanted("0 or more", lambda seconds: seconds >= 0, float)
-_ROUND = {"queries": str, "seconds?": _SECONDS, "scoring?": _SECONDS, "skipped?": bool}
+_ROUND = {"queries": str, "seconds?": _SECONDS, "scoring?": _SECONDS}
+_ROUND |= {"skipped?": bool, "by_model?": bool}
 
 
 class CompletedRound(NamedTuple):
@@ -382,7 +393,8 @@ def check_answers(plan: Plan, store: Store) -> None:
         completed = state.completed()
         for number in range(plan.active.rounds + 1):
             waiting = None if number in completed else state.read_query(number)
-            if waiting is not None and not waiting.skipped:
-                plan.answer_folder.check(waiting.queries, number)
+            is_asked = waiting and not waiting.skipped and (waiting.by_model or not plan.labeller)
+            if is_asked and waiting.unanswered:
+                plan.answer_folder.check(waiting.unanswered, number)
                 return
     logger.info("no round waits for answers; the same command without --check goes on")

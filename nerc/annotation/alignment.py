@@ -55,7 +55,8 @@ class Misfit(Exception):
 
 
 _THOUGHT = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL)
-_TAG = re.compile(r"<(/?)([A-Za-z][\w.-]*)>")
+_TAG = re.compile(r"<(/?)([^<>\s]+)>")
+_NAME = re.compile(r"\w[\w.-]*")  # of a type that may be unknown
 _REFUSAL = re.compile(
     r"\b(?:sorry|apologi[sz]e|(?:cannot|can['’]t|won['’]t|(?:am|['’]m) (?:not able|unable) to) "
     r"(?:help|assist|do|provide|answer|comply|fulfil|process))\b",
@@ -109,7 +110,8 @@ class Target:
 
     def tags(self, reply: str, form: str) -> tuple[str, ...]:
         """IOB2 tags of the words, from a reply in a form (of FORMATS); Misfit if it has none."""
-        reply = _THOUGHT.sub("", reply)
+        if not {"think", "thinking"} & self.types.keys():
+            reply = _THOUGHT.sub("", reply)
         if not reply.strip():
             raise Misfit(Fault.EMPTY, "The answer was empty.")
         return (self._inline if form == "inline" else self._json)(reply)
@@ -179,8 +181,9 @@ class Target:
         parts, spans = [], []  # of the text between tags; type, start and end in that text
         length, place, opened = 0, 0, []  # the tags that have no end yet, with their places
         for match in _TAG.finditer(line):
-            if own[match[0]]:  # text of the sentence: check() made sure that it is no type
-                continue
+            is_type = match[2].casefold() in self.types
+            if not is_type and (own[match[0]] or not _NAME.fullmatch(match[2])):
+                continue  # it is text
             parts.append(line[place : match.start()])
             length += match.start() - place
             place = match.end()

@@ -12,7 +12,7 @@ from typing import Any
 from nerc.annotation import choose, estimate
 from nerc.annotation.chat import Budget, Client
 from nerc.annotation.config import AnnotateConfig, LlmConfig
-from nerc.annotation.llm import Labeller, Labels, Words, fault_counts, label_all
+from nerc.annotation.llm import Labeller, Labels, Words, fault_counts, label_all, money
 from nerc.annotation.replies import MAX_IN_BATCH, Replies, read_batch, write_batch
 from nerc.annotation.weak_files import WeakFiles
 from nerc.config import Amount
@@ -110,7 +110,7 @@ class Job:
             ["requests, without second tries", found.requests],
             [f"tokens of questions, estimated by {source}", round(found.prompt_tokens)],
             ["tokens of answers, estimated likewise", round(found.reply_tokens)],
-            ["cost, estimated", f"{cost:,.2f}" if self.llm.token_price else "- (--token-price)"],
+            ["cost, estimated", money(cost) if self.llm.token_price else "- (--token-price)"],
         ]
         return f"{question}\n\n{markdown(shown(rows))}"
 
@@ -118,7 +118,10 @@ class Job:
         """A table of ways to ask, and the flags of the best one."""
         number = self.config.choose
         if number > len(self.experts):
-            raise InputError(f"--choose {number}: there are only {len(self.experts)} sentences")
+            raise InputError(
+                f"--choose {number}: there are only {len(self.experts)} expert sentences; ask for "
+                f"no more"
+            )
         self.labeller.client.check_key()
         draw = generator(self.config.seed, Stream.EXPERT_DRAW).permutation(len(self.experts))
         client = self.labeller.client
@@ -126,7 +129,8 @@ class Job:
         best = choose.best(ways)
         return (
             f"{markdown(choose.table(ways))}\n\n"
-            f"the best F1 of {counted(number, 'expert sentence')}: {best.flags}"
+            f"the best F1 on {counted(number, 'expert sentence')} (of equal ones, the first): "
+            f"{best.flags}"
         )
 
     def write_batch(self) -> str:
@@ -144,7 +148,8 @@ class Job:
         more = f" ({left:,} are left for the next one, as such a file may hold no more)"
         return (
             f"{counted(len(bodies), 'request')} in {path}{more if left else ''}; send it to the "
-            f"batch service, then give the same command with --batch-replies and its output file"
+            f"batch service, then give this command with --batch-replies and its output file: "
+            f"without --batch, the server is asked for what is left"
         )
 
     def label(self) -> str:
@@ -213,7 +218,7 @@ class Job:
         reasons += [f"not asked, by --max-cost, {not_asked:,}"] if not_asked else []
         last = next((of_one.problem for of_one in of_all if of_one.problem), "")
         raise InputError(
-            f"none of {counted(len(of_all), 'sentence')} got labels: {', '.join(reasons)}"
+            f"no sentence of {len(of_all):,} got labels: {', '.join(reasons)}"
             f"{last and f'; such as: {last}'}; see {self.files.faults}"
         )
 
@@ -242,7 +247,7 @@ class Job:
             ["replies kept, in all", len(client.replies), ""],
             ["tokens of questions", budget.prompt_tokens, ""],
             ["tokens of answers", budget.reply_tokens, ""],
-            ["cost", "-" if budget.cost is None else f"{budget.cost:,.2f}", ""],
+            ["cost", "-" if budget.cost is None else money(budget.cost), ""],
         ]
         parts = [markdown(shown(rows))]
         if faults:
@@ -250,7 +255,7 @@ class Job:
             table += [[kind, first, last] for kind, (first, last) in faults.items()]
             parts.append(markdown(shown(table)))
         if client.retries:
-            again = ", ".join(f"{kind} {n:,}" for kind, n in client.retries.most_common())
+            again = ", ".join(f"{n:,} after {kind}" for kind, n in client.retries.most_common())
             parts.append(f"sent again: {again}")
         if budget.num_estimated:
             parts.append(
@@ -269,6 +274,7 @@ def _drawn(sentences: Corpus, config: AnnotateConfig) -> Corpus:
         return sentences
     number = Amount.parse(config.sentences, "sentences").num_sentences(len(sentences))
     if number > len(sentences):
-        raise InputError(f"--sentences {number}: there are only {len(sentences)}")
+        what = f"{len(sentences):,} sentences in {config.split}.txt"
+        raise InputError(f"--sentences {number}: there are only {what}; ask for no more")
     draw = generator(config.seed, Stream.UNLABELLED_DRAW).permutation(len(sentences))
     return sentences.select(sorted(draw[:number]))

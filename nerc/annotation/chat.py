@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from nerc.annotation.config import LlmConfig
+from nerc.annotation.config import LlmConfig, without_secrets
 from nerc.annotation.prompt import Message
 from nerc.annotation.replies import Replies, Reply, key_of, of_completion
 from nerc.errors import InputError
@@ -137,9 +137,8 @@ class Client:
 
     @property
     def address(self) -> str:
-        """Where the server is, without what may be secret: user, password and query."""
-        parts = urlsplit(self.config.base_url or str(self._client.base_url))
-        return self._redacted(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+        """Where the server is, without what may be secret."""
+        return self._redacted(without_secrets(self.config.base_url or str(self._client.base_url)))
 
     # ------------------------------------------------------------ requests
 
@@ -198,7 +197,10 @@ class Client:
                 reply = self._send_once(body)
             except _Retry as problem:
                 with self._lock:
+                    is_first = not self.retries and not self.num_asked
                     self.retries[problem.kind] += 1
+                if is_first:
+                    logger.warning(f"{problem}; trying again, up to {MOST_TRIES - 1} times")
                 if attempt + 1 == MOST_TRIES:
                     raise self._failed(str(problem)) from None
                 wait = min(LONGEST_WAIT, FIRST_WAIT * 2**attempt) * (0.75 + random.random() / 4)
@@ -218,14 +220,17 @@ class Client:
             response = self._client.post("/chat/completions", **how)
             return of_completion(response.text)
         except openai.APITimeoutError:
-            raise _Retry("timeout", f"no answer within {self.config.timeout:g} seconds") from None
+            raise _Retry(
+                "no answer in time", f"no answer within {self.config.timeout:g} seconds"
+            ) from None
         except openai.APIConnectionError as error:
             cause = self._redacted(error.__cause__ or error)
-            raise _Retry("connection", f"{self.address}: {cause}") from None
+            raise _Retry("a lost connection", f"{self.address}: {cause}") from None
         except openai.APIStatusError as error:
             self._check_status(error)
-        except InputError as error:
-            raise _Retry("malformed", f"{self.address}: the reply {error}") from None
+        except InputError as error:  # another try would hardly help
+            text = f"the reply {error}, wanted that of a chat completion; is the address right?"
+            raise self._failed(f"{self.address}: {text}") from None
 
     def _check_status(self, error: Any) -> None:
         """Raise what a status of 400 or more means."""
@@ -243,7 +248,7 @@ class Client:
                 f"{self.address}: asks to wait for {wait:,.0f} seconds ({text}); give the same "
                 f"command later: replies are kept"
             )
-        raise _Retry(str(status), f"{self.address}: {text}", wait)
+        raise _Retry(f"status {status}", f"{self.address}: {text}", wait)
 
     def _failed(self, text: str) -> Exception:
         """What to raise for a request that gets no reply; InputError if that is true of all."""
@@ -252,8 +257,8 @@ class Client:
             if self._failures < MOST_FAILURES:
                 return NoReply(text)
         return InputError(
-            f"{MOST_FAILURES} requests in a row got no reply: {text}; the same command goes on, "
-            f"with the replies that are kept"
+            f"{MOST_FAILURES} requests in a row failed: {text}; the same command goes on, with the "
+            f"replies that are kept"
         )
 
     def _redacted(self, error: Any) -> str:
@@ -293,5 +298,5 @@ def import_openai() -> Any:
         return import_module("openai")
     except ImportError as error:
         raise InputError(
-            f"annotate needs the library openai; pip install 'nerc[llm]' ({error})"
+            f"a language model is asked by the library openai; pip install 'nerc[llm]' ({error})"
         ) from None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from nerc.annotation.chat import Client
 from nerc.annotation.config import LlmConfig
-from nerc.annotation.llm import Labeller, label_all, of_types
+from nerc.annotation.llm import Labeller, label_all, money, of_types
 from nerc.data.corpus import Corpus
 from nerc.data.tags import ordered
 from nerc.errors import InputError
@@ -101,7 +101,7 @@ def table(ways: Sequence[Way]) -> Rows:
                 f"{100 * way.num_labelled / n:.1f} %",
                 f"{way.prompt_tokens / n:,.0f}",
                 f"{way.reply_tokens / n:,.0f}",
-                "-" if way.cost is None else f"{1000 * way.cost / n:,.2f}",
+                "-" if way.cost is None else money(1000 * way.cost / n),
                 gain,
             ]
         )

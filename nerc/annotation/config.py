@@ -5,9 +5,11 @@ import math
 import re
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from nerc.cli import Effect, check_flag, check_given, option
 from nerc.config import Amount, check_columns
+from nerc.errors import InputError
 
 MAX_CONCURRENCY = 1024
 
@@ -79,7 +81,7 @@ class LlmConfig:
     )
     max_cost: float | None = option(
         None,
-        "stop asking before the replies that are kept for these labels have cost more than this; "
+        "stop before all the replies that are kept for these labels have cost more than this; "
         "needs --token-price",
         effect=Effect.NONE,
     )
@@ -102,7 +104,8 @@ class LlmConfig:
         )
         check("examples", self.examples is None or 0 <= self.examples <= 1000, "0 to 1000")
         check("samples", 1 <= self.samples <= 100, "1 to 100")
-        check("verify", self.samples > 1 or not self.verify, "left out without --samples 2 or more")
+        if self.verify and self.samples == 1:
+            raise InputError("--verify needs --samples 2 or more")
         check("temperature", _is_temperature(self.temperature), "0 to 2, or server")
         tokens = self.max_reply_tokens
         check("max_reply_tokens", tokens is None or 1 <= tokens < 10**7, "1 or more")
@@ -112,9 +115,8 @@ class LlmConfig:
             len(prices) in (0, 2) and all(0 <= p < math.inf for p in prices),
             "two prices, of a million tokens of questions and of answers",
         )
-        check(
-            "max_cost", self.max_cost is None or len(prices) == 2, "left out without --token-price"
-        )
+        if self.max_cost is not None and not prices:
+            raise InputError("--max-cost needs --token-price")
         check("max_cost", 0 <= (self.max_cost or 0) < math.inf, "0 or more")
         check("concurrency", 1 <= self.concurrency <= MAX_CONCURRENCY, f"1 to {MAX_CONCURRENCY}")
         check("timeout", 0 < self.timeout < 86400, "a number of seconds, above 0 and below 86400")
@@ -123,13 +125,13 @@ class LlmConfig:
     @property
     def extra_fields(self) -> dict[str, Any]:
         """The fields of --extra."""
-        wanted = "a JSON object without model, messages, max_tokens, stream and n"
-        reserved = {"model", "messages", "max_tokens", "stream", "n"}
+        reserved = ["model", "messages", "max_tokens", "temperature", "seed", "stream", "n"]
+        wanted = f"a JSON object without {', '.join(reserved)}"
         try:
             fields = json.loads(self.extra or "{}")
         except ValueError:
             fields = None
-        ok = isinstance(fields, dict) and not reserved & fields.keys()
+        ok = isinstance(fields, dict) and not {*reserved} & fields.keys()
         check_flag(ok, "extra", wanted, self.extra)
         return fields
 
@@ -138,6 +140,12 @@ class LlmConfig:
         if self.temperature is None:
             return 0.7 if sample else 0.0
         return None if self.temperature == "server" else float(self.temperature)
+
+
+def without_secrets(url: str) -> str:
+    """An address without user, password and query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _is_temperature(text: str | None) -> bool:
@@ -193,7 +201,9 @@ class AnnotateConfig:
         "service; a second one holds the second tries",
     )
     batch_replies: tuple[str, ...] = option(
-        (), "output files of the batch service, whose replies are kept as if they were asked for"
+        (),
+        "output files of the batch service, whose replies are kept; without --batch, the server is "
+        "then asked for what they lack",
     )
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ import json
 import queue
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
@@ -245,13 +246,19 @@ def label_all(labeller: Labeller, sentences: Sequence[Words], name: str) -> list
     finally:
         client.stop.set()
         for thread in threads:
-            thread.join()
+            with suppress(RuntimeError):  # where a signal came before it was started
+                thread.join()
     return labels
 
 
 def cost_note(client: Client) -> str:
     cost = client.budget.cost
-    return "" if cost is None else f"cost {cost:,.2f}"
+    return "" if cost is None else f"cost {money(cost)}"
+
+
+def money(amount: float) -> str:
+    """An amount with two digits: 1,234.50, 0.0012."""
+    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.2g}"
 
 
 def fault_counts(labels: Sequence[Labels]) -> dict[str, tuple[int, int]]:

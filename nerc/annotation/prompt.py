@@ -53,6 +53,8 @@ class Prompt:
                 raise InputError(
                     f"{path}: the last line of the section {name} must be {{sentence}}"
                 )
+        if form == "inline" and (odd := [t for t in definitions if re.search("[<>]", t)]):
+            raise InputError(f"the type {odd[0]} cannot stand in inline tags; give --format json")
         if unknown := sections.keys() - _SECTIONS.keys():
             known = ", ".join(_SECTIONS)
             raise InputError(f"{path}: the section {min(unknown)} has no use; sections are {known}")
@@ -142,6 +144,11 @@ def read_definitions(path: str | None, types: Sequence[str]) -> dict[str, str]:
         raise InputError(
             "the types of entities are not known: give --types, or --definitions, as no expert "
             "sentence has any"
+        )
+    if wrong := [name for name in types if not is_type(name)]:
+        raise InputError(
+            f"the type {wrong[0]!r} cannot be written to weak labels; rename it, in files with "
+            f"convert --map"
         )
     if path == "none" or (path is None and not {*types} <= {*CONLL_TYPES}):
         return dict.fromkeys(types, "")

@@ -59,16 +59,20 @@ _COMPLETION = {
         lambda choices: len(choices) == 1,
         [{"message": {"content?": str, "refusal?": str}, "finish_reason?": str}],
     ),
-    "usage?": {"prompt_tokens?": _COUNT, "completion_tokens?": _COUNT},
     "model?": str,
 }
+_USAGE = {"prompt_tokens": _COUNT, "completion_tokens": _COUNT}
 
 
 def of_completion(text: str) -> Reply:
     """The reply in a chat completion; InputError where the text is none."""
     value = files.parse_json(text, _COMPLETION)
-    (choice,), usage = value["choices"], value.get("usage") or {}
+    (choice,), usage = value["choices"], value.get("usage")
     message = choice["message"]
+    try:
+        files.check_shape(usage, _USAGE)
+    except InputError:  # as if the server had not counted
+        usage = {}
     return Reply(
         message.get("content") or "",
         choice.get("finish_reason") or "stop",
@@ -188,6 +192,8 @@ def read_batch(path: Path, replies: Replies) -> None:
             continue
         try:
             row = files.parse_json(line, _RESULT)
+            if "body" in row:
+                raise InputError("is a request, not a reply")
             response = row.get("response")
             if response is None or response["status_code"] != 200:
                 failed.append(f"{path}:{number}")

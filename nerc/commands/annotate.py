@@ -30,6 +30,8 @@ def run(config: AnnotateConfig, llm: LlmConfig) -> None:
     files.check_folder(folder, "--corpus")
     if config.batch:
         files.check_file(Path(config.batch), "--batch")
+        if Path(config.batch).exists() and not config.overwrite:
+            raise InputError(f"--batch {config.batch}: is there already; name another file")
 
     if config.labeller == "gliner":
         check_only(llm, "model", "definitions", wanted="left out with --labeller gliner")

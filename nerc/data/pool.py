@@ -108,7 +108,7 @@ def open_pool(
 ) -> Pool:
     """Read the pool of a corpus.
 
-    With --oracle gold it is the training split, whose labels are the answers. With people it is
+    With --oracle gold it is the training split, whose labels are the answers. Otherwise it is
     unlabelled.txt and the files of weak labels; what train.txt holds, if there is one, is known.
     """
     try:

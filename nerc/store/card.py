@@ -92,11 +92,15 @@ def _facts(run: dict[str, Any]) -> dict[str, str]:
     experts = config["expert"] or ("none" if config["data"] == "llm" else "all")
     if active := run.get("active"):
         experts = f"{active['sentences']:,}, {active['words']:,} words"
+    asked, learnt = "expert sentences", _LABELS[config["data"]]
+    if model := active and active["plan"].get("model"):
+        asked = "sentences labelled by experts or a language model"
+        experts, learnt = f"{experts} ({model})", "labels of experts or language models"
     units = config["lstm_hidden_size"]
     facts = {
-        "trained on": f"{_LABELS[config['data']]} of {_dataset(config['corpus'])[1]}, "
+        "trained on": f"{learnt} of {_dataset(config['corpus'])[1]}, "
         f"{data['sentences']:,} sentences",
-        "expert sentences": experts,
+        asked: experts,
         "started from": start,
         "BiLSTM": f"{units} units per direction" if units else "none",
         "reads the shapes of words": config.get("word_shapes"),

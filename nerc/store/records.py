@@ -22,6 +22,7 @@ _FLAGS = {name: [str] if kind == tuple[str, ...] else kind for name, kind in _FL
 _DATA = DataConfig.__dataclass_fields__["data"].metadata["choices"]
 _FLAGS["data?"] = Wanted(f"one of {', '.join(_DATA)}", lambda value: value in _DATA, str)
 _PLAN = {"add": str, "pool?": str, "oracle?": str, "types?": [str], "start?": str}
+_PLAN |= {"model?": str}
 _ACTIVE = {"plan": _PLAN, "round": int, "strategy": str | None, "seed": int, "start": str | None}
 _ACTIVE |= {"sentences": int, "words": int, "entities": int, "words_of?": str}
 _ACTIVE |= {"words_read?": int}
@@ -143,4 +144,5 @@ def settings(run: Mapping[str, Any]) -> dict[str, Any]:
     if active := run.get("active"):
         config |= {"strategy": active["strategy"], "round": active["round"]}
         config |= {"add": active["plan"]["add"], "ask": active["plan"].get("ask", "sentences")}
+        config |= {"model": active["plan"].get("model")}
     return config | {"precision": run.get("precision")}

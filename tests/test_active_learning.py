@@ -613,7 +613,7 @@ def test_a_damaged_state_is_named_with_its_field(folder, encoder, tmp_path, chan
     query = Query(1, "default", 0.5, first.location, first.words, None)
     state.folder.mkdir(parents=True)
     state.write_query(plan.RoundQuery(1, [query], 0.5, 0.1))
-    assert state.read_query(1) == (1, [query], 0.5, 0.1, False)
+    assert state.read_query(1) == (1, [query], 0.5, 0.1, False, False)
     of_query = {name: change[name] for name in change if name in Query._fields}
     row = json.dumps(query._asdict() | of_query) + "\n"
     values = {"queries": row, "seconds": 0.5, "scoring": 0.1, "skipped": False}

@@ -183,14 +183,14 @@ def test_max_cost_ends_the_run_and_more_money_goes_on(labelled, line, tmp_path, 
     with faulty() as server:
         price = ("--base-url", server.url, "--token-price", 0, 1000, "--concurrency", 1)
         # A reply may have some 300 tokens, and has some 30.
-        flags = line(repo, *LLM, *price, "--max-cost", 0.5)
+        flags = line(repo, *LLM, *price, "--max-cost", 0.36)
         message = refused(active_learn, capsys, *flags)
-        assert "error: round 0: --max-cost 0.5 leaves " in message
+        assert "error: round 0: --max-cost 0.36 leaves " in message
         assert "without an answer; give more, and --resume" in message
         spent = len(answered(server.requests))
         assert 0 < spent < 9
         message = refused(active_learn, capsys, *flags, "--resume")  # what was spent still counts
-        assert " --max-cost 0.5 leaves " in message and len(server.requests) == spent
+        assert " --max-cost 0.36 leaves " in message and len(server.requests) == spent
         active_learn.main([*line(repo, *LLM, *price, "--max-cost", 9), "--resume"])
     assert "; cost 0." in capsys.readouterr().out
     assert len(answered(server.requests)) == len({*answered(server.requests)}) > spent

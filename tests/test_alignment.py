@@ -160,6 +160,20 @@ def test_what_looks_like_a_tag_in_the_sentence_itself_is_text():
     assert like_ours.tags(entities(("<PER>", "ORG")), "json") == ("O", "B-ORG", "O")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["лицо", "人名", "1st", "A/B", "R&D", "x:y", "o'x", "PER*", "(P)", "ﬁ", "think", "e\u0301"],
+)
+def test_types_may_have_any_name(name):
+    target = Target("Ann met Bo".split(), [name])
+    for row in (("O", "O", f"B-{name}"), (f"B-{name}", "O", "O")):
+        for show, form in ((inline, "inline"), (as_json, "json")):
+            assert target.tags(show(target.words, row), form) == row
+    with pytest.raises(Misfit) as misfit:
+        Target(["write", f"<{name}>", "here"], [name]).check("inline")
+    assert misfit.value.fault == Fault.LIKE_TAGS
+
+
 @pytest.mark.parametrize("word", ["İstanbul", "Straße", "e\u0301t\u00e9", "😀", "''", "ﬁn"])
 def test_words_whose_length_changes_with_their_case_keep_their_places(word):
     target = Target(["in", word, "now"], TYPES)

@@ -8,8 +8,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -243,6 +247,26 @@ def test_an_interrupted_command_keeps_the_replies_under_way(folder, sentences):
         assert len(bodies(server)) == len(set(bodies(server)))
 
 
+@pytest.mark.slow
+def test_a_signal_while_the_threads_start_ends_the_command_as_ever(folder, sentences):
+    draw = random.Random(0)
+    with Server(sentences) as server:
+        run(folder, server, "--quiet")
+        codes = Counter()
+        for _ in range(15):
+            command = [sys.executable, "-u", "-m", "nerc", "annotate"]
+            command += flags(folder, server, "--concurrency", 1000)
+            process = subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1, text=True)
+            while "asking" not in process.stdout.readline():
+                pass
+            time.sleep(draw.random() * 0.3)
+            process.send_signal(signal.SIGUSR1)
+            _, errors = process.communicate(timeout=60)
+            assert "Traceback" not in errors, errors
+            codes[process.returncode] += 1
+    assert codes.keys() <= {0, 128 + signal.SIGUSR1} and codes[128 + signal.SIGUSR1]
+
+
 def test_two_commands_do_not_add_to_one_file(folder, sentences, capsys):
     with Replies(folder / "llm.replies.jsonl").open(), Server(sentences) as server:
         assert "another command" in refused(annotate, capsys, *flags(folder, server))
@@ -411,6 +435,13 @@ def test_batches_give_what_requests_give(folder, sentences, capsys):
             answer_batch(server, batch, results)
             replies.append(results)
         assert 2 < number < 19 and len(server.requests) == asked
+        more = ("--name", "batch", "--batch")
+        for name in ("b0.jsonl", "train.txt"):
+            error = refused(annotate, capsys, *flags(folder, None, *more, folder / name))
+            assert f"{name}: is there already" in error
+        wrong = ("--name", "batch", "--batch-replies", folder / "b0.jsonl")
+        error = refused(annotate, capsys, *flags(folder, server, *wrong))
+        assert "b0.jsonl:1: is a request, not a reply" in error
         run(folder, server, "--name", "batch", "--quiet")
         assert len(server.requests) == asked
     assert (folder / "llm.batch.txt").read_bytes() == (folder / "llm.asked.txt").read_bytes()
@@ -437,7 +468,7 @@ def test_choose_compares_ways_on_expert_sentences_alone(folder, sentences, capsy
     scores = {float(row[1]) for row in rows}
     assert len(scores) == 1 and 0.6 < scores.pop() < 1  # the stub is no better with examples
     assert rows[1][7].strip() == "+0.0000" and rows[5][7].strip() == ""
-    assert "the best F1 of 20 expert sentences: --format inline --examples 0" in out
+    assert "(of equal ones, the first): --format inline --examples 0" in out
     assert not (folder / "llm.txt").exists()
 
 
@@ -540,8 +571,61 @@ def test_keys_appear_nowhere(folder, sentences, monkeypatch, capsys):
 def test_a_server_that_is_not_there_ends_the_command_soon(folder, monkeypatch, capsys):
     monkeypatch.setattr(chat, "MOST_TRIES", 2)
     error = refused(annotate, capsys, *flags(folder, None, "--base-url", "http://127.0.0.1:1/v1"))
-    assert "10 requests in a row got no reply" in error and "Connection refused" in error
+    assert "10 requests in a row failed" in error and "Connection refused" in error
     assert not (folder / "llm.txt").exists() and not list(folder.glob("*.replies.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (b"<html>Log in</html>", "is not JSON"),
+        (b"", "is not JSON"),
+        (b'{"choices": []}', "choices is [], wanted a list with one choice"),
+        (b'{"choices": [{"message": {"content": 1}}]}', "content is 1, wanted text"),
+    ],
+)
+def test_a_server_that_speaks_another_protocol_is_told_from_a_busy_one(folder, reply, told, capsys):
+    with answering(reply) as url:
+        started = time.monotonic()
+        error = refused(annotate, capsys, *flags(folder, None, "--base-url", url))
+        assert time.monotonic() - started < 20  # it is not asked again and again
+    assert "10 requests in a row failed" in error and told in error
+
+
+def test_tokens_that_the_server_does_not_count_are_estimated(tmp_path, capsys):
+    write_conll(tmp_path / "unlabelled.txt", [(["Oslo", "won"], ["O", "O"], 1)])
+    message = {"content": "<LOC>Oslo</LOC> won"}
+    reply = {"choices": [{"message": message}], "usage": {"prompt_tokens": "many"}}
+    with answering(json.dumps(reply).encode()) as url:
+        run(tmp_path, None, "--base-url", url, "--types", "LOC", "--token-price", 1, 1)
+    assert labels(tmp_path) == {("Oslo", "won"): ("B-LOC", "O")}
+    assert "the server did not count the tokens of 1 reply" in capsys.readouterr().out
+    assert (
+        record(tmp_path)["estimated_counts"] == 1 and record(tmp_path)["tokens"]["questions"] > 99
+    )
+
+
+@contextmanager
+def answering(reply: bytes) -> Iterator[str]:
+    """The address of a server that gives the same reply to all."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(reply)))
+            self.end_headers()
+            self.wfile.write(reply)
+
+        def log_message(self, *_) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join()
 
 
 def test_openai_itself_needs_a_key(folder, capsys):
@@ -574,16 +658,19 @@ def test_labels_of_others_are_not_replaced(folder, sentences, capsys):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--max-cost", "1"], "--max-cost must be left out without --token-price"),
-        (["--verify"], "--verify must be left out without --samples 2 or more"),
+        (["--max-cost", "1"], "--max-cost needs --token-price"),
+        (["--verify"], "--verify needs --samples 2 or more"),
         (["--extra", '{"n": 2}'], "--extra must be a JSON object without model"),
         (["--temperature", "hot"], "--temperature must be 0 to 2, or server"),
         (["--name", "a.b"], "--name must be letters"),
-        (["--choose", "50"], "--choose 50: there are only 40 sentences"),
+        (["--choose", "50"], "--choose 50: there are only 40 expert sentences"),
         (["--choose", "5", "--batch", "x"], "left out with --choose"),
-        (["--sentences", "500"], "--sentences 500: there are only 125"),
+        (["--sentences", "500"], "there are only 125 sentences in unlabelled.txt"),
         (["--base-url", "localhost:8000"], "--base-url must be an address"),
+        (["--extra", '{"temperature": 1}'], "--extra must be a JSON object without model"),
         (["--prompt", "missing.md"], "missing.md: no such file"),
+        (["--types", "A|B"], "the type 'A|B' cannot be written to weak labels"),
+        (["--types", "A<B"], "the type A<B cannot stand in inline tags; give --format json"),
         (["--labeller", "gliner", "--samples", "2"], "left out with --labeller gliner"),
     ],
 )
@@ -638,5 +725,5 @@ def test_a_real_server_with_a_model_that_answers_nonsense(folder, tmp_path, caps
     finally:
         server.terminate()
         server.wait()
-    assert "none of 6 sentences got labels" in error
+    assert "no sentence of 6 got labels" in error
     assert not (folder / "llm.txt").exists() and record(folder)["labelled"] == 0

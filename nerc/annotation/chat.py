@@ -298,5 +298,5 @@ def import_openai() -> Any:
         return import_module("openai")
     except ImportError as error:
         raise InputError(
-            f"a language model is asked by the library openai; pip install 'nerc[llm]' ({error})"
+            f"a language model is asked with the library openai; pip install openai ({error})"
         ) from None

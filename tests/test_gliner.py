@@ -178,7 +178,7 @@ def refused_model(model) -> str:
 
 def test_without_the_library_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "gliner", None)  # so Python refuses to import it
-    assert "needs the library GLiNER; pip install 'gliner>=0.2.24,<0.3'" in refused_model(HUB)
+    assert "needs its library; pip install 'gliner>=0.2.24,<0.3'" in refused_model(HUB)
 
 
 def test_weights_that_are_not_here_are_named_with_the_way_to_fetch_them(tmp_path):

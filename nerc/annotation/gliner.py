@@ -37,7 +37,7 @@ def load(model: str) -> Any:
         library = import_module("gliner")
     except ImportError as error:
         raise InputError(
-            f"--labeller gliner needs the library GLiNER; pip install 'gliner>=0.2.24,<0.3' ({error})"
+            f"--labeller gliner needs its library; pip install 'gliner>=0.2.24,<0.3' ({error})"
         ) from None
     folder = Path(model)
     advice = "fetch the model again"

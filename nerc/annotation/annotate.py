@@ -164,8 +164,8 @@ class Job:
         labelled = [of_one for of_one in of_all if of_one.is_labelled]
         faults = fault_counts(list(found.values()))
         self.files.write_faults(self._fault_rows(found))
-        values = self._record(settings, faults, len(labelled))
-        self.files.write_record(values)
+        if labelled or not self.files.labels.exists():  # of which the record tells
+            self.files.write_record(self._record(settings, faults, len(labelled)))
         if not labelled:
             self._refuse(of_all, faults)
         pairs = zip(self.sentences, of_all, strict=True)

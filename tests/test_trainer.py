@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from conftest import logged
 from transformers import set_seed
 
-from nerc import cli
+from nerc import progress
 from nerc.cli import start_logging
 from nerc.config import TrainConfig
 from nerc.data import sources
@@ -276,7 +276,7 @@ def test_after_a_training_the_model_is_in_the_mode_from_before(model, encoded, t
 
 def test_without_a_terminal_a_line_says_how_far_it_is(model, encoded, monkeypatch):
     start_logging()
-    monkeypatch.setattr(cli, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(progress, "PROGRESS_EVERY", 0.0)
     with logged() as messages:
         fit(model, encoded, config(epochs=1))
     assert len(messages) == 8  # not after the last update, which ends it
@@ -284,7 +284,7 @@ def test_without_a_terminal_a_line_says_how_far_it_is(model, encoded, monkeypatc
     found = [re.fullmatch(pattern, message) for message in messages]
     assert [int(match[1]) for match in found] == list(range(1, 9))
     assert found[2][2] == "33"
-    monkeypatch.setattr(cli, "PROGRESS_EVERY", 60.0)
+    monkeypatch.setattr(progress, "PROGRESS_EVERY", 60.0)
     with logged() as messages:
         fit(model, encoded, config(epochs=1))
     assert messages == []
@@ -292,7 +292,7 @@ def test_without_a_terminal_a_line_says_how_far_it_is(model, encoded, monkeypatc
 
 def test_a_terminal_has_a_bar_instead_of_lines(model, encoded, monkeypatch, capsys):
     start_logging()
-    monkeypatch.setattr(cli, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(progress, "PROGRESS_EVERY", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with logged() as messages:
         fit(model, encoded, config(epochs=1))

@@ -15,11 +15,11 @@ from nerc.annotation.alignment import Fault, Misfit, Target
 from nerc.annotation.chat import Client, NoReply, NotAsked, Stopped
 from nerc.annotation.prompt import PROMPT, Examples, Message, Prompt, read_definitions
 from nerc.annotation.replies import Reply
-from nerc.cli import Progress
 from nerc.data import tags
 from nerc.data.corpus import Corpus
 from nerc.data.tags import Entity, entities, entity_tags
 from nerc.errors import InputError
+from nerc.progress import Progress
 
 Words = tuple[str, ...]
 Tags = tuple[str, ...]

@@ -5,8 +5,8 @@ from collections import Counter
 from nerc.annotation import gliner
 from nerc.annotation.annotate import Job
 from nerc.annotation.prompt import read_definitions
-from nerc.cli import Progress
 from nerc.data.tags import ordered
+from nerc.progress import Progress
 from nerc.tables import Table, markdown, shown
 
 THRESHOLD = 0.5  # GLiNER's own default

@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nerc.cli import Progress
 from nerc.config import TrainConfig
 from nerc.data.random_streams import Stream, seed_of
 from nerc.distributed import Session
@@ -26,6 +25,7 @@ from nerc.errors import InputError, Interrupted
 from nerc.evaluation.metrics import Report
 from nerc.model.encoding import MULTIPLE, NO_LABEL, Batch, Encoded, Passages, collate, joined
 from nerc.model.modeling import NERSmall
+from nerc.progress import Progress
 from nerc.training.batch_plan import micro_batches, plan_passages
 from nerc.training.loss_log import LOG_EVERY, Log, LossLog, Update
 

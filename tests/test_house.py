@@ -21,6 +21,7 @@ from nerc.commands.agreement import AgreementConfig
 from nerc.commands.audit import AuditConfig
 from nerc.commands.convert import ConvertConfig
 from nerc.commands.curves import CurvesConfig
+from nerc.commands.export import ExportConfig
 from nerc.commands.predict import PredictConfig
 from nerc.commands.results import ResultsConfig
 from nerc.commands.revisions import ListConfig, PullConfig, PushConfig
@@ -45,6 +46,7 @@ FLAGS = {
     "train.py": (DataConfig, ModelConfig, TrainConfig, StoreConfig, LogConfig),
     "evaluate.py": (EvaluateConfig, LogConfig),
     "-m nerc predict": (PredictConfig, LogConfig),
+    "-m nerc export": (ExportConfig,),
     "-m nerc revisions list": (ListConfig,),
     "-m nerc revisions push": (PushConfig,),
     "-m nerc revisions pull": (PullConfig,),

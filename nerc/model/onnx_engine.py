@@ -64,6 +64,11 @@ class Tagger(nn.Module):
 
     def forward(self, **fields: Any) -> TokenClassifierOutput:
         """Logits (n, K) of words; the arguments are the fields of encoding.Batch."""
+        mask, cells = fields["attention_mask"], fields["real_pieces"][fields["word_pieces"]]
+        longest = int(mask.sum(dim=1).max())  # narrower than what collate pads to
+        fields |= {"word_pieces": cells // mask.shape[1] * longest + cells % mask.shape[1]}
+        for name in ("input_ids", "attention_mask"):
+            fields[name] = fields[name][:, :longest]
         (logits,) = self.session.run(None, {name: fields[name].numpy() for name in self.inputs})
         return TokenClassifierOutput(logits=torch.from_numpy(logits))
 

@@ -44,6 +44,8 @@ _SHAPE_CODE = re.compile(r"# if it reads shapes\n(.*?)# end\n", re.DOTALL)
 class Tagger(nn.Module):
     """A graph of onnx_graph, in the place of a NERSmall in inference, pipeline and evaluator."""
 
+    runner = "onnx"  # see inference.BATCH_PIECES
+
     def __init__(self, graph: bytes, config: NERSmallConfig, name_or_path: str) -> None:
         super().__init__()
         runtime = onnx_graph.import_library("onnxruntime")

@@ -32,7 +32,7 @@ from typing import Any, TextIO
 
 from nerc import files
 from nerc.cli import LogConfig, check_flag, check_given, option, parse, start_logging
-from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
+from nerc.config import INT8_HELP, MAX_THREADS, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
 from nerc.data import texts
 from nerc.data.texts import Item
 from nerc.data.words import DOCSTART, has_unspaced
@@ -79,7 +79,7 @@ class PredictConfig:
     )
     tokenizer: str | None = option(None, TOKENIZER_HELP)
     strict: bool = option(False, "stop at the first line that cannot be read")
-    precision: str = option("float32", PRECISION_HELP, ("float32", "bf16", "int8", "auto"))
+    precision: str = option("float32", INT8_HELP, ("float32", "bf16", "int8", "auto"))
     num_threads: int = option(0, THREADS_HELP)
 
     def __post_init__(self) -> None:
@@ -116,18 +116,19 @@ def run(config: PredictConfig) -> None:
 
     accelerator = distributed.start(uses_every_gpu=False)
     hardware.set_threads(config.num_threads)
-    bf16 = False
+    precision = config.precision
     if config.engine == "onnx":
         model, tokenizer = onnx_engine.load(folder)
+        precision = model.precision
     else:
         model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
-        if config.precision == "int8":
+        if precision == "int8":
             model = onnx_engine.Tagger.of(model, int8=True)
         else:
-            bf16 = hardware.choose_precision(config.precision, accelerator.device) == "bf16"
+            precision = hardware.choose_precision(precision, accelerator.device)
             model.to(accelerator.device)
-    if bf16:
-        logger.warning("computing in bf16: confidences differ a little between machines")
+    if precision != "float32":
+        logger.warning(f"computing in {precision}: confidences differ a little between machines")
     if model.config.calibration is None and config.to == "json":
         note = "its confidences are not calibrated, and probably too high"
         logger.warning(f"{config.revision}: {note}")
@@ -145,7 +146,7 @@ def run(config: PredictConfig) -> None:
         output(config.output) as file,
         read_ahead(items(config), pipeline.STREAM_CHUNK, by_document=by_document) as chunks,
     ):
-        about = {"bf16": bf16, "encoding_stats": encoding_stats}
+        about = {"bf16": precision == "bf16", "encoding_stats": encoding_stats}
         for answers in pipeline.tag_texts(model, tokenizer, chunks, **about):
             for item, text_tags, entities in answers:
                 if item.error is not None:

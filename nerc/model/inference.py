@@ -25,7 +25,7 @@ from nerc.model.encoding import MULTIPLE, Encoded, Passages, collate, encode_for
 
 # Word pieces, padding included, that are computed together: enough to keep the device busy. What
 # onnxruntime computes should stay in a cache: between its products are many small steps.
-BATCH_PIECES = {"cpu": 4096, "cuda": 32768, "onnx": 1024}
+BATCH_PIECES = {"cpu": 4096, "cuda": 32768, "onnx": 768}
 STREAM_CHUNK = 4096  # sentences of a stream: enough to find many of similar length
 _DOCUMENT_WEIGHT = 0.25  # of the probabilities of the same word elsewhere in the document
 _VITERBI_CHUNK = 512  # sentences decoded together

@@ -4,7 +4,6 @@ The folder needs neither torch nor transformers nor nerc: its README.md holds co
 """
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,24 @@ _PIECES = ("cls", "sep", "unk")
 _SHAPE = {
     "format": files.Wanted(f"{_FORMAT}", lambda value: value == _FORMAT, int),
     "labels": [str],
+    "precision": files.Wanted("float32 or int8", ("float32", "int8").__contains__, str),
     "window": int,
     "pieces": dict.fromkeys(_PIECES, int),
-    "word_shapes": files.Wanted(
-        "those of nerc.model.word_shapes, or none", lambda value: value in ([], [*SHAPES]), [str]
-    ),
+    "word_shapes": {str: int},
     "context": str,
     "calibration?": [float],
     "sha256": {GRAPH: str, TOKENIZER: str},
 }
-_SHAPE_CODE = re.compile(r"# if it reads shapes\n(.*?)# end\n", re.DOTALL)
+# word_shapes.shape_id for others: the first pattern that a word's letters and digits match, with A
+# for a capital, a for another letter, 0 for a digit.
+SHAPE_PATTERNS = {"": "no letter and no digit", "0+": "digits", ".*0.*": "letters and digits"}
+SHAPE_PATTERNS |= {
+    "a+": "lower",
+    "A": "one Capital",
+    "A+": "UPPER",
+    "Aa+": "Capital",
+    ".+": "miXed",
+}
 
 
 class Tagger(nn.Module):
@@ -46,13 +53,13 @@ class Tagger(nn.Module):
 
     runner = "onnx"  # see inference.BATCH_PIECES
 
-    def __init__(self, graph: bytes, config: NERSmallConfig, name_or_path: str) -> None:
+    def __init__(self, graph: bytes, config: NERSmallConfig, precision: str) -> None:
         super().__init__()
         runtime = onnx_graph.import_library("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors
-        self.config, self.name_or_path = config, name_or_path
+        self.config, self.name_or_path, self.precision = config, config.name_or_path, precision
         self.device = torch.device("cpu")
         self.session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self.inputs = [given.name for given in self.session.get_inputs()]
@@ -62,7 +69,8 @@ class Tagger(nn.Module):
         """A loaded model, run by onnxruntime."""
         config = NERSmallConfig.from_dict(model.config.to_dict())
         config.id2label, config.label2id = labels_of(model.config.word_tags).values()
-        return cls(onnx_graph.build(model, int8=int8), config, model.name_or_path)
+        config.name_or_path = model.name_or_path
+        return cls(onnx_graph.build(model, int8=int8), config, "int8" if int8 else "float32")
 
     def forward(self, **fields: Any) -> TokenClassifierOutput:
         """Logits (n, K) of words; the arguments are the fields of encoding.Batch."""
@@ -84,12 +92,13 @@ def export(
     pieces = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     pieces.no_padding()
     pieces.no_truncation()
-    pieces.save(str(folder / TOKENIZER))
+    (folder / TOKENIZER).write_text(pieces.to_str(pretty=True), encoding="utf-8")
     tags = config.word_tags
+    shapes = {pattern: SHAPES.index(name) for pattern, name in SHAPE_PATTERNS.items()}
     about = {
         "format": _FORMAT,
         "revision": name,
-        "weights": "int8" if int8 else "float32",
+        "precision": "int8" if int8 else "float32",
         "labels": tags,
         "starts": [may_follow(None, tag) for tag in tags],
         "transitions": [[may_follow(before, tag) for tag in tags] for before in tags],
@@ -97,13 +106,12 @@ def export(
         "window": config.max_position_embeddings,
         "most_pieces": most_pieces(config.max_position_embeddings),
         "pieces": {piece: getattr(tokenizer, f"{piece}_token_id") for piece in _PIECES},
-        "word_shapes": SHAPES if config.word_shapes else [],
+        "word_shapes": shapes if config.word_shapes else {},
         "context": config.context,
         "sha256": {file: _sha256(folder / file) for file in (GRAPH, TOKENIZER)},
     }
     files.write_json(folder / ABOUT, about)
     text = _TEMPLATE.read_text(encoding="utf-8").replace("REVISION", name)
-    text = _SHAPE_CODE.sub(r"\1" if config.word_shapes else "", text)
     (folder / README).write_text(text, encoding="utf-8")
 
 
@@ -120,17 +128,17 @@ def load(folder: Path) -> tuple[Tagger, PreTrainedTokenizerBase]:
             raise InputError(
                 f"{folder / file}: is not as {ABOUT} describes it; export the revision again"
             )
-    values = labels_of(about["labels"]) | {
-        name: about.get(name) for name in ("calibration", "context")
-    }
-    values |= {"max_position_embeddings": about["window"], "word_shapes": len(about["word_shapes"])}
+    values = labels_of(about["labels"]) | {"max_position_embeddings": about["window"]}
+    values |= {name: about.get(name) for name in ("calibration", "context")}
+    values |= {"word_shapes": len(SHAPES) if about["word_shapes"] else 0}
     try:
         config = NERSmallConfig.from_dict(values)
+        config.name_or_path = str(folder)
         _ = config.inventory
     except InputError as error:
         raise InputError(f"{folder / ABOUT}: {error}") from None
     try:
-        tagger = Tagger((folder / GRAPH).read_bytes(), config, str(folder))
+        tagger = Tagger((folder / GRAPH).read_bytes(), config, about["precision"])
         pieces = Tokenizer.from_file(str(folder / TOKENIZER))
         special = {f"{p}_token": pieces.id_to_token(i) for p, i in about["pieces"].items()}
         if None in special.values():

@@ -141,7 +141,7 @@ class _Graph:
         return self("ScatterND", zeros, self("Unsqueeze", cells, self.constant([1])), rows)
 
     def from_units(self, hidden: str, weight: torch.Tensor) -> str:
-        """Units of an LSTM (m, units), which are between -1 and 1, times weight (outputs, units)."""
+        """Units of an LSTM (m, units), between -1 and 1, times weight (outputs, units)."""
         if not self.int8:
             return self("MatMul", hidden, self.constant(weight.T))
         step, zero = self.constant(np.float32(1 / 127)), self.constant(np.uint8(_MIDDLE))

@@ -62,7 +62,7 @@ FLAGS = {
     ),
     "-m nerc curves": (CurvesConfig,),
 }
-MOST_LINES = 19_200  # of Python in nerc/; fewer is better
+MOST_LINES = 19_720  # of Python in nerc/; fewer is better
 SCRIPTS = ["train.py", "evaluate.py", "active_learn.py"]
 COMMANDS = sorted(m.removeprefix("commands.") for m in MODULES if m.startswith("commands."))
 
@@ -172,7 +172,7 @@ def test_the_documented_commands_have_the_flags_that_they_use():
         configs = FLAGS[script]
         names = {f.name for config in configs for f in fields(config)} | {"help"}
         known = {name.rstrip("_").replace("_", "-") for name in names}
-        assert set(re.findall(r"--([a-z-]+)", line)) <= known, f"{script} {line}"
+        assert set(re.findall(r"--([a-z0-9-]+)", line)) <= known, f"{script} {line}"
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from typing import Any
 from nerc import files
 from nerc.cli import LogConfig, check_flag, option, parse, start_logging
 from nerc.config import (
+    INT8_HELP,
     MAX_THREADS,
-    PRECISION_HELP,
     REPO_HELP,
     THREADS_HELP,
     TOKENIZER_HELP,
@@ -63,7 +63,7 @@ class EvaluateConfig:
         None,
         "sentences per batch; it changes no prediction. Default: what suits the device",
     )
-    precision: str = option("float32", PRECISION_HELP, ("float32", "bf16", "auto"))
+    precision: str = option("float32", INT8_HELP, ("float32", "bf16", "int8", "auto"))
     tokenizer: str | None = option(None, TOKENIZER_HELP)
     json: str | None = option(
         None, "write the reports to this file as {revision: {split: {figures}}}"
@@ -125,12 +125,14 @@ def run(config: EvaluateConfig) -> None:
 
     accelerator = distributed.start()
     hardware.set_threads(config.num_threads)
-    bf16 = hardware.choose_precision(config.precision, accelerator.device) == "bf16"
-    if bf16:
-        logger.warning("computed in bf16: figures differ a little between machines")
+    low = config.precision
+    if low != "int8":
+        low = hardware.choose_precision(config.precision, accelerator.device)
+    if low != "float32":
+        logger.warning(f"computed in {low}: figures differ a little between machines")
     by_corpus: dict[str, list] = {}  # figures on different sentences do not compare
     for candidate in found:
-        revision = evaluate(candidate, corpora, config, accelerator, bf16=bf16)
+        revision = evaluate(candidate, corpora, config, accelerator, low)
         by_corpus.setdefault(revision.corpus.fingerprint(), []).append(revision)
     if accelerator.is_main_process:
         comparisons = [Comparison(revisions) for revisions in by_corpus.values()]
@@ -199,13 +201,13 @@ def read_corpora(found: list[Found], config: EvaluateConfig) -> dict[Source, Any
 
 
 def evaluate(
-    found: Found, corpora: dict[str, Any], config: EvaluateConfig, accelerator: Any, *, bf16: bool
+    found: Found, corpora: dict[str, Any], config: EvaluateConfig, accelerator: Any, precision: str
 ):
     """Evaluate a revision on its corpus, all processes together; returns an EvaluatedRevision."""
     from nerc.data.corpus import check_tags
     from nerc.data.tags import types_of
     from nerc.evaluation import evaluator
-    from nerc.model import encoding
+    from nerc.model import encoding, onnx_engine
     from nerc.store import model_files, records
     from nerc.training.setup import training_sentences
 
@@ -214,6 +216,8 @@ def evaluate(
     model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
     if records.read_run(folder) != record:
         raise InputError(f"{folder}: was replaced meanwhile; run the same command again")
+    if precision == "int8":
+        model = onnx_engine.Tagger.of(model, int8=True)
     model.to(accelerator.device)
     check_tags(corpus, model.config.inventory, f"revision {name}")
     absent = types_of(model.config.word_tags) - corpus.entity_types()
@@ -228,7 +232,8 @@ def evaluate(
         logger.info(f"{name}: every sentence is read alone (--context none)")
     for note in encoded.notes:
         logger.info(f"{name}: {note}")
-    how = {"how": config.decode, "batch_size": config.batch_size, "bf16": bf16}
+    how = {"how": config.decode, "batch_size": config.batch_size}
+    how["bf16"] = precision == "bf16"
     evaluation = evaluator.evaluate(model, corpus, encoded, accelerator=accelerator, **how)
     needs_train = accelerator.is_main_process and (config.details or config.html)
     train = training_sentences(record, folder) if needs_train else None

@@ -20,6 +20,7 @@ from nerc.errors import WORLD_SIZES, InputError, fail, is_launched_alone, one_li
 PROGRAM = "python -m nerc"
 VERBS = {
     "predict": "find the entities of text",
+    "export": "write a revision for onnxruntime",
     "revisions": "list revisions, send them to the Hub, fetch them from it",
     "results": "tabulate the scores of all revisions",
     "curves": "show the learning curves of active learning",

@@ -21,6 +21,7 @@ from nerc.commands.agreement import AgreementConfig
 from nerc.commands.audit import AuditConfig
 from nerc.commands.convert import ConvertConfig
 from nerc.commands.curves import CurvesConfig
+from nerc.commands.export import ExportConfig
 from nerc.commands.predict import PredictConfig
 from nerc.commands.results import ResultsConfig
 from nerc.commands.revisions import ListConfig, PullConfig, PushConfig
@@ -45,6 +46,7 @@ FLAGS = {
     "train.py": (DataConfig, ModelConfig, TrainConfig, StoreConfig, LogConfig),
     "evaluate.py": (EvaluateConfig, LogConfig),
     "-m nerc predict": (PredictConfig, LogConfig),
+    "-m nerc export": (ExportConfig,),
     "-m nerc revisions list": (ListConfig,),
     "-m nerc revisions push": (PushConfig,),
     "-m nerc revisions pull": (PullConfig,),
@@ -60,7 +62,7 @@ FLAGS = {
     ),
     "-m nerc curves": (CurvesConfig,),
 }
-MOST_LINES = 19_400  # of Python in nerc/; fewer is better
+MOST_LINES = 19_950  # of Python in nerc/; fewer is better
 SCRIPTS = ["train.py", "evaluate.py", "active_learn.py"]
 COMMANDS = sorted(m.removeprefix("commands.") for m in MODULES if m.startswith("commands."))
 
@@ -170,7 +172,7 @@ def test_the_documented_commands_have_the_flags_that_they_use():
         configs = FLAGS[script]
         names = {f.name for config in configs for f in fields(config)} | {"help"}
         known = {name.rstrip("_").replace("_", "-") for name in names}
-        assert set(re.findall(r"--([a-z-]+)", line)) <= known, f"{script} {line}"
+        assert set(re.findall(r"--([a-z0-9-]+)", line)) <= known, f"{script} {line}"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from typing import Any, TextIO
 
 from nerc import files
 from nerc.cli import LogConfig, check_flag, check_given, option, parse, start_logging
-from nerc.config import MAX_THREADS, PRECISION_HELP, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
+from nerc.config import INT8_HELP, MAX_THREADS, REPO_HELP, THREADS_HELP, TOKENIZER_HELP
 from nerc.data import texts
 from nerc.data.texts import Item
 from nerc.data.words import DOCSTART, has_unspaced
@@ -49,6 +49,12 @@ class PredictConfig:
 
     revision: str = option("model_primary", "revision that finds the entities")
     repo: str = option("models", REPO_HELP)
+    engine: str = option(
+        "torch",
+        "what computes. torch: PyTorch; onnx: onnxruntime, and --revision is a folder that "
+        "python -m nerc export wrote",
+        ("torch", "onnx"),
+    )
     input: tuple[str, ...] = option(
         (), "files to read, in this order; - is standard input. Default: standard input"
     )
@@ -73,7 +79,7 @@ class PredictConfig:
     )
     tokenizer: str | None = option(None, TOKENIZER_HELP)
     strict: bool = option(False, "stop at the first line that cannot be read")
-    precision: str = option("float32", PRECISION_HELP, ("float32", "bf16", "auto"))
+    precision: str = option("float32", INT8_HELP, ("float32", "bf16", "int8", "auto"))
     num_threads: int = option(0, THREADS_HELP)
 
     def __post_init__(self) -> None:
@@ -81,6 +87,10 @@ class PredictConfig:
         check_flag(0 <= threads <= MAX_THREADS, "num_threads", f"0 to {MAX_THREADS}", threads)
         if self.format != "conll":
             check_given(self, "left out without --format conll", "columns")
+        if self.engine == "onnx":
+            ok = self.precision in ("float32", "auto")
+            check_flag(ok, "precision", "left out with --engine onnx", self.precision)
+            check_given(self, "left out with --engine onnx", "tokenizer")
         is_one = self.columns is None or "," not in self.columns
         check_flag(is_one, "columns", "one column, such as 2 or TOKEN", self.columns)
 
@@ -97,22 +107,28 @@ def main(argv: list[str]) -> None:
 
 def run(config: PredictConfig) -> None:
     """Read, predict and write until the input ends or the reader of the output has gone."""
-    from nerc.store.revisions import Store
-
     check_paths(config)
-    folder = Store(config.repo).path(config.revision)
+    folder = folder_of(config)
 
     from nerc import distributed, hardware
-    from nerc.model import encoding, pipeline
+    from nerc.model import encoding, onnx_engine, pipeline
     from nerc.store import model_files
 
     accelerator = distributed.start(uses_every_gpu=False)
     hardware.set_threads(config.num_threads)
-    bf16 = hardware.choose_precision(config.precision, accelerator.device) == "bf16"
-    model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
-    model.to(accelerator.device)
-    if bf16:
-        logger.warning("computing in bf16: confidences differ a little between machines")
+    precision = config.precision
+    if config.engine == "onnx":
+        model, tokenizer = onnx_engine.load(folder)
+        precision = model.precision
+    else:
+        model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
+        if precision == "int8":
+            model = onnx_engine.Tagger.of(model, int8=True)
+        else:
+            precision = hardware.choose_precision(precision, accelerator.device)
+            model.to(accelerator.device)
+    if precision != "float32":
+        logger.warning(f"computing in {precision}: confidences differ a little between machines")
     if model.config.calibration is None and config.to == "json":
         note = "its confidences are not calibrated, and probably too high"
         logger.warning(f"{config.revision}: {note}")
@@ -130,7 +146,7 @@ def run(config: PredictConfig) -> None:
         output(config.output) as file,
         read_ahead(items(config), pipeline.STREAM_CHUNK, by_document=by_document) as chunks,
     ):
-        about = {"bf16": bf16, "encoding_stats": encoding_stats}
+        about = {"bf16": precision == "bf16", "encoding_stats": encoding_stats}
         for answers in pipeline.tag_texts(model, tokenizer, chunks, **about):
             for item, text_tags, entities in answers:
                 if item.error is not None:
@@ -148,6 +164,17 @@ def run(config: PredictConfig) -> None:
     if num_bad:
         what = "1 input" if num_bad == 1 else f"{num_bad:,} inputs"
         raise InputError(f"{what} could not be read, named above; the others are answered")
+
+
+def folder_of(config: PredictConfig) -> Path:
+    """The folder of the revision, or of its export."""
+    from nerc.store.revisions import Store
+
+    return (
+        Path(config.revision)
+        if config.engine == "onnx"
+        else Store(config.repo).path(config.revision)
+    )
 
 
 def check_paths(config: PredictConfig) -> None:

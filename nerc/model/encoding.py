@@ -127,7 +127,9 @@ def encode(
         words = batch["words"].to_pylist()
         lengths = [len(sentence) for sentence in words]
         encodings = tokenizer(words, **how).encodings
-        pieces, counts, stats = _align(encodings, lengths, tokenizer.unk_token_id, room // 4)
+        pieces, counts, stats = _align(
+            encodings, lengths, tokenizer.unk_token_id, most_pieces(limit)
+        )
         labels = _labels(batch["tags"].to_pylist(), lengths, inventory)
         parts.append((pieces, counts, labels, word_shapes(words if with_shapes else ())))
         num_words += lengths
@@ -145,6 +147,11 @@ def encode(
         documents=corpus.documents() if with_documents else None,
         encoding_stats=encoding_stats,
     )
+
+
+def most_pieces(limit: int) -> int:
+    """How many pieces a word keeps at most; limit: the encoder's number of positions."""
+    return (limit - 2) // 4
 
 
 def encode_for(

@@ -23,8 +23,9 @@ from nerc.errors import InputError
 from nerc.model.consistency import one_sense_per_word
 from nerc.model.encoding import MULTIPLE, Encoded, Passages, collate, encode_for, joined
 
-# Word pieces, padding included, that are computed together: enough to keep the device busy.
-BATCH_PIECES = {"cpu": 4096, "cuda": 32768}
+# Word pieces, padding included, that are computed together: enough to keep the device busy. What
+# onnxruntime computes should stay in a cache: between its products are many small steps.
+BATCH_PIECES = {"cpu": 4096, "cuda": 32768, "onnx": 768}
 STREAM_CHUNK = 4096  # sentences of a stream: enough to find many of similar length
 _DOCUMENT_WEIGHT = 0.25  # of the probabilities of the same word elsewhere in the document
 _VITERBI_CHUNK = 512  # sentences decoded together
@@ -92,7 +93,9 @@ def read(
     num_pieces = encoded.num_pieces()
     sizes = np.array([num_pieces[passage].sum() for passage in passages])
     share = np.argsort(sizes, kind="stable")[::-1][rank::world]
-    batches = _batches(share, sizes[share], batch_size, device.type)
+    runner = getattr(model, "runner", device.type)
+    batches = _batches(share, sizes[share], batch_size, runner)
+    multiple = 1 if runner == "onnx" else MULTIPLE  # onnxruntime computes any shape at once
     quiet = rank > 0 or not sys.stderr.isatty()
     results: list[tuple[int, np.ndarray]] = []
     with ExitStack() as at_end, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -100,7 +103,7 @@ def read(
         model.eval()
         for places in tqdm(batches, desc="tagging", leave=False, disable=quiet):
             chosen = [passages[place] for place in places]
-            batch, sentences = collate(encoded, chosen, MULTIPLE), joined(chosen)
+            batch, sentences = collate(encoded, chosen, multiple), joined(chosen)
             logits = model(**batch.inputs(device)).logits[..., columns]  # (words, tags)
             rows = logits.float().log_softmax(dim=-1).cpu().numpy()
             if not np.isfinite(rows).all():
@@ -163,12 +166,12 @@ def predict_stream(
 
 
 def _batches(
-    passages: np.ndarray, num_pieces: np.ndarray, batch_size: int | None, device: str
+    passages: np.ndarray, num_pieces: np.ndarray, batch_size: int | None, runner: str
 ) -> list[np.ndarray]:
     """Cut passages, the longest first, into batches of batch_size, or of BATCH_PIECES."""
     if batch_size is not None:
         return [passages[i : i + batch_size] for i in range(0, len(passages), batch_size)]
-    start, batches, room = 0, [], BATCH_PIECES.get(device, BATCH_PIECES["cpu"])
+    start, batches, room = 0, [], BATCH_PIECES.get(runner, BATCH_PIECES["cpu"])
     while start < len(passages):
         size = max(1, room // int(num_pieces[start] + 2))
         batches.append(passages[start : start + size])

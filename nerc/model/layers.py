@@ -46,7 +46,7 @@ def bilstm(
         return _by_grid(lstm, words, (len(num_words), int(num_words.max())), cells)
     forth, back, batch_sizes = _time_major(num_words)
     inputs = torch.stack([words.index_select(0, forth), words.index_select(0, back)])  # (D, N, I)
-    weights = [torch.stack(of_ways) for of_ways in zip(*_weights(lstm), strict=True)]
+    weights = [torch.stack(of_ways) for of_ways in zip(*lstm_weights(lstm), strict=True)]
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else words.dtype
     with torch.autocast("cpu", enabled=False):
         hidden = _TwoLSTMs.apply(inputs, *weights, batch_sizes, dtype)  # (D, N, H)
@@ -55,7 +55,7 @@ def bilstm(
     return torch.cat(rows, dim=1)
 
 
-def _weights(lstm: nn.LSTM) -> list[list[nn.Parameter]]:
+def lstm_weights(lstm: nn.LSTM) -> list[list[nn.Parameter]]:
     """w_ih, w_hh, b_ih and b_hh of each direction."""
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     return [[getattr(lstm, name + suffix) for name in names] for suffix in ("", "_reverse")]
@@ -80,7 +80,7 @@ def _by_grid(
     outputs = []
     with torch.autocast(words.device.type, enabled=False):
         words = words.to(lstm.weight_ih_l0.dtype)
-        for one_way_cells, weights in zip(cells, _weights(lstm), strict=True):
+        for one_way_cells, weights in zip(cells, lstm_weights(lstm), strict=True):
             grid = words.new_zeros(shape[0] * shape[1], words.shape[1])
             grid = grid.index_copy(0, one_way_cells, words).view(*shape, -1)  # (S, W, I)
             start = grid.new_zeros(1, shape[0], lstm.hidden_size)

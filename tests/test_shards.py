@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from nerc.commands import predict
 from nerc.data import shards, synthetic
+from nerc.data.texts import Item
 
 ROOT = Path(__file__).parents[1]
 SENTENCES = [list(words) for words, *_ in synthetic.generate("test", 60)]
@@ -173,6 +176,34 @@ def test_stretches_hold_every_line_once_and_know_what_is_before_them(
     assert found == [*enumerate(lines, 1)]
 
 
+def test_what_is_computed_together_depends_on_files_alone_but_for_a_pipe_on_what_has_come():
+    def sizes(stretches: list[int]) -> list[int]:
+        def slowly():
+            for stretch in stretches:
+                time.sleep(0.02)
+                yield replace(Item.of("in Paris"), stretch=stretch)
+
+        with predict.read_ahead(slowly(), 3, by_document=False) as chunks:
+            return [len(chunk) for chunk in chunks]
+
+    assert sizes([1, 1, 1, 1, 1, 2, 2, 5]) == [3, 2, 2, 1]
+    assert sizes([0] * 4) == [1] * 4
+
+
+def test_lines_that_could_not_be_read_are_counted_by_joining_and_by_a_part_that_is_there(
+    taught, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(shards, "STRETCH", 1)
+    (tmp_path / "in.txt").write_bytes(b"\xff\nin Paris\n\xff\n\xff\n")
+    how = ("--input", tmp_path / "in.txt")
+    _, codes = in_shards(taught, tmp_path / "out", 2, *how)
+    assert codes == [2, 2, 2]
+    told = "inputs could not be read, named in the logs of the shards; the others are answered"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"3 {told}")
+    assert run(taught, *how, "--output", tmp_path / "out", "--shard", "1/2") == 2
+    assert f"2 {told}" in capsys.readouterr().err
+
+
 @pytest.fixture
 def parts(taught, tmp_path, monkeypatch) -> Path:
     """The output of two shards, not yet joined; the file of answers is notes.jsonl."""
@@ -226,6 +257,9 @@ def test_a_part_that_is_there_is_not_made_again_unless_its_input_has_changed(tau
     assert run(taught, *how) == 0 and part.stat().st_ino == before
     (parts.parent / "in.txt").write_text("in Paris\n")
     assert run(taught, *how) == 0 and len(part.read_text().splitlines()) == 1
+    (parts.parent / "in.txt").write_bytes(b"\xff\n")
+    assert run(taught, *how, "--strict") == 2  # it ends before the part is whole
+    assert not part.with_name(f"{part.name}.json").exists()
 
 
 @pytest.mark.slow

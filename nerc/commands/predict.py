@@ -106,6 +106,7 @@ class PredictConfig:
 
 # Flags that change no answer; the model and the precision stand elsewhere.
 OUR_OWN = ("revision", "repo", "output", "shard", "join", "strict", "num_threads")
+SHARDS_LOGS = "in the logs of the shards"
 OUR_FIELDS = ("text", "entities", "error")  # of an answer, be it of a line that has them, too
 
 
@@ -123,7 +124,7 @@ def run(config: PredictConfig) -> None:
     part = Part(config.output, *shards.parse(config.shard)) if config.shard else None
     check_paths(config, part)
     if config.join:
-        check_bad(shards.join(config.output, config.join))
+        check_bad(shards.join(config.output, config.join), SHARDS_LOGS)
         return
     folder = Store(config.repo).path(config.revision)
 
@@ -138,7 +139,7 @@ def run(config: PredictConfig) -> None:
         source = source_of(config) | {"precision": precision, "model": records.hashes(folder)}
         if (record := part.read_record()) and record["source"] == source:
             logger.info(f"{part.path}: is there already")
-            check_bad(record["num_bad"])
+            check_bad(record["num_bad"], SHARDS_LOGS)
             return
         part.record.unlink(missing_ok=True)
     model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
@@ -157,7 +158,7 @@ def run(config: PredictConfig) -> None:
         num_bad = answer(config, model, tokenizer, part, bf16=precision == "bf16")
     if part:
         part.write_record(source, num_bad)
-    check_bad(num_bad)
+    check_bad(num_bad, "above")
 
 
 def source_of(config: PredictConfig) -> dict[str, Any]:
@@ -197,17 +198,17 @@ def answer(config: PredictConfig, model, tokenizer, part: Part | None, *, bf16: 
                 part.add(item.stretch, file.buffer.tell())
     for note in encoding.encoding_notes(encoding_stats):
         logger.warning(note)
-    is_lone = num_texts > 0 or part is None
-    if by_document and config.format == "conll" and is_lone and not num_in_documents:
+    has_columns = config.format == "conll" and (num_texts or not part)
+    if by_document and has_columns and not num_in_documents:
         logger.warning(f"no line {DOCSTART} began a document, so every text was read alone")
     return num_bad
 
 
-def check_bad(num_bad: int) -> None:
-    """Raise InputError where inputs were not read."""
+def check_bad(num_bad: int, place: str) -> None:
+    """Raise InputError where inputs were not read; place: where they are named."""
     if num_bad:
         what = "1 input" if num_bad == 1 else f"{num_bad:,} inputs"
-        raise InputError(f"{what} could not be read, named above; the others are answered")
+        raise InputError(f"{what} could not be read, named {place}; the others are answered")
 
 
 def check_paths(config: PredictConfig, part: Part | None) -> None:

@@ -34,9 +34,8 @@ def lines_of_json() -> bytes:
 
 
 def columns() -> bytes:
-    """Four documents, and a sentence that only the ones before it tell from counted words."""
+    """Four documents, below a header."""
     texts = ["".join(f"NN {word}\n" for word in words) for words in SENTENCES]
-    texts[33] = "1 CD\n"
     for i in (0, 15, 16, 40):
         texts[i] = f"-DOCSTART- O\n\n{texts[i]}"
     return "\n".join(["POS TOKEN", "# a comment", *texts[:30], "\n", *texts[30:]]).encode()
@@ -98,17 +97,17 @@ def predict_join(place: Path, count: int) -> int:
 @pytest.mark.parametrize("to", ["json", "conll"])
 @pytest.mark.parametrize("form", INPUTS)
 def test_joined_shards_are_the_answer_of_one_run(taught, tmp_path, monkeypatch, capsys, form, to):
-    monkeypatch.setattr(shards, "STRETCH", 400)
     make, flags = INPUTS[form]
     one, two, empty = (tmp_path / name for name in ("one.txt", "two.txt", "empty.txt"))
     one.write_bytes(make())
     two.write_bytes(make()[: len(make()) // 2])
     empty.write_bytes(b"")
     flags = (*flags, "--format", form, "--to", to, "--input", one, empty, two)
-    code = run(taught, *flags, "--output", tmp_path / "whole")
+    code = run(taught, *flags, "--output", tmp_path / "whole")  # each file is one stretch
     said = capsys.readouterr().err.splitlines()
     whole = (tmp_path / "whole").read_bytes()
     assert (code == 2) == (form in ("json", "paragraphs"))
+    monkeypatch.setattr(shards, "STRETCH", 400)
     joined, codes = in_shards(taught, tmp_path / "joined", 3, *flags)
     assert joined == whole and whole
     sizes = [(tmp_path / f"joined.{i}-of-3").stat().st_size for i in (1, 2, 3)]
@@ -124,14 +123,24 @@ def test_joined_shards_are_the_answer_of_one_run(taught, tmp_path, monkeypatch, 
 def test_no_document_is_cut_where_the_model_reads_documents(
     by_document, tmp_path, monkeypatch, form
 ):
-    monkeypatch.setattr(shards, "STRETCH", 300)
     make, flags = INPUTS[form]
     (tmp_path / "in.txt").write_bytes(make())
     flags = (*flags, "--format", form, "--input", tmp_path / "in.txt")
     run(by_document, *flags, "--output", tmp_path / "whole")
+    monkeypatch.setattr(shards, "STRETCH", 300)
     joined, _ = in_shards(by_document, tmp_path / "joined", 2, *flags)
     assert joined == (tmp_path / "whole").read_bytes()
     assert all((tmp_path / f"joined.{i}-of-2").stat().st_size for i in (1, 2))
+
+
+def test_every_shard_knows_from_the_head_that_columns_do_not_count_words(
+    taught, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(shards, "STRETCH", 1)
+    (tmp_path / "in.txt").write_text("He PRP\n\n1 CD\n\n1 CD\n\n1 CD\n")
+    flags = ("--format", "conll", "--to", "conll", "--input", tmp_path / "in.txt")
+    joined, codes = in_shards(taught, tmp_path / "joined", 2, *flags)
+    assert joined.split()[::2] == [b"He", b"1", b"1", b"1"] and codes == [0, 0, 0]
 
 
 def test_more_shards_than_stretches_and_no_text_at_all(taught, tmp_path):

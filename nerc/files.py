@@ -82,9 +82,9 @@ def to_utf8(error: UnicodeDecodeError) -> str:
     return f"convert the file to UTF-8, such as with iconv -f {source} -t utf-8"
 
 
-def bounded_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
-    """Line numbers, from 1, and lines; of one longer than MOST_LINE bytes, the first of them."""
-    for number in count(1):
+def bounded_lines(file: BinaryIO, name: str, first: int = 1) -> Iterator[tuple[int, bytes]]:
+    """Line numbers from first, and lines; of one longer than MOST_LINE bytes, the first of them."""
+    for number in count(first):
         line = part = file.readline(MOST_LINE + 1)
         if not line:
             return

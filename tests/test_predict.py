@@ -23,7 +23,7 @@ from nerc.data.sentences import split
 from nerc.data.words import words
 from nerc.errors import InputError
 from nerc.evaluation import evaluator
-from nerc.files import MOST_LINE
+from nerc.files import MOST_LINE, bounded_lines
 from nerc.model import calibration, encoding, inference
 from nerc.model.pipeline import NERPipeline
 from nerc.store import model_files
@@ -317,7 +317,7 @@ def test_a_paragraph_is_read_no_further_than_its_blank_line():
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb", buffering=0) as source:
         source.write(b"One\ntwo. Three.\n\nFour")  # and it stays open
-        found = read_texts.of_paragraphs(file, "pipe")
+        found = read_texts.of_paragraphs(bounded_lines(file, "pipe"), "pipe")
         assert [next(found).text for _ in range(2)] == ["One\ntwo.", "Three."]
 
 

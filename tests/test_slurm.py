@@ -18,6 +18,7 @@ import pytest
 from conftest import SAMPLE, same_weights, small
 
 import active_learn
+from nerc.data import synthetic
 from nerc.store import query_records
 
 ROOT = Path(__file__).parents[1]
@@ -249,6 +250,40 @@ def test_active_learning_is_requeued_and_asks_what_it_would_have_asked(
     for name in names:
         for file in (query_records.FILE, "model.safetensors"):
             assert (repo / name / file).read_bytes() == (tmp_path / name / file).read_bytes()
+
+
+@pytest.mark.slow
+def test_an_array_of_shards_of_which_one_is_killed_answers_as_one_run(cluster, taught):
+    place = cluster.place / "predict"
+    place.mkdir()
+    text, whole, output = (place / name for name in ("text", "whole.jsonl", "output.jsonl"))
+    sentences = [" ".join(words) for words, *_ in synthetic.generate("test", 1000)]
+    text.write_text("\n".join(sentences * (6 * 2**20 // len("\n".join(sentences)))))
+    flags = ["--repo", taught, "--input", text, "--output"]
+    command = [sys.executable, "-m", "nerc", "predict", "--num-threads", "1", *flags]
+    subprocess.run([*command, whole], cwd=ROOT, check=True, capture_output=True)
+    job = cluster.submit("--array=0-3", "slurm/predict.sbatch", *flags, output)
+    until(lambda: any(place.glob(".output.jsonl.2-of-4-*")), cluster, 120)
+    cluster.ask("scontrol", "requeue", f"{job}_1")
+    assert [cluster.finished(f"{job}_{i}")["Restarts"] for i in range(4)] == ["0", "1", "0", "0"]
+    parts = {path.name: path.stat() for path in place.iterdir() if path.name.startswith("output")}
+    assert len(parts) == 8 and min(status.st_size for status in parts.values()) > 0
+
+    (place / "output.jsonl.4-of-4.json").unlink()
+    again = cluster.submit(
+        "--array=2-3", "--export=ALL,SHARDS=4", "slurm/predict.sbatch", *flags, output
+    )
+    for task in (2, 3):
+        cluster.finished(f"{again}_{task}")
+    name = "output.jsonl.3-of-4"
+    assert (place / name).stat().st_mtime_ns == parts[name].st_mtime_ns  # it was there already
+    name = "output.jsonl.4-of-4"
+    assert (place / name).stat().st_mtime_ns > parts[name].st_mtime_ns
+    join = [*command[:4], "--join", "4", "--output", output]
+    subprocess.run(join, cwd=ROOT, check=True, capture_output=True)
+    assert output.read_bytes() == whole.read_bytes()
+    left = {path.name for path in place.iterdir()}
+    assert left == {*parts, "text", "whole.jsonl", "output.jsonl"}
 
 
 def test_a_job_that_fails_is_not_requeued(cluster):

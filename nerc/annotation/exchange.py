@@ -107,8 +107,9 @@ def write_columns(examples: Iterable[Example], target: Target) -> None:
 def read_text(source: Source) -> Iterator[Example]:
     """The sentences of prose, without entities; a paragraph is a document."""
     files.check_input(source.path)
+    name = str(source.path)
     with source.path.open("rb") as file:
-        for item in texts.of_paragraphs(file, str(source.path)):
+        for item in texts.of_paragraphs(files.bounded_lines(file, name), name):
             if item.error:
                 source.faults.add(item.location, item.error)
             elif item.words:

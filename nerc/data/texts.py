@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any
 
 from nerc import files
 from nerc.data.columns import (
@@ -19,6 +19,7 @@ from nerc.data.sentences import split
 from nerc.data.words import DOCSTART, Text
 from nerc.errors import InputError
 
+Numbered = Iterable[tuple[int, bytes]]  # numbers and lines of a file
 Rows = Iterable[tuple[str, str, str | None]]  # location and text of a line, or what is wrong
 
 
@@ -30,11 +31,12 @@ class Item(Text):
     error: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)  # of a JSON object, or of a sentence
     offset: int = 0  # characters before it in its file
+    stretch: int = 0  # of the input, from 1; 0: of a pipe, which has none
 
 
-def lines(file: BinaryIO, name: str) -> Iterator[tuple[str, str, str | None]]:
+def rows(numbered: Numbered, name: str) -> Iterator[tuple[str, str, str | None]]:
     """The location and the text of each line, or what is wrong with it."""
-    for number, line in files.bounded_lines(file, name):
+    for number, line in numbered:
         text, fault = "", None
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -52,10 +54,13 @@ def of_lines(rows: Rows, read: Callable[[str], Item]) -> Iterator[Item]:
         yield replace(item, location=location)
 
 
-def of_paragraphs(file: BinaryIO, name: str) -> Iterator[Item]:
-    """The sentences of prose whose lines are wrapped; a blank line ends a paragraph."""
-    parts, first, place, size, fault = [], 1, 0, 0, None  # size, place: in characters
-    for number, line in chain(files.bounded_lines(file, name), [(0, b"")]):
+def of_paragraphs(numbered: Numbered, name: str, first: int = 1, place: int = 0) -> Iterator[Item]:
+    """The sentences of prose whose lines are wrapped; a blank line ends a paragraph.
+
+    first: the number of the first line; place: characters before it.
+    """
+    parts, size, fault = [], 0, None  # size: in characters
+    for number, line in chain(numbered, [(0, b"")]):
         location, error = f"{name}:{number}", None
         if len(line) > files.MOST_LINE:
             raise InputError(f"{location}: has more than {files.MOST_LINE:,} bytes; wrap its lines")
@@ -114,21 +119,30 @@ def is_words(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(w, str) and w.split() == [w] for w in value)
 
 
-def of_conll(rows: Rows, given: str | None) -> Iterator[Item]:
+@dataclass
+class Head:
+    """What the head of a file of CoNLL columns tells of the lines after it."""
+
+    place: int | None = None  # of the column of the words, where --columns names it
+    all_counted: bool = True  # whether the lines of every text so far are counted
+
+
+def of_conll(rows: Rows, given: str | None, head: Head | None = None) -> Iterator[Item]:
     """A column holds words, the first one unless --columns (given) names another.
 
     Empty lines separate texts. Lines that begin with # at the head of a text are comments, unless
     they have the columns of its last line. Numbers that count the lines of a text are refused
-    without --columns; a single one, where each text before it has such numbers, too.
+    without --columns; a single one, where each text before it has such numbers, too. head: what the
+    lines before tell; it learns from these.
     """
-    place, all_counted, document = None, True, 0
+    head, document = head or Head(), 0
     sentence: list[tuple[str, str, str | None]] = []
     for location, line, fault in chain(rows, [("", "", None)]):
         cells = ["?"] if fault else split_columns(line)
         has_words = cells[:1] == [DOCSTART] and any(row[1][:1] != "#" for row in sentence)
         if cells and not begins_document(cells, in_sentence=has_words):
-            if place is None and given is not None and cells[0][:1] != "#":
-                place = places(given, cells)[0]
+            if head.place is None and given is not None and cells[0][:1] != "#":
+                head.place = places(given, cells)[0]
                 if is_header_wanted(given):
                     continue
             sentence.append((location, line, fault))
@@ -136,11 +150,11 @@ def of_conll(rows: Rows, given: str | None) -> Iterator[Item]:
         while sentence and is_comment(sentence[0][1], sentence[-1][1]):
             del sentence[0]
         if sentence:
-            item = of_sentence(sentence, place or 0)
+            item = of_sentence(sentence, head.place or 0)
             table = [] if given or item.error else [split_columns(row[1]) for row in sentence]
             size = num_counted(table)
-            all_counted &= size > 0 or item.error is not None
-            if size > 1 or (size == 1 and all_counted):
+            head.all_counted &= size > 0 or item.error is not None
+            if size > 1 or (size == 1 and head.all_counted):
                 error = "column 1 counts the words; say by --columns which one holds them, such as "
                 item = Item(location=item.location, error=f"{error}2 (1 if they are words)")
             yield replace(item, document=document)

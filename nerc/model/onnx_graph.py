@@ -213,11 +213,11 @@ def _attention(graph: _Graph, attention: nn.Module, hidden: str, mask: str) -> s
     )
     rows = graph.linear(hidden, joined)  # (B T, 3 H)
     grid = graph("Reshape", rows, graph.shape(graph("Shape", "input_ids"), 3, heads, size))
-    picked = (graph("Gather", grid, graph.constant(np.int64(i)), axis=2) for i in range(3))
-    orders = (0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)
+    grid = graph("Transpose", grid, perm=(2, 0, 3, 1, 4))  # (3, B, A, T, H / A)
     query, key, value = (
-        graph("Transpose", part, perm=order) for part, order in zip(picked, orders, strict=True)
-    )  # (B, A, T, H / A), key (B, A, H / A, T)
+        graph("Gather", grid, graph.constant(np.int64(i)), axis=0) for i in range(3)
+    )
+    key = graph("Transpose", key, perm=(0, 1, 3, 2))  # which onnxruntime makes part of the product
     scores = graph("Add", graph("MatMul", query, key), mask)
     context = graph("MatMul", graph("Softmax", scores, axis=-1), value)
     context = graph("Transpose", context, perm=(0, 2, 1, 3))

@@ -1,4 +1,4 @@
-"""What weak labels of F1 0.45 and of F1 0.85 are worth, beside 240 expert sentences and alone.
+"""What weak labels of F1 0.45 and of F1 0.85 are worth beside 240 expert sentences.
 
   python experiments/label_quality.py --folder DIR [--seeds 0 1 2] [--num-threads 1]
   python experiments/label_quality.py
@@ -29,12 +29,7 @@ HELD_OUT = "sample"
 FAULTS = "changed=0.03 missing=0.02 extra=0.02 unknown_type=0.02 unclosed=0.01 prose=0.05 case=0.02"
 FAULTS += " refusal=0.005 cut_off=0.005 empty=0.005 429=0.02 500=0.01 dropped=0.01"
 WEAK = {"lost count": "the corpus's, lost count", "annotated": "annotate, from the stub"}
-EXPERTS = "--data mixed --expert 240"
-RUNS = {  # by whose weak labels, and by what is learnt
-    ("", "experts"): "--data gold --expert 240",
-    **{(weak, "experts and weak"): EXPERTS for weak in WEAK},
-    **{(weak, "weak"): "--data llm" for weak in WEAK},
-}
+RUNS = {"": "--data gold --expert 240"} | dict.fromkeys(WEAK, "--data mixed --expert 240")
 
 
 def main() -> None:
@@ -47,12 +42,12 @@ def main() -> None:
     given = parser.parse_args()
     if given.folder:
         agreement = {weak: prepare(given.folder / weak.replace(" ", "_"), weak) for weak in WEAK}
-        known = {(line["weak"], line["learnt"], line["seed"]) for line in lines()}
+        known = {(line["weak"], line["seed"]) for line in lines()}
         for seed in given.seeds:
-            for (weak, learnt), flags in RUNS.items():
-                if (weak, learnt, seed) not in known:
-                    line = {"weak": weak, "learnt": learnt, "seed": seed}
-                    line |= agreement.get(weak, {}) | measure(given, weak, learnt, flags, seed)
+            for weak, flags in RUNS.items():
+                if (weak, seed) not in known:
+                    line = {"weak": weak, "seed": seed} | agreement.get(weak, {})
+                    line |= measure(given, weak, flags, seed)
                     with RESULTS.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(line) + "\n")
     print(table())
@@ -120,10 +115,10 @@ def annotate(folder: Path) -> None:
             server.terminate()
 
 
-def measure(given: argparse.Namespace, weak: str, learnt: str, flags: str, seed: int) -> dict:
+def measure(given: argparse.Namespace, weak: str, flags: str, seed: int) -> dict:
     """Train and evaluate on test; F1 and the time of the training."""
     corpus = given.folder / (weak or next(iter(WEAK))).replace(" ", "_")
-    name = f"{weak}_{learnt}_seed{seed}".replace(" ", "_").strip("_")
+    name = f"{weak or 'experts'}_seed{seed}".replace(" ", "_")
     models = ["--repo", str(given.folder / "models"), "--revision", name]
     how = f"{flags} --encoder tiny --precision float32 --num-threads {given.num_threads}"
     more = [*how.split(), "--seed", str(seed), "--corpus", str(corpus), "--overwrite"]
@@ -138,22 +133,15 @@ def measure(given: argparse.Namespace, weak: str, learnt: str, flags: str, seed:
 
 def table() -> str:
     """Test F1 in percent, mean and standard deviation over the seeds."""
-    rows = [["weak labels", "their F1", "sentences", "seeds", "learnt alone", "with 240 experts"]]
-    found = lines()
+    rows = [["Weak labels", "their F1", "sentences", "seeds", "test F1 with 240 experts"]]
     for weak, name in {"": "none", **WEAK}.items():
-        of_weak = [line for line in found if line["weak"] == weak]
-        scores = {
-            learnt: [100 * line["test_f1"] for line in of_weak if line["learnt"] == learnt]
-            for learnt in ("weak", "experts and weak", "experts")
-        }
-        if not of_weak:
-            continue
-        both = scores["experts and weak"] or scores["experts"]
-        alone = spread(scores["weak"]) if scores["weak"] else "-"
-        f1, number = of_weak[0].get("label_f1"), of_weak[0].get("sentences")
-        about = ["-", "-"] if f1 is None else [f"{f1:.3f}", f"{number:,}"]
-        seeds = ", ".join(str(s) for s in sorted({line["seed"] for line in of_weak}))
-        rows.append([name, *about, seeds, alone, spread(both) if both else "-"])
+        found = sorted((x for x in lines() if x["weak"] == weak), key=lambda x: x["seed"])
+        if found:
+            about = ["-", "-"]
+            if weak:
+                about = [f"{found[0]['label_f1']:.3f}", f"{found[0]['sentences']:,}"]
+            seeds = ", ".join(str(line["seed"]) for line in found)
+            rows.append([name, *about, seeds, spread([100 * line["test_f1"] for line in found])])
     return markdown(rows)
 
 

@@ -156,7 +156,7 @@ def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes(
     seconds = int(printed.partition(f"saved as {repo / 'model_primary'} after ")[2].split()[0])
     assert 3600 <= seconds <= most + 1
     run = json.loads((repo / "model_primary/run.json").read_text())
-    assert 3600 <= run["seconds"] <= most
+    assert 3600 <= run["seconds"] <= most + 0.05  # it is rounded
 
 
 def test_a_run_with_flags_that_nerc_no_longer_has_is_resumed(

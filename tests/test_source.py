@@ -335,4 +335,4 @@ def test_a_revision_that_is_replaced_before_its_weights_are_read_is_refused(stor
     corpora = evaluate.read_corpora([found], config)
     change(tmp_path / "models/model_primary/run.json", id="of another run")
     with pytest.raises(InputError, match="was replaced meanwhile; run the same command again"):
-        evaluate.evaluate(found, corpora, config, accelerate.Accelerator(), bf16=False)
+        evaluate.evaluate(found, corpora, config, accelerate.Accelerator(), "float32")

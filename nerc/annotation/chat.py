@@ -113,19 +113,27 @@ class Client:
         self._openai = import_openai()
         key = os.environ.get(KEY, "")
         self._secrets = [s for s in (key, urlsplit(config.base_url or "").password) if s]
+        self._client = self._connection(key)
+
+    def _connection(self, key: str) -> Any:
         try:
-            self._client = self._openai.OpenAI(
+            return self._openai.OpenAI(
                 api_key=key or "none",
-                base_url=config.base_url,
+                base_url=self.config.base_url,
                 max_retries=0,  # ours can be interrupted, and are counted
-                timeout=config.timeout,
+                timeout=self.config.timeout,
             )
         except (ValueError, self._openai.OpenAIError) as error:  # such as a wrong port
-            raise InputError(f"--base-url {self.address}: {self._redacted(error)}") from None
-        self._has_key = bool(key)
+            url = without_secrets(self.config.base_url or "")
+            raise InputError(f"--base-url {url}: {self._redacted(error)}") from None
+
+    def close(self) -> None:
+        """Close the connections; what is asked later opens new ones."""
+        self._client.close()
+        self._client = self._connection(os.environ.get(KEY, ""))
 
     def check_key(self) -> None:
-        if self.is_openai and not self._has_key:
+        if self.is_openai and not os.environ.get(KEY):
             raise InputError(
                 f"OpenAI wants a key: set the environment variable {KEY}, or give --base-url for "
                 f"another server"

@@ -248,6 +248,7 @@ def label_all(labeller: Labeller, sentences: Sequence[Words], name: str) -> list
         for thread in threads:
             with suppress(RuntimeError):  # where a signal came before it was started
                 thread.join()
+        client.close()
     return labels
 
 

@@ -2,11 +2,11 @@
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from nerc.annotation.config import LlmConfig
-from nerc.cli import Effect, check_flag, help_of, option
+from nerc.cli import Effect, check_flag, check_only, help_of, option
 from nerc.config import FORMATS, Amount, DataConfig, StoreConfig
 
 STRATEGIES = ("default", "random", "random-words", "least-confidence", "mnlp", "margin")
@@ -201,9 +201,7 @@ def check_oracle(active: ActiveConfig, llm: LlmConfig) -> None:
     """Raise InputError where the flags of a language model do not fit who labels."""
     if llm.model is None:
         check_flag(active.oracle != "llm", "model", "given with --oracle llm", None)
-        for flag in (field.name for field in fields(LlmConfig)):
-            value, default = getattr(llm, flag), getattr(LlmConfig, flag)
-            check_flag(value == default, flag, "left out without --model", value)
+        check_only(llm, wanted="left out without --model")
         return
     wanted = "left out with --oracle gold, whose labels are known"
     check_flag(active.oracle != "gold", "model", wanted, llm.model)

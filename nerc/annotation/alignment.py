@@ -20,8 +20,6 @@ from nerc.data.tags import Entity, entity_tags
 from nerc.data.words import Text
 from nerc.errors import InputError
 
-FORMATS = ("inline", "json")
-
 
 class Fault(StrEnum):
     """Why a sentence gets no labels from a reply; the values are how reports name it."""
@@ -109,7 +107,7 @@ class Target:
         return _TAG.finditer(self.text.text)
 
     def tags(self, reply: str, form: str) -> tuple[str, ...]:
-        """IOB2 tags of the words, from a reply in a form (of FORMATS); Misfit if it has none."""
+        """IOB2 tags of the words, from a reply in a form, inline or json; Misfit if it has none."""
         if not {"think", "thinking"} & self.types.keys():
             reply = _THOUGHT.sub("", reply)
         if not reply.strip():

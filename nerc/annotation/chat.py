@@ -127,10 +127,13 @@ class Client:
             url = without_secrets(self.config.base_url or "")
             raise InputError(f"--base-url {url}: {self._redacted(error)}") from None
 
+    def connect(self) -> None:
+        """Make ready to ask, again after close()."""
+        if self._client.is_closed():
+            self._client = self._connection(os.environ.get(KEY, ""))
+
     def close(self) -> None:
-        """Close the connections; what is asked later opens new ones."""
         self._client.close()
-        self._client = self._connection(os.environ.get(KEY, ""))
 
     def check_key(self) -> None:
         if self.is_openai and not os.environ.get(KEY):

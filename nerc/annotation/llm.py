@@ -47,11 +47,6 @@ class Labels:
         return self.asked and bool(self.votes)
 
     @property
-    def agree(self) -> bool:
-        """Whether all samples have the same entities."""
-        return len({*self.samples}) == 1
-
-    @property
     def shares(self) -> list[dict[str, float]]:
         """The share of each tag, for each word; the most frequent first."""
         return [
@@ -217,6 +212,7 @@ def label_all(labeller: Labeller, sentences: Sequence[Words], name: str) -> list
     are kept.
     """
     client, results = labeller.client, queue.SimpleQueue()
+    client.connect()
     client.stop.clear()
     places = iter(range(len(sentences)))
     labels: list[Labels | None] = [None] * len(sentences)

@@ -11,7 +11,7 @@ import numpy as np
 
 from nerc import files
 from nerc.data.corpus import Corpus, Sentence
-from nerc.data.tags import CONLL_TYPES, entities, is_type, ordered
+from nerc.data.tags import CONLL_TYPES, entities, entity_tags, is_type, ordered
 from nerc.errors import InputError
 
 Message = dict[str, str]
@@ -32,7 +32,7 @@ _SECTIONS = {
 
 @dataclass(frozen=True)
 class Prompt:
-    """The messages that ask for the entities of a sentence, in one of FORMATS."""
+    """The messages that ask for the entities of a sentence, inline or as json."""
 
     sections: Mapping[str, str]
     definitions: Mapping[str, str]  # of the types, in their order; "": none
@@ -93,7 +93,7 @@ class Prompt:
     def verify(self, words: Sequence[str], type_: str, start: int, end: int) -> list[Message]:
         """The question whether words start to end (exclusive) are an entity of a type."""
         tags = ["O"] * len(words)
-        tags[start:end] = [f"B-{type_}"] + [f"I-{type_}"] * (end - start - 1)
+        tags[start:end] = entity_tags(type_, end - start)
         entity = " ".join(words[start:end])
         text = _filled(
             self.sections["question"], entity=entity, type=type_, sentence=inline(words, tags)

@@ -3,7 +3,6 @@
 The folder needs neither torch nor transformers nor nerc: its README.md holds code that reads it.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from nerc import files
 from nerc.data.tags import may_follow
 from nerc.errors import InputError
+from nerc.hub import content_hash
 from nerc.model import onnx_graph
 from nerc.model.encoding import most_pieces
 from nerc.model.modeling import NERSmall, NERSmallConfig, labels_of
@@ -108,7 +108,7 @@ def export(
         "pieces": {piece: getattr(tokenizer, f"{piece}_token_id") for piece in _PIECES},
         "word_shapes": shapes if config.word_shapes else {},
         "context": config.context,
-        "sha256": {file: _sha256(folder / file) for file in (GRAPH, TOKENIZER)},
+        "sha256": {file: content_hash(folder / file) for file in (GRAPH, TOKENIZER)},
     }
     files.write_json(folder / ABOUT, about)
     text = _TEMPLATE.read_text(encoding="utf-8").replace("REVISION", name)
@@ -124,7 +124,7 @@ def load(folder: Path) -> tuple[Tagger, PreTrainedTokenizerBase]:
     about = files.read_json(folder / ABOUT, _SHAPE)
     for file, wanted in about["sha256"].items():
         files.check_input(folder / file)
-        if _sha256(folder / file) != wanted:
+        if content_hash(folder / file) != wanted:
             raise InputError(
                 f"{folder / file}: is not as {ABOUT} describes it; export the revision again"
             )
@@ -156,8 +156,3 @@ def load(folder: Path) -> tuple[Tagger, PreTrainedTokenizerBase]:
             f"export the revision again"
         )
     return tagger, tokenizer
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -229,7 +229,7 @@ def test_damaged_and_foreign_folders_end_in_one_line(taught, exported, tmp_path,
     other = changed(exported, tmp_path / "d")
     (other / "model.onnx").write_bytes(b"no graph")
     about = json.loads((other / "nerc.json").read_text())
-    about["sha256"]["model.onnx"] = onnx_engine._sha256(other / "model.onnx")
+    about["sha256"]["model.onnx"] = onnx_engine.content_hash(other / "model.onnx")
     (other / "nerc.json").write_text(json.dumps(about))
     assert "cannot be loaded" in said(other)
 

@@ -91,11 +91,12 @@ def run(
     from nerc.active_learning.curves import summary
     from nerc.active_learning.learner import run_trials
     from nerc.annotation.people import WaitingForAnswers
+    from nerc.model.precision import Precision
 
     with distributed.session(keep.status and Path(keep.status)) as session:
         hardware.keep_freed_memory()
-        hardware.warn_if_busy(hardware.set_threads(training.num_threads))
-        precision = hardware.choose_precision(training.precision, session.accelerator.device)
+        hardware.set_threads(training.num_threads)
+        precision = Precision(training.precision, session.accelerator)
         plan = plan or checked_plan()
         try:
             run_trials(plan, store, session, precision)

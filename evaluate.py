@@ -122,18 +122,17 @@ def run(config: EvaluateConfig) -> None:
     from nerc import distributed, hardware
     from nerc.evaluation import tables
     from nerc.evaluation.evaluator import Comparison
+    from nerc.model.precision import Precision
 
     accelerator = distributed.start()
     hardware.set_threads(config.num_threads)
-    low = config.precision
-    if low != "int8":
-        low = hardware.choose_precision(config.precision, accelerator.device)
-    if low != "float32":
-        logger.warning(f"computed in {low}: figures differ a little between machines")
+    precision = Precision(config.precision, accelerator)
     by_corpus: dict[str, list] = {}  # figures on different sentences do not compare
     for candidate in found:
-        revision = evaluate(candidate, corpora, config, accelerator, low)
+        revision = evaluate(candidate, corpora, config, accelerator, precision)
         by_corpus.setdefault(revision.corpus.fingerprint(), []).append(revision)
+    if precision.decided != "float32":
+        logger.warning(f"computed in {precision.decided}: figures differ a little between machines")
     if accelerator.is_main_process:
         comparisons = [Comparison(revisions) for revisions in by_corpus.values()]
         for comparison in comparisons:
@@ -201,7 +200,7 @@ def read_corpora(found: list[Found], config: EvaluateConfig) -> dict[Source, Any
 
 
 def evaluate(
-    found: Found, corpora: dict[str, Any], config: EvaluateConfig, accelerator: Any, precision: str
+    found: Found, corpora: dict[str, Any], config: EvaluateConfig, accelerator: Any, precision: Any
 ):
     """Evaluate a revision on its corpus, all processes together; returns an EvaluatedRevision."""
     from nerc.data.corpus import check_tags
@@ -216,7 +215,7 @@ def evaluate(
     model, tokenizer = model_files.load_revision(folder, tokenizer=config.tokenizer)
     if records.read_run(folder) != record:
         raise InputError(f"{folder}: was replaced meanwhile; run the same command again")
-    if precision == "int8":
+    if precision.decided == "int8":
         model = onnx_engine.Tagger.of(model, int8=True)
     model.to(accelerator.device)
     check_tags(corpus, model.config.inventory, f"revision {name}")
@@ -233,7 +232,7 @@ def evaluate(
     for note in encoded.notes:
         logger.info(f"{name}: {note}")
     how = {"how": config.decode, "batch_size": config.batch_size}
-    how["bf16"] = precision == "bf16"
+    how["bf16"] = precision.of(model.config) == "bf16"
     evaluation = evaluator.evaluate(model, corpus, encoded, accelerator=accelerator, **how)
     needs_train = accelerator.is_main_process and (config.details or config.html)
     train = training_sentences(record, folder) if needs_train else None

@@ -68,6 +68,7 @@ def run(
     from accelerate.utils import set_seed
 
     from nerc import distributed, hardware
+    from nerc.model.precision import Precision
     from nerc.store import model_files
     from nerc.tables import counted
     from nerc.training import resume, setup
@@ -80,8 +81,9 @@ def run(
         accelerator = session.accelerator
         hardware.keep_freed_memory()
         threads = hardware.set_threads(config.num_threads)
-        hardware.warn_if_busy(threads)
-        precision = hardware.choose_precision(config.precision, accelerator.device)
+        precision = Precision(config.precision, accelerator)
+        if keep.resume:
+            precision.keep(resume.precision_so_far(store, name))
         set_seed(config.seed)  # new weights are drawn from it
         start = setup.prepare(data, network, config, store, precision, sources=sources)
         if customize is not None:
@@ -90,8 +92,9 @@ def run(
         corpus = start.corpora["train"]
         logger.info(
             f"{name}: {len(corpus):,} sentences, {corpus.num_words:,} words; recipe "
-            f"{config.recipe}, {precision}, {counted(accelerator.num_processes, 'process')} on "
-            f"{accelerator.device.type}, {counted(threads, 'thread')} each"
+            f"{config.recipe}, {start.precision}, "
+            f"{counted(accelerator.num_processes, 'process')} on {accelerator.device.type}, "
+            f"{counted(threads, 'thread')} each"
         )
         if train(start, name, store, keep, session, command) is None:
             logger.info(f"{store.folder / name} is finished: nothing is left to do")

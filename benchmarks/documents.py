@@ -51,19 +51,20 @@ def measure(corpus: str, encoder: str, context: str, seed: int) -> tuple[float, 
     from nerc.config import DataConfig, ModelConfig, TrainConfig
     from nerc.distributed import Session, Status, StopSignals
     from nerc.model.inference import predict
+    from nerc.model.precision import Precision
     from nerc.store.revisions import Store
     from nerc.training import setup
     from nerc.training.trainer import Trainer, TrainingData
 
     set_seed(seed)
+    accelerator = Accelerator(cpu=True)
     start = setup.prepare(
         DataConfig(data="gold", corpus=corpus),
         ModelConfig(encoder=encoder, context=context),
         TrainConfig(keep="last", epochs=1, batch_size=32, seed=seed),
         Store(corpus),
-        "float32",
+        Precision("float32", accelerator),
     )
-    accelerator = Accelerator(cpu=True)
     session = Session(accelerator, StopSignals(accelerator), Status(None))
     data = TrainingData(start.encoded["train"])
     training = Trainer(start.model, data, start.config, session, bf16=False)

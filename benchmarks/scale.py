@@ -68,6 +68,7 @@ def train(size: int, num_updates: int) -> dict[str, float]:
     import torch
 
     from nerc import distributed, hardware
+    from nerc.model.precision import Precision
     from nerc.training import batch_plan, setup, trainer
 
     class StopAfter(distributed.StopSignals):
@@ -85,7 +86,7 @@ def train(size: int, num_updates: int) -> dict[str, float]:
     started = time.perf_counter()
     config = TrainConfig(recipe="strong", epochs=1 + 32 * (WARM_UP + num_updates) // size)
     data = DataConfig(corpus=f"sample:{size}")
-    start = setup.prepare(data, ModelConfig(), config, None, "float32")
+    start = setup.prepare(data, ModelConfig(), config, None, Precision("float32", accelerator))
     loaded = time.perf_counter() - started
     corpus, config = start.encoded["train"], start.config
     stop, status = StopAfter(accelerator), distributed.Status(None)

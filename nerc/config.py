@@ -289,14 +289,15 @@ class TrainConfig:
     )
     precision: str = option(
         "auto",
-        "auto: bf16 where the device computes in it, else float32. Evaluation is always float32",
+        "auto: the faster one of float32 and bf16, as measured when the run starts. Evaluation is "
+        "always float32",
         ("auto", "float32", "bf16"),
         effect=Effect.MACHINE,
     )
     num_threads: int = option(
         0,
-        "CPU threads of each process; 0: the cores of the machine divided by its processes. On a "
-        "machine that is busy with other work, 1 can be several times as fast as 2",
+        "CPU threads of each process; 0: what you set OMP_NUM_THREADS to, else the cores of the "
+        "machine divided by its processes, or fewer where fewer are measured to be faster",
         effect=Effect.NONE,
     )
 
@@ -412,8 +413,8 @@ class StoreConfig:
 REPO_HELP = help_of(StoreConfig, "repo")
 TOKENIZER_HELP = help_of(ModelConfig, "tokenizer")
 PRECISION_HELP = (
-    "float32: the same figures on every machine; bf16: faster where the device computes in it; "
-    "auto: the faster of the two. The output says when it is bf16"
+    "float32: the same figures on every machine; bf16: faster on many; auto: the faster of the two "
+    "as measured. The output says when it is bf16"
 )
 INT8_HELP = f"{PRECISION_HELP}. int8: faster on a CPU, by onnxruntime, and a little less exact"
 THREADS_HELP = help_of(TrainConfig, "num_threads")

@@ -21,6 +21,7 @@ from torch import distributed
 
 from nerc.errors import STOP_SIGNALS, WORLD_SIZES, InputError, Interrupted
 from nerc.files import write_json
+from nerc.hardware import threads_asked
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,9 @@ def start(*, uses_every_gpu: bool = True) -> Accelerator:
     Several processes on a machine without a GPU share its CPU. uses_every_gpu: the command can use
     all GPUs, so warn where some are idle.
     """
-    num_asked = _num_processes_asked(os.environ)
+    num_asked, num_threads = _num_processes_asked(os.environ), threads_asked(os.environ)
     _prepare_environment(os.environ, num_asked)
+    os.environ["OMP_NUM_THREADS"] = "1"  # else Accelerate warns; set_threads decides
     on_cpu = num_asked > 1 and not torch.accelerator.is_available()
     try:
         with _waiting(num_asked):
@@ -52,6 +54,9 @@ def start(*, uses_every_gpu: bool = True) -> Accelerator:
         raise InputError(
             f"Accelerate cannot start: {error}; see the environment variables {environment}"
         ) from error
+    del os.environ["OMP_NUM_THREADS"]
+    if num_threads:
+        os.environ["OMP_NUM_THREADS"] = str(num_threads)
     num_processes = accelerator.num_processes
     if num_processes != num_asked:
         raise InputError(
@@ -83,7 +88,6 @@ def _prepare_environment(environment: MutableMapping[str, str], num_processes: i
     for name in [name for name in environment if name.startswith("ACCELERATE_")]:
         if name not in _USED_BY_ACCELERATE:
             del environment[name]
-    environment["OMP_NUM_THREADS"] = "1"  # else Accelerate warns; set_threads decides
     if num_processes == 1:
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
             environment.pop(name, None)

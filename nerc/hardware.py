@@ -4,8 +4,11 @@ import ctypes
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,44 +16,67 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from nerc.errors import InputError
-
 logger = logging.getLogger(__name__)
 
+_MUCH = 1.3  # times as fast
 _LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "seqeval", "tokenizers")
 
 
-def set_threads(num_threads: int) -> int:
-    """Set this process's number of CPU threads; 0: its share of the cores that it may use.
+def threads_asked(environment: Mapping[str, str]) -> int:
+    """The number of CPU threads that a person set OMP_NUM_THREADS to; 0 where nobody did.
 
-    `accelerate launch` sets one thread for each process unless told otherwise, which would leave
-    cores idle; so its choice is ignored.
+    Launchers set it to 1 for each process, which would leave cores idle, where it is not set.
     """
-    if not num_threads:
-        processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        # Not every system knows which of the cores this process may use.
-        knows = hasattr(os, "sched_getaffinity")
-        num_cores = len(os.sched_getaffinity(0)) if knows else os.cpu_count() or 1
-        num_threads = max(1, num_cores // processes_here)
+    text = environment.get("OMP_NUM_THREADS", "").partition(",")[0]
+    is_launched = "WORLD_SIZE" in environment or "ACCELERATE_MIXED_PRECISION" in environment
+    if not re.fullmatch("[1-9][0-9]{0,3}", text) or (is_launched and text == "1"):
+        return 0
+    return int(text)
+
+
+def set_threads(num_threads: int) -> int:
+    """Set and return this process's number of CPU threads.
+
+    0: what OMP_NUM_THREADS says, else the process's share of the cores that it may use; fewer where
+    fewer multiply faster, because other work or a quota keeps the cores from them.
+    """
+    num_threads = num_threads or threads_asked(os.environ)
+    if num_threads:
+        torch.set_num_threads(num_threads)
+        return num_threads
+    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    # Not every system knows which of the cores this process may use.
+    knows = hasattr(os, "sched_getaffinity")
+    num_cores = len(os.sched_getaffinity(0)) if knows else os.cpu_count() or 1
+    share = max(1, num_cores // processes_here)
+    # Several processes would measure each other.
+    num_threads = fewest_fast(share, _product_seconds) if processes_here == 1 else share
+    if num_threads < share:
+        logger.warning(
+            f"this machine is busy, or gives nerc fewer cores than it has: {num_threads} of "
+            f"{share} threads multiply faster; --num-threads {share} takes all"
+        )
     torch.set_num_threads(num_threads)
     return num_threads
 
 
-def busy_warning(load: float, num_cores: int, num_threads: int) -> str | None:
-    """A warning where other work keeps the cores busy that num_threads threads want."""
-    if num_threads == 1 or load < num_cores:
-        return None
-    return (
-        f"this machine is busy (load {load:.1f} on {num_cores} cores), which makes {num_threads} "
-        f"threads that wait for each other very slow: --num-threads 1 can be many times as fast"
-    )
+def fewest_fast(num_threads: int, seconds: Callable[[int], float]) -> int:
+    """num_threads, halved as long as that makes the time of the same work much shorter."""
+    while num_threads > 1 and seconds(num_threads) > _MUCH * seconds(num_threads // 2):
+        num_threads //= 2
+    return num_threads
 
 
-def warn_if_busy(num_threads: int) -> None:
-    """Log busy_warning() for this machine, where the system tells its load."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if text := busy_warning(load, os.cpu_count() or 1, num_threads):
-        logger.warning(text)
+def _product_seconds(num_threads: int) -> float:
+    """How long a product takes that suits the cores of this process, by this many threads."""
+    torch.set_num_threads(num_threads)
+    a, b = (torch.full(shape, 0.01) for shape in ((512, 384), (384, 1536)))
+    times = []
+    for _ in range(4):
+        started = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - started)
+    return min(times[1:])  # the first one starts the threads
 
 
 def keep_freed_memory() -> None:
@@ -70,22 +96,13 @@ def keep_freed_memory() -> None:
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 matrices in hardware; without that, bf16 is slow."""
+    """Whether torch multiplies bf16 matrices on the device by kernels of their own.
+
+    They may be slower than those of float32: see nerc.model.precision.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def choose_precision(precision: str, device: torch.device) -> str:
-    """What --precision (auto, float32 or bf16) means on this device: float32 or bf16."""
-    if precision == "auto":
-        return "bf16" if computes_bf16(device) else "float32"
-    if precision == "bf16" and not computes_bf16(device):
-        raise InputError(
-            f"--precision bf16: this machine's {device.type} does not compute in bf16; leave "
-            f"--precision out, or give float32"
-        )
-    return precision
 
 
 def describe(accelerator: Accelerator) -> dict[str, Any]:

@@ -37,7 +37,18 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
 
 
+# Files that start many processes, the longest first: a file that starts late keeps one worker of
+# pytest-xdist busy while the other has nothing left to do.
+LONGEST = "distributed hub active_learning environment combine slurm scripts predict".split()
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # pytest-xdist would start the longest files last
+
+
 def pytest_collection_modifyitems(config, items):
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
     if not config.getoption("--slow"):
         for item in items:
             if item.get_closest_marker("slow"):
@@ -142,7 +153,7 @@ def taught(folder, encoder, tmp_path_factory) -> Path:
     import train
 
     repo = tmp_path_factory.mktemp("taught") / "models"
-    flags = [*small(folder, encoder), "--epochs", "25", "--precision", "float32"]
+    flags = [*small(folder, encoder), "--epochs", "25"]
     train.main([*flags, "--repo", str(repo)])
     return repo
 
@@ -208,7 +219,7 @@ def same_weights(one: Path, two: Path) -> bool:
 def small(folder: Path, encoder: Path) -> list[str]:
     """Flags of a run that takes a second or two."""
     flags = f"--corpus {folder} --encoder {encoder} --lstm-hidden-size 16 --batch-size 8 --epochs 2"
-    flags += " --recipe strong --lr 1e-3 --head-lr 1e-2 --num-threads 1"
+    flags += " --recipe strong --lr 1e-3 --head-lr 1e-2 --num-threads 1 --precision float32"
     return flags.split()
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from accelerate import Accelerator
 from conftest import TORCHRUN, logged, refused, small, write_conll
 from test_active_learning import ROOT, answer, asked, flags, make_plan, questions, rounds_of, same
 from test_combine import session as fresh_session
@@ -22,6 +23,7 @@ from nerc.data.corpus import Sentence
 from nerc.data.pool import Query
 from nerc.data.tags import within
 from nerc.errors import InputError
+from nerc.model.precision import Precision
 from nerc.store import query_records
 from nerc.store.revisions import Store
 from nerc.training import setup
@@ -334,8 +336,9 @@ def test_the_student_learns_experts_words_from_them_and_the_others_from_teachers
     for i in (6, 7):
         numbers = (0, len(queries[i].words) - 1)
         queries[i] = queries[i]._replace(tags=within(queries[i].tags, numbers), asked=numbers)
+    precision = Precision("float32", Accelerator(cpu=True))
     run = setup.prepare(
-        *(data, network, training, Store(keep.repo), "float32"),
+        *(data, network, training, Store(keep.repo), precision),
         acquired=opened.acquired_labels(queries),
     )
     training_set = run.training_set

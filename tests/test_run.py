@@ -5,6 +5,7 @@ import shutil
 import time
 
 import pytest
+from accelerate import Accelerator
 from conftest import logged, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -15,17 +16,19 @@ from nerc.config import DataConfig, ModelConfig, TrainConfig
 from nerc.data.labels import AcquiredLabels
 from nerc.data.sources import read_sources
 from nerc.errors import InputError
+from nerc.model.precision import Precision
 from nerc.store.records import read_run
 from nerc.store.revisions import Store
 from nerc.training import setup
 from nerc.training.checkpoints import Checkpoints
 
+FLOAT32 = Precision("float32", Accelerator(cpu=True))
 NETWORK = ModelConfig(encoder="tiny", lstm_hidden_size=8)
 
 
 def prepare(folder, **more) -> setup.RunSetup:
     data = DataConfig(corpus=str(folder))
-    return setup.prepare(data, NETWORK, TrainConfig(), Store("models"), "float32", **more)
+    return setup.prepare(data, NETWORK, TrainConfig(), Store("models"), FLOAT32, **more)
 
 
 # ------------------------------------------------------------------- sources
@@ -37,7 +40,7 @@ def test_sources_that_were_read_are_not_read_again(folder, tmp_path):
     data = data.resolved("strong")
     sources = read_sources(data, config.keep)
     shutil.rmtree(corpus)
-    start = setup.prepare(data, NETWORK, config, Store("models"), "float32", sources=sources)
+    start = setup.prepare(data, NETWORK, config, Store("models"), FLOAT32, sources=sources)
     assert len(start.corpora["test"]) == 19 and len(start.training_set.expert) == 8
 
 
@@ -65,7 +68,7 @@ def test_the_repairs_that_auto_chose_are_recorded(tmp_path, given, is_odd, recor
     rows = (f"Anna B-PER\n{'abcdefghij'[k]} {tag[is_odd(k, place)]}\n" for k, place in places)
     (tmp_path / "llm.txt").write_text("\n".join(rows))
     data, config = DataConfig("llm", corpus=str(tmp_path), repair=given), TrainConfig(keep="last")
-    start = setup.prepare(data, NETWORK, config, Store("models"), "float32")
+    start = setup.prepare(data, NETWORK, config, Store("models"), FLOAT32)
     assert start.description["config"]["repair"] == recorded
 
 
@@ -173,7 +176,7 @@ def test_a_run_with_flags_that_nerc_no_longer_has_is_resumed(
 
 def test_other_settings_of_the_method_are_settings_of_the_run(folder):
     data, config = DataConfig(data="mixed", corpus=str(folder)), TrainConfig(recipe="strong")
-    start = setup.prepare(data, NETWORK, config, Store("models"), "float32")
+    start = setup.prepare(data, NETWORK, config, Store("models"), FLOAT32)
     other = start.with_settings(type(start.settings)(expert_passes=100))
     assert len(other.method.sentences(other.training_set, other.settings)) >= 100 * 8
     assert start.description["config"] | {"epochs": 0} == other.description["config"] | {

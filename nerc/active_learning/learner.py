@@ -30,6 +30,7 @@ from nerc.data.pool import Query, answered, count_acquired
 from nerc.data.tags import within
 from nerc.distributed import Session, from_main
 from nerc.errors import InputError, Interrupted
+from nerc.model.precision import Precision
 from nerc.store import model_files, query_records, records
 from nerc.store.revisions import Store
 from nerc.training import setup
@@ -41,7 +42,7 @@ MIN_GAIN = 0.002  # of validation F1, which PATIENCE rounds together must bring
 PATIENCE = 3
 
 
-def run_trials(plan: Plan, store: Store, session: Session, precision: str) -> None:
+def run_trials(plan: Plan, store: Store, session: Session, precision: Precision) -> None:
     """Run all trials of a plan; raises WaitingForAnswers where people have to answer first."""
     _print_notes_once()
     environment = (store, session, precision)
@@ -111,7 +112,7 @@ class ActiveLearner:
     last: CompletedRound  # the last round that is done
     store: Store
     session: Session
-    precision: str
+    precision: Precision
 
     def __post_init__(self) -> None:
         self.state = TrialState(self.plan, self.trial, self.store)
@@ -268,7 +269,7 @@ class ActiveLearner:
         with self.session.stop.interruptible(lambda: None):
             if self._model is None:
                 self._model = model_files.load_revision(self.store.path(self.last.name))
-            bf16 = self.precision == "bf16"
+            bf16 = self.precision.of(self._model[0].config) == "bf16"
             predictor = PoolPredictor(self._model, self.plan.pool, self.session, bf16=bf16)
             queries = request.queries(predictor)
         return RoundQuery(number, queries, time.perf_counter() - started, predictor.seconds)
@@ -316,11 +317,15 @@ class ActiveLearner:
                 f"all {done} rounds of {self.trial.strategy}, seed {self.trial.seed}, are "
                 f"complete; to continue, give more --rounds"
             )
-        precisions = {known.precision for known in (self.last, *self.completed.values())}
-        if num_left and (others := precisions - {None, self.precision}):
+        rounds = self.last, *self.completed.values()
+        precisions = dict.fromkeys(known.precision for known in rounds if known.precision)
+        for earlier in precisions:
+            self.precision.keep(earlier)
+        others = precisions.keys() - {self.precision.decided}
+        if num_left and others:
             logger.warning(
                 f"rounds so far were computed in {' and '.join(sorted(others))}, this one goes on "
-                f"in {self.precision}"
+                f"in {self.precision.decided or 'float32'}"
             )
 
     def _summary(self, query: RoundQuery, answers: list[Query]) -> str:

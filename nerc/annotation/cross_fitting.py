@@ -16,6 +16,7 @@ from nerc.data.sources import Sources
 from nerc.distributed import Session
 from nerc.errors import InputError
 from nerc.model.encoding import encode_for
+from nerc.model.precision import Precision
 from nerc.store.revisions import Store
 from nerc.training import setup
 from nerc.training.setup import RunSetup
@@ -40,8 +41,8 @@ def fit(
     which = split(corpus, folds, configs[2].seed)
     with distributed.session(None) as session:
         hardware.keep_freed_memory()
-        hardware.warn_if_busy(hardware.set_threads(configs[2].num_threads))
-        precision = hardware.choose_precision(configs[2].precision, session.accelerator.device)
+        hardware.set_threads(configs[2].num_threads)
+        precision = Precision(configs[2].precision, session.accelerator)
         set_seed(configs[2].seed)  # new weights are drawn from it
         start = setup.prepare(*configs, Store("models"), precision, sources=sources)
         return _fit_folds(start, corpus, session, which), start.model.config.word_tags

@@ -137,13 +137,18 @@ def run(config: PredictConfig) -> None:
     folder = folder_of(config)
 
     from nerc import distributed, hardware
+    from nerc.model.modeling import NERSmallConfig
+    from nerc.model.precision import Precision
+    from nerc.model.source import check_folder
     from nerc.store import records
 
     accelerator = distributed.start(uses_every_gpu=False)
     hardware.set_threads(config.num_threads)
-    precision, source = config.precision, {}
-    if config.engine == "torch" and precision != "int8":
-        precision = hardware.choose_precision(precision, accelerator.device)
+    asked = Precision(config.precision, accelerator)
+    precision, source = asked.decided, {}
+    if precision is None:  # before the weights are read: a part may be there already
+        check_folder(folder)
+        precision = asked.of(NERSmallConfig.from_pretrained(folder))
     if part:
         source = source_of(config) | {"precision": precision, "model": records.hashes(folder)}
         if (record := part.read_record()) and record["source"] == source:

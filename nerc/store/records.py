@@ -29,7 +29,7 @@ _ACTIVE |= {"words_read?": int}
 _EPOCH = {"number": int, "validation_f1": float | None, "validation_loss": float | None}
 _RUN = {"config": _FLAGS, "data": {str: {"sentences": int, "sha256": str}}, "id?": str}
 _RUN |= {"precision?": str, "pieces_sha256?": str, "epochs?": [_EPOCH], "active?": _ACTIVE}
-_RUN |= {"files?": {str: str}}
+_RUN |= {"files?": {str: str}, "pass_milliseconds?": {str: float}}
 _REPORT = {"f1": float, "loss": float, "accuracy?": float, "precision?": float, "recall?": float}
 _METRICS = {str: _REPORT}
 

@@ -124,6 +124,12 @@ def _describe_split(corpus: dict[str, Any] | None) -> str:
     return f"{corpus['sentences']} sentences (SHA-256 {corpus['sha256'][:8]})"
 
 
+def precision_so_far(store: Store, name: str) -> str | None:
+    """The precision of the unfinished run of a revision; None where there is none."""
+    folder = store.run_folder(name)
+    return read_unfinished(folder)["precision"] if Checkpoints(folder).newest() else None
+
+
 def read_unfinished(folder: Path) -> dict[str, Any]:
     """run.json of an unfinished run, as train() began it."""
     try:

@@ -18,6 +18,7 @@ from nerc.data.sources import Sources, load_sources, read_sources
 from nerc.errors import InputError
 from nerc.model import encoding, loading, modeling
 from nerc.model.encoding import Encoded
+from nerc.model.precision import Precision
 from nerc.model.tokenizer import DEFAULT_ENCODER, learn_tokenizer, load_tokenizer
 from nerc.model.word_shapes import SHAPES, folds_case
 from nerc.recipes import RECIPES
@@ -56,7 +57,7 @@ def prepare(
     network: ModelConfig,
     config: TrainConfig,
     store: Store,
-    precision: str,
+    precision: Precision,
     *,
     sources: Sources | None = None,
     acquired: labels.AcquiredLabels | None = None,
@@ -94,14 +95,13 @@ def prepare(
         method = method._replace(epochs=RECIPES[config.recipe].get("epochs_llm"))
     description = {
         "config": asdict(data) | asdict(network) | tagger.shape(),
-        "precision": precision,
         "data": described,
         "pieces_sha256": hashlib.sha256(encoded["train"].pieces.tobytes()).hexdigest(),
-    }
+    } | precision.describe(tagger.config)
     return RunSetup(
         model=tagger,
         given_config=config,
-        precision=precision,
+        precision=description["precision"],
         started=started,
         corpora=corpora,
         encoded=encoded,

@@ -8,7 +8,8 @@ from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertLayer
 
 from nerc.model import modeling
-from nerc.model.layers import Dropout, bilstm, grid_cells, replace_dropout
+from nerc.model.attention import HeadRows, attend_on_cpu, attend_on_gpu, visible_pieces
+from nerc.model.layers import Dropout, bilstm, dropout_mask, grid_cells, replace_dropout
 
 
 def torchs(lstm, words, num_words):
@@ -65,7 +66,7 @@ def test_bilstm_in_bf16_is_close_to_float32():
         assert (rounded - exact).norm() < 0.02 * exact.norm()
 
 
-@pytest.mark.parametrize("p", [0.1, 0.5])
+@pytest.mark.parametrize("p", [1e-6, 0.1, 0.5, 0.99, 1 - 1e-6])
 def test_dropout_drops_its_share_and_scales_the_rest(p):
     torch.manual_seed(0)
     x = torch.ones(1001, 999, requires_grad=True)
@@ -110,13 +111,53 @@ def test_attention_on_a_gpu_computes_what_it_computes_on_a_cpu(groups):
     attention = layer.attention.self
     sources = [hidden, *attention.parameters()]
     results = []
-    for attend in (modeling.attend_on_cpu, modeling.attend_on_gpu):
-        context = attend(layer, hidden, grids)
+    for attend, where in ((attend_on_cpu, HeadRows.of(grids, 3)), (attend_on_gpu, grids)):
+        context = attend(layer, hidden, where)
         gradients = torch.autograd.grad((context * weights).sum(), sources)
         results.append([context, *gradients])
     assert len(results[0]) == 8 and results[0][0].shape == (sum(RAGGED), 24)
     for by_hand, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, by_hand, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_attention_on_a_cpu_is_that_of_the_equations(dropout):
+    """Values and gradients, by autograd over each window without padding, head by head."""
+    torch.manual_seed(0)
+    layer = BertLayer(BertConfig(hidden_size=24, num_attention_heads=3, intermediate_size=32))
+    replace_dropout(layer)
+    attention = layer.attention.self
+    attention.dropout.p = dropout
+    mask = torch.arange(16) < torch.tensor(RAGGED)[:, None]
+    groups = [(0, 3, 16), (3, 5, 8)]
+    grids = modeling._grids(mask, mask.flatten().nonzero().flatten(), groups)
+    hidden, weights = torch.randn(sum(RAGGED), 24, requires_grad=True), torch.randn(29, 24)
+
+    def by_equations() -> torch.Tensor:
+        contexts = []
+        windows = iter(hidden.split(RAGGED))
+        for first, last, width in groups:
+            shape = torch.Size(((last - first) * 3, width, width))
+            factors = dropout_mask(shape, dropout, torch.float32) if dropout else torch.ones(shape)
+            for of_window in factors.view(-1, 3, width, width):
+                x = next(windows)
+                heads = []
+                for head, factor in enumerate(of_window[:, : len(x), : len(x)]):
+                    dims = slice(8 * head, 8 * head + 8)
+                    projections = attention.query, attention.key, attention.value
+                    q, k, v = (p(x)[:, dims] for p in projections)
+                    heads.append(((q @ k.T / 8**0.5).softmax(dim=1) * factor) @ v)
+                contexts.append(torch.cat(heads, dim=1))
+        return torch.cat(contexts)
+
+    results = []
+    for compute in (by_equations, lambda: attend_on_cpu(layer, hidden, HeadRows.of(grids, 3))):
+        torch.manual_seed(1)
+        context = compute()
+        sources = [hidden, *attention.parameters()]
+        results.append([context, *torch.autograd.grad((context * weights).sum(), sources)])
+    for wanted, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
 def test_attention_on_a_gpu_has_dropout_in_training_alone():
@@ -127,10 +168,20 @@ def test_attention_on_a_gpu_has_dropout_in_training_alone():
     mask = torch.ones(4, 8, dtype=torch.bool)
     grids = modeling._grids(mask, torch.arange(32), None)
     hidden = torch.randn(32, 24)
-    training = [modeling.attend_on_gpu(layer.train(), hidden, grids) for _ in range(2)]
+    training = [attend_on_gpu(layer.train(), hidden, grids) for _ in range(2)]
     assert not training[0].equal(training[1])
-    one, two = (modeling.attend_on_gpu(layer.eval(), hidden, grids) for _ in range(2))
+    one, two = (attend_on_gpu(layer.eval(), hidden, grids) for _ in range(2))
     assert one.equal(two)
+
+
+def test_a_window_of_padding_alone_has_finite_attention_in_bf16_on_a_cpu():
+    layer = BertLayer(BertConfig(hidden_size=8, num_attention_heads=2, intermediate_size=8)).eval()
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    grids = modeling._grids(mask, torch.arange(2), None)
+    with torch.autocast("cpu", torch.bfloat16):
+        context = attend_on_cpu(layer, torch.randn(2, 8).bfloat16(), HeadRows.of(grids, 2))
+    context.float().sum().backward()
+    assert context.isfinite().all() and layer.attention.self.key.weight.grad.isfinite().all()
 
 
 def test_a_window_of_padding_alone_has_finite_attention_and_gradients_on_a_gpu():
@@ -140,11 +191,11 @@ def test_a_window_of_padding_alone_has_finite_attention_and_gradients_on_a_gpu()
         mask.to("meta"), torch.arange(2, device="meta"), [(0, 2, 3)]
     )
     assert grid_mask.device.type == "meta" and grid_mask.shape == mask.shape
-    visible = modeling.visible_pieces(mask)
+    visible = visible_pieces(mask)
     assert visible.tolist() == [[True, True, False], [True, True, True]]
     layer = BertLayer(BertConfig(hidden_size=8, num_attention_heads=2, intermediate_size=8)).eval()
     hidden = torch.randn(3, 8, requires_grad=True)
     grids = [(slice(None), torch.tensor([0, 1, 3]), visible)]
-    context = modeling.attend_on_gpu(layer, hidden, grids)
+    context = attend_on_gpu(layer, hidden, grids)
     context.sum().backward()
     assert context.isfinite().all() and hidden.grad.isfinite().all()

@@ -23,20 +23,17 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.modeling_outputs import TokenClassifierOutput
-from transformers.models.bert.modeling_bert import BertLayer, BertPreTrainedModel
+from transformers.models.bert.modeling_bert import BertPreTrainedModel
 
 from nerc import hub
 from nerc.data import tags
 from nerc.errors import InputError
 from nerc.files import Replaced, read_unreplaced, stamps
 from nerc.model import pipeline
+from nerc.model.attention import Grid, HeadRows, attend_on_cpu, attend_on_gpu, pad, visible_pieces
 from nerc.model.layers import Dropout, bilstm, replace_dropout
 from nerc.model.source import check_config, check_folder
 from nerc.model.tokenizer import tokenizer_beside
-
-# Windows whose attention is computed together, g rows and t pieces wide: their pieces among all
-# real pieces; the pieces' cells in the flat grid; the mask (g, t) of what can be attended to.
-_Grid = tuple[slice, torch.Tensor, torch.Tensor]
 
 
 class NERSmallConfig(BertConfig):
@@ -245,7 +242,7 @@ class NERSmall(BertPreTrainedModel):
             words = bilstm(self.lstm, words, num_words, word_cells)  # (n, 2 x lstm_hidden_size)
         logits = self.classifier(self.dropout(words))  # (n, K)
         if word_pieces is None:
-            logits = _pad(logits, real_pieces, mask.shape)
+            logits = pad(logits, real_pieces, mask.shape)
         loss = None
         if labels is not None:
             loss = F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), labels.flatten())
@@ -256,7 +253,7 @@ class NERSmall(BertPreTrainedModel):
         input_ids: torch.Tensor,
         real_pieces: torch.Tensor,
         token_type_ids: torch.Tensor | None,
-        grids: list[_Grid],
+        grids: list[Grid],
         chosen: torch.Tensor | None,
     ) -> torch.Tensor:
         """BertModel's last hidden states of the chosen real pieces, or of all (None).
@@ -265,7 +262,9 @@ class NERSmall(BertPreTrainedModel):
         would otherwise be 62 % padding (CoNLL-2003, batches of 32). After the last attention, only
         the chosen pieces are computed.
         """
-        attend = attend_on_cpu if input_ids.device.type == "cpu" else attend_on_gpu
+        attend = attend_on_gpu
+        if input_ids.device.type == "cpu":
+            attend, grids = attend_on_cpu, HeadRows.of(grids, self.config.num_attention_heads)
         embeddings = self.bert.embeddings
         ids = input_ids.flatten()[real_pieces]  # (N,)
         positions = real_pieces % input_ids.shape[1]
@@ -287,7 +286,7 @@ class NERSmall(BertPreTrainedModel):
 
 def _grids(
     mask: torch.Tensor, real_pieces: torch.Tensor, groups: list[tuple[int, int, int]] | None
-) -> list[_Grid]:
+) -> list[Grid]:
     """The windows (B, T) as one grid or, on a CPU, as one for each of groups."""
     if mask.device.type != "cpu":  # there, many small kernels cost more than padding
         return [(slice(None), real_pieces, visible_pieces(mask))]
@@ -300,61 +299,6 @@ def _grids(
         grids.append((slice(start, start + len(cells)), cells, part))
         start += len(cells)
     return grids
-
-
-def visible_pieces(mask: torch.Tensor) -> torch.Tensor:
-    """The mask with rows of padding alone all True: softmax over nothing would be nan."""
-    return mask | ~mask.any(dim=1, keepdim=True)
-
-
-def attend_on_cpu(layer: BertLayer, hidden: torch.Tensor, grids: list[_Grid]) -> torch.Tensor:
-    """Self-attention of the real pieces (N, H) within their windows: (N, H).
-
-    One product computes queries, keys and values: on a CPU that outweighs joining the weights.
-    """
-    attention = layer.attention.self
-    query, key, value = attention.query, attention.key, attention.value
-    weight = torch.cat([query.weight * attention.scaling, key.weight, value.weight])
-    bias = torch.cat([query.bias * attention.scaling, key.bias, value.bias])
-    projected = F.linear(hidden, weight, bias)  # (N, 3 H)
-    heads = attention.num_attention_heads, attention.attention_head_size
-    contexts = []
-    with torch.autocast(hidden.device.type, enabled=False):  # softmax sums in float32 anyway
-        for pieces, cells, mask in grids:
-            grid = _pad(projected[pieces], cells, mask.shape).view(*mask.shape, 3, *heads)
-            query, key, value = grid.permute(2, 0, 3, 1, 4)  # (g, A, t, H / A) each
-            scores = query @ key.transpose(2, 3)  # (g, A, t, t)
-            scores.masked_fill_(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
-            context = attention.dropout(scores.softmax(dim=-1)) @ value  # (g, A, t, H / A)
-            context = context.transpose(1, 2).reshape(mask.numel(), -1)
-            contexts.append(context.index_select(0, cells))
-    return torch.cat(contexts)
-
-
-def attend_on_gpu(layer: BertLayer, hidden: torch.Tensor, grids: list[_Grid]) -> torch.Tensor:
-    """What attend_on_cpu computes, with torch's fused kernels, and dropout from torch's stream."""
-    attention = layer.attention.self
-    heads = attention.num_attention_heads, attention.attention_head_size
-    projections = attention.query, attention.key, attention.value
-    projected = [F.linear(hidden, p.weight, p.bias) for p in projections]  # (N, H) each
-    contexts = []
-    for pieces, cells, mask in grids:
-        query, key, value = (
-            _pad(rows[pieces], cells, mask.shape).view(*mask.shape, *heads).transpose(1, 2)
-            for rows in projected
-        )  # (g, A, t, H / A) each
-        how = {"attn_mask": mask[:, None, None, :], "scale": attention.scaling}
-        how["dropout_p"] = attention.dropout.p if attention.training else 0.0
-        context = F.scaled_dot_product_attention(query, key, value, **how)
-        context = context.transpose(1, 2).reshape(mask.numel(), -1)
-        contexts.append(context.index_select(0, cells))
-    return torch.cat(contexts)
-
-
-def _pad(rows: torch.Tensor, cells: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Put rows (N, H) into their cells of a grid (B, T, H) of zeros."""
-    grid = rows.new_zeros(shape.numel(), rows.shape[1])
-    return grid.index_copy(0, cells, rows).view(*shape, -1)
 
 
 AutoConfig.register(NERSmallConfig.model_type, NERSmallConfig)

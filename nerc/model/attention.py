@@ -1,0 +1,155 @@
+"""Self-attention of NERSmall within windows, on a CPU and on a GPU.
+
+Shapes: N pieces in all windows, without padding; H hidden size, A attention heads; grids of g
+windows, t pieces wide, with padding.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+from transformers.models.bert.modeling_bert import BertLayer
+
+from nerc.model.layers import dropout_mask
+
+# Windows whose attention is computed together: their pieces among all N; the pieces' cells in the
+# flat grid; the mask (g, t) of what can be attended to.
+Grid = tuple[slice, torch.Tensor, torch.Tensor]
+
+
+class HeadRows(NamedTuple):
+    """Where the rows of each head are, (H / A) wide, before attention on a CPU and after it.
+
+    In a grid they lie in the order (g, A, t), and one grid after the other, C rows in all. Rows are
+    gathered by these numbers, so that the products need no copies of their inputs.
+    """
+
+    into_grids: torch.Tensor  # (3 C,) queries, keys, values; among N x (3 x A). Padding reads any.
+    out_of_grids: torch.Tensor  # (N x A,), among C
+    back: torch.Tensor  # (N x 3 x A,) of gradients, among 3 C
+    biases: list[torch.Tensor]  # of each grid's scores, (g x A, 1, t): 0, or the least for padding
+
+    @classmethod
+    def of(cls, grids: Sequence[Grid], num_heads: int) -> "HeadRows":
+        """The rows in these grids, which hold the pieces in their order."""
+        heads, into, out, biases, num_rows = torch.arange(num_heads), [], [], [], 0
+        for pieces, cells, mask in grids:
+            count, width = mask.shape
+            numbers = torch.zeros(mask.numel(), dtype=torch.int64)
+            numbers[cells] = torch.arange(len(cells)) + (pieces.start or 0)
+            numbers = numbers.view(count, 1, width) * (3 * num_heads)
+            into.append((numbers + heads[:, None]).flatten())
+            row, place = cells[:, None] // width, cells[:, None] % width
+            out.append((num_rows + (row * num_heads + heads) * width + place).flatten())
+            num_rows += mask.numel() * num_heads
+            least = torch.finfo(torch.bfloat16).min  # which float32 has, too
+            bias = torch.zeros(mask.shape).masked_fill_(~mask, least)
+            biases.append(bias.repeat_interleave(num_heads, dim=0)[:, None])
+        queries, out_of_grids = torch.cat(into), torch.cat(out)
+        kinds = torch.arange(3)
+        back = out_of_grids.view(-1, 1, num_heads) + kinds[:, None] * num_rows
+        into_grids = (queries + kinds[:, None] * num_heads).flatten()
+        return cls(into_grids, out_of_grids, back.flatten(), biases)
+
+    def parts(self, rows: torch.Tensor) -> Iterator[Sequence[torch.Tensor]]:
+        """The rows (kinds, C, H / A) of each grid: for each kind (g x A, t, H / A)."""
+        start = 0
+        for bias in self.biases:
+            end = start + bias.numel()
+            yield rows[:, start:end].unflatten(1, (bias.shape[0], bias.shape[2])).unbind()
+            start = end
+
+
+def attend_on_cpu(layer: BertLayer, hidden: torch.Tensor, rows: HeadRows) -> torch.Tensor:
+    """Self-attention of the pieces (N, H) within their windows: (N, H).
+
+    One product computes queries, keys and values: on a CPU that outweighs joining the weights.
+    """
+    attention = layer.attention.self
+    query, key, value = attention.query, attention.key, attention.value
+    weight = torch.cat([query.weight * attention.scaling, key.weight, value.weight])
+    bias = torch.cat([query.bias * attention.scaling, key.bias, value.bias])
+    projected = F.linear(hidden, weight, bias)  # (N, 3 H)
+    dropout = attention.dropout.p if attention.training else 0.0
+    with torch.autocast(hidden.device.type, enabled=False):
+        return _Attention.apply(projected, rows, attention.attention_head_size, dropout)
+
+
+class _Attention(torch.autograd.Function):
+    """Attention (N, 3 H) -> (N, H) on a CPU; queries are scaled already.
+
+    The softmax is computed in float32, which is several times as fast as in bf16 where the width is
+    no multiple of a vector's.
+    """
+
+    @staticmethod
+    def forward(ctx, projected, rows, size, dropout):
+        inputs = projected.reshape(-1, size).index_select(0, rows.into_grids).view(3, -1, size)
+        contexts, saved = [], []
+        for (query, key, value), bias in zip(rows.parts(inputs), rows.biases, strict=True):
+            scores = torch.baddbmm(bias.to(query.dtype), query, key.transpose(1, 2))
+            probabilities = scores.float().softmax(dim=-1)
+            factors, dropped = None, probabilities
+            if dropout:
+                factors = dropout_mask(probabilities.shape, dropout, torch.float32)
+                dropped = probabilities * factors
+            dropped = dropped.to(value.dtype)
+            contexts.append((dropped @ value).flatten(0, 1))
+            saved.append((probabilities, factors, dropped))
+        ctx.rows, ctx.inputs, ctx.saved = rows, inputs, saved
+        return torch.cat(contexts).index_select(0, rows.out_of_grids).view(len(projected), -1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        rows, inputs = ctx.rows, ctx.inputs
+        size, grads = inputs.shape[2], torch.empty_like(inputs)
+        of_contexts = grad.new_zeros(1, inputs.shape[1], size)
+        of_contexts[0].index_copy_(0, rows.out_of_grids, grad.reshape(-1, size))
+        grids = rows.parts(inputs), rows.parts(grads), rows.parts(of_contexts), ctx.saved
+        for (query, key, value), (of_query, of_key, of_value), (of_context,), saved in zip(
+            *grids, strict=True
+        ):
+            probabilities, factors, dropped = saved
+            torch.bmm(dropped.transpose(1, 2), of_context, out=of_value)
+            slopes = (of_context @ value.transpose(1, 2)).float()
+            if factors is not None:
+                slopes *= factors
+            slopes = torch._softmax_backward_data(slopes, probabilities, -1, torch.float32)
+            slopes = slopes.to(query.dtype)
+            torch.bmm(slopes, key, out=of_query)
+            torch.bmm(slopes.transpose(1, 2), query, out=of_key)
+        of_projected = grads.view(-1, size).index_select(0, rows.back)
+        return of_projected.view(len(grad), -1), None, None, None
+
+
+def attend_on_gpu(layer: BertLayer, hidden: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
+    """What attend_on_cpu computes, with torch's fused kernels, and dropout from torch's stream."""
+    attention = layer.attention.self
+    heads = attention.num_attention_heads, attention.attention_head_size
+    projections = attention.query, attention.key, attention.value
+    projected = [F.linear(hidden, p.weight, p.bias) for p in projections]  # (N, H) each
+    contexts = []
+    for pieces, cells, mask in grids:
+        query, key, value = (
+            pad(rows[pieces], cells, mask.shape).view(*mask.shape, *heads).transpose(1, 2)
+            for rows in projected
+        )  # (g, A, t, H / A) each
+        how = {"attn_mask": mask[:, None, None, :], "scale": attention.scaling}
+        how["dropout_p"] = attention.dropout.p if attention.training else 0.0
+        context = F.scaled_dot_product_attention(query, key, value, **how)
+        context = context.transpose(1, 2).reshape(mask.numel(), -1)
+        contexts.append(context.index_select(0, cells))
+    return torch.cat(contexts)
+
+
+def visible_pieces(mask: torch.Tensor) -> torch.Tensor:
+    """The mask with rows of padding alone all True: softmax over nothing would be nan."""
+    return mask | ~mask.any(dim=1, keepdim=True)
+
+
+def pad(rows: torch.Tensor, cells: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Put rows (N, H) into their cells of a grid (B, T, H) of zeros."""
+    grid = rows.new_zeros(shape.numel(), rows.shape[1])
+    return grid.index_copy(0, cells, rows).view(*shape, -1)

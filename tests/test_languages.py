@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, set_seed
 import train
 from nerc import NERSmall
 from nerc.commands import convert, predict
-from nerc.data import conll, sources, synthetic
+from nerc.data import conll, sources, synthetic, tags
 from nerc.data.sentences import split
 from nerc.data.words import Text, words
 from nerc.errors import InputError
@@ -43,6 +43,15 @@ def places(text: str, person: str, place: str) -> list[tuple[str, int, int, str]
 
 
 WANTED = [places(*row) for row in TEXTS]
+
+
+def write_texts(path: Path) -> None:
+    """TEXTS with their entities, by characters, as lines of JSON."""
+    rows = [
+        {"text": text, "entities": [{"type": t, "start": a, "end": b} for t, a, b, _ in wanted]}
+        for text, wanted in zip(SENTENCES, WANTED, strict=True)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
 
 def shown(entities: list[dict]) -> list[tuple[str, int, int, str]]:
@@ -129,11 +138,7 @@ def store(tmp_path_factory) -> Path:
     """A store whose model has learnt TEXTS, which convert has cut into words."""
     root = tmp_path_factory.mktemp("languages")
     (root / "data").mkdir()
-    rows = [
-        {"text": text, "entities": [{"type": t, "start": a, "end": b} for t, a, b, _ in wanted]}
-        for text, wanted in zip(SENTENCES, WANTED, strict=True)
-    ]
-    (root / "texts.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    write_texts(root / "texts.jsonl")
     flags = [root / "texts.jsonl", root / "data/train.txt", "--from", "jsonl"]
     convert.main([*map(str, flags), "--list", str(root / "changes.txt")])
     changes = (root / "changes.txt").read_text().splitlines()
@@ -210,3 +215,17 @@ def test_prose_becomes_unlabelled_text_with_every_character_that_is_seen(tmp_pat
     found = [line.split(" ")[0] for line in lines if line and not line.startswith(("-DOC", "#"))]
     assert found == [word for text in SENTENCES for word in cut(text)]
     assert len(split(prose)) == len(SENTENCES)
+
+
+@pytest.mark.parametrize("name", ["jsonl", "label-studio", "prodigy", "doccano", "conllu", "brat"])
+def test_words_come_back_from_other_formats(name, tmp_path):
+    write_texts(tmp_path / "texts.jsonl")
+    there, back = str(tmp_path / "there"), str(tmp_path / "back.txt")
+    convert.main([str(tmp_path / "texts.jsonl"), there, "--from", "jsonl", "--to", name])
+    convert.main([there, back, "--from", name])
+    found = list(conll.read_conll(Path(back)))
+    assert [list(sentence.words) for sentence in found] == [cut(text) for text in SENTENCES]
+    for sentence, wanted in zip(found, WANTED, strict=True):
+        entities = tags.entities(sentence.tags)
+        names = [tuple(sentence.words[e.start : e.end]) for e in entities]
+        assert names == [tuple(cut(name)) for *_, name in wanted]

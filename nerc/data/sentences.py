@@ -1,9 +1,10 @@
 """Splits raw text into sentences: English prose first, and the full stops of other scripts.
 
-A full stop, exclamation or question mark ends a sentence where white space follows, and then no
-lower-case letter. Abbreviations, initials and the numbers of items end none; but where a word
-follows that hardly ever begins a name (in the U.S. The ...), all but titles do. Closing quotes and
-brackets belong to the sentence before them. A blank line ends every sentence, a line end none.
+A full stop, exclamation or question mark (; in Greek) ends a sentence where white space follows,
+and then no lower-case letter. Abbreviations, initials and the numbers of items end none; but where
+a word follows that hardly ever begins a name (in the U.S. The ...), all but titles do. Closing
+quotes and brackets belong to the sentence before them. A blank line ends every sentence, a line end
+none.
 """
 
 import regex
@@ -21,7 +22,8 @@ _STARTERS = (
 _END = regex.compile(
     r"""
     (?P<blank>\n\s*\n\s*)
-  | (?P<stop>[.!?…]+)["'\p{Pe}\p{Pf}\p{Pi}]*(?:\[\d+\])*(?:\s+[\p{Pe}\p{Pf}]+)*(?=\s|\Z)
+  | (?P<stop>[.!?…]+|(?<=\p{Greek})[;\u037e])
+    ["'\p{Pe}\p{Pf}\p{Pi}]*(?:\[\d+\])*(?:\s+[\p{Pe}\p{Pf}]+)*(?=\s|\Z)
     # Other scripts put no blank after a full stop.
   | (?!．\d)[\p{STerm}--[.!?]]++["'\p{Pe}\p{Pf}]*+(?![,،、，]|(?<=[」』])[とっ])
     """,

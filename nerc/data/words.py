@@ -1,10 +1,13 @@
 """Cuts raw text into words as the training data are cut (the rules of the Penn Treebank).
 
 White space always separates words. Scripts without blanks between words (Chinese, Japanese, Thai,
-Lao, Khmer, Burmese) are cut into characters. Punctuation is separated from words, except where
-CoNLL-2003 keeps them together: hyphens (one-day, 6-4), slashes and points between letters or digits
-(1/2, 1,000), apostrophes in names (O'Brien), the points of initials and abbreviations (U.S., D.,
-Inc.). 's, n't and the like are words of their own, and so are currency signs: $, C$.
+Lao, Khmer, Burmese) are cut into letters with their marks, as corpora of Chinese are. Punctuation
+is separated from words, except where CoNLL-2003 keeps them together: hyphens (one-day, 6-4),
+slashes and points between letters or digits (1/2, 1,000), apostrophes in names (O'Brien), the
+points of initials and abbreviations (U.S., D., Inc.). 's, n't and the like are words of their own,
+and so are currency signs: $, C$. Signs within words of other scripts are those of Unicode's word
+boundaries (UAX #29). Characters that are not seen, such as marks of direction, part no word, and
+belong to none at its ends.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,31 +24,44 @@ ABBREVIATIONS = (
     f"{TITLES}|Apr|Aug|Ave|Bros|Calif|Cie|Co|Corp|Dec|Feb|Fla|Inc|Jan|Jr|Jul|Jun|Ltd|Mar|No|Nov|"
     "Oct|Sep|Sept|Sr|cts|dlrs|etc|mln|pct"
 )
-# Scripts that put no blanks between words; each character, with its marks, is a word.
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_UNSPACED_LETTER = regex.compile(f"[{_UNSPACED}]")
-# Soft hyphens and joiners within a word belong to it, as in files of words.
-_LETTER = rf"[[\p{{L}}\p{{M}}\p{{N}}_\u00ad\u200c\u200d\u2060]--[{_UNSPACED}]]"
+# Letters of scripts that put no blanks between words; each, with its marks, is a word. scx: signs
+# that several scripts share, too, such as the long vowel of Japanese.
+_UNSPACED = (
+    r"[[\p{scx=Hani}\p{scx=Hira}\p{scx=Kana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+    r"&&[\p{L}\p{M}\p{Nl}\p{No}]]"
+)
+_UNSPACED_LETTER = regex.compile(_UNSPACED, regex.V1)
+_HIDDEN = r"[\p{Cf}--\p{GCB=Prepend}]"  # joiners, marks of direction, soft hyphens
+# Hidden characters within a word belong to it, as in files of words, but a blank without width
+# (U+200B) parts words. U+05F3 is a sign of Hebrew letters.
+_LETTER = rf"[[\p{{L}}\p{{M}}\p{{N}}_\u05f3{_HIDDEN}]--[{_UNSPACED}\u200b]]"
+# What joins letters: also points in numbers (Arabic), signs on vowels (Armenian), l·l (Catalan), o‘
+# (Uzbek), and the quote before the last letter of an acronym (Hebrew).
+_JOINER = r"""[-/.,:&@٫٬՛՜՞‘]|·(?=[lL])|["״](?<=\p{Hebrew}.)(?=\p{Hebrew}\p{M}*+(?!\p{L}))"""
+_NO_LETTER = rf"(?!{_HIDDEN}*+{_LETTER})"  # follows
 _CLITIC = "(?:[sSmMdD]|re|RE|ve|VE|ll|LL)"  # of 's, 'm, 'd, 're, 've, 'll
 _WORD = regex.compile(
     rf"""
+    (?!{_HIDDEN})(?:
     (?<!\S)\d+\.(?=\s)                                     # 3. at the head of a line or an item
   | (?<![^\s(])[+.]\d{_LETTER}*(?:[-/.,:]{_LETTER}+)*      # +44 .500
   | \p{{Lu}}{{0,3}}\$                                      # C$
   | (?:\p{{L}}\p{{M}}*\.){{2,}}(?:[-/]{_LETTER}+)*         # U.S. a.m. U.S.-led
-  | (?:{ABBREVIATIONS})\.(?!{_LETTER})
+  | (?:{ABBREVIATIONS})\.{_NO_LETTER}
   | \p{{Lu}}\.(?=\s+\p{{Lu}})                            # D. Smith
-  | [{_UNSPACED}]\p{{M}}*
-  | {_LETTER}+?(?=[nN]['’][tT](?!{_LETTER}))              # do|n't
-  | [nN]['’][tT](?!{_LETTER})
-  | ['’]{_CLITIC}(?!{_LETTER})
-  | {_LETTER}+(?:(?:[-/.,:&@]|['’](?!{_CLITIC}(?!{_LETTER}))){_LETTER}+)*
+  | {_LETTER}+?(?=[nN]['’][tT]{_NO_LETTER})              # do|n't
+  | [nN]['’][tT]{_NO_LETTER}
+  | ['’]{_CLITIC}{_NO_LETTER}
+  | {_LETTER}+(?:(?:{_JOINER}|['’](?!{_CLITIC}{_NO_LETTER})){_LETTER}+)*
+  | (?={_UNSPACED})\X\p{{M}}*
   | ([-.*=_/!?])\1+                                       # -- ...
+    )(?<!{_HIDDEN})
   | \p{{GCB=Prepend}}                                     # \X would join even a blank to these
-  | (?![\s\x1c-\x1f])\X                                  # one character, as readers see it
+  | (?!{_HIDDEN}|[\s\x1c-\x1f])\X                        # one character, as readers see it
     """,
     regex.VERBOSE | regex.V1,
 )
+_GAP = regex.compile(rf"(?:[\s\x1c-\x1f]|{_HIDDEN})*", regex.V1)
 # What a reader leaves out of a word that goes on in the next line: the line end and, between
 # lower-case letters, the hyphen (exam-ple, but Anglo-American). A part of its own is no such word:
 # pre- and post-war.
@@ -93,15 +109,15 @@ class Text:
 
     @classmethod
     def aligned(cls, text: str, words: Sequence[str]) -> "Text":
-        """A text that has nothing but white space between words; InputError if it has more."""
+        """A text that has nothing that is seen between words; InputError if it has more."""
         places, end = [], 0
         for word in words:
             start = text.find(word, end)
-            if start < 0 or text[end:start].strip() or not word:
+            if start < 0 or not word or not _GAP.fullmatch(text, end, start):
                 raise InputError(f"the word {word!r} does not follow in the text {text[:60]!r}")
             end = start + len(word)
             places.append((start, end))
-        if text[end:].strip():
+        if not _GAP.fullmatch(text, end):
             raise InputError(f"{text[end:].strip()[:60]!r} of the text is in no word")
         return cls(text, tuple(places))
 

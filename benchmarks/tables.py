@@ -120,7 +120,9 @@ def caption(rows: list[dict]) -> str:
     """What was measured, how often, and of which commits."""
     first = rows[0]
     about = {key: first[key] for key in ("encoder", "corpus")} | first["settings"]
-    parts = [", ".join(f"{k.replace('_', ' ')} {_text(v)}" for k, v in about.items() if v)]
+    parts = [
+        ", ".join(f"{k.replace('_', ' ')} {_text(v)}" for k, v in about.items() if v is not None)
+    ]
     numbers = sorted({record.get("median_of") or len(record["runs"]) for record in rows})
     parts.append(f"medians of {' or '.join(map(str, numbers))} runs" if max(numbers) > 1 else "")
     seeds = sorted({seed for record in rows for seed in record["seeds"]})

@@ -7,7 +7,8 @@ python benchmarks/damage.py --seed 0 --keep DIR    keep each run that ended badl
 A run is right if it ends as without the damage, if it shows what the file now says (a report with
 another figure is another report), or if it ends with one line and exit code 2. A traceback, a hang,
 another exit code, and a result that differs where no file may differ in silence are faults. The
-exit code says whether there were none. Without a network; the Hub is tests/hub_server.py.
+exit code says whether there were none. Without a network; the Hub is tests/hub_server.py. --record
+FILE keeps the counts.
 """
 
 import argparse
@@ -29,19 +30,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+import records  # first: it finds nerc, which need not be installed
+import tables
+from records import OUTCOMES, ROOT
+
+sys.path.insert(0, str(ROOT / "tests"))
 
 import hub_server  # noqa: E402
-
-from nerc.tables import markdown  # noqa: E402
 
 MOST_SECONDS = 90
 MOST_MEMORY = 12 * 2**30  # of addresses: a run that reads without end must not take the machine
 FLAGS = "--encoder tiny --batch-size 16 --num-threads 1 --precision float32".split()
 MODEL = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 RECORDS = ("run.json", "metrics.json")
-OUTCOMES = ("as without damage", "as the file says", "one line, exit code 2", "wrong")
 
 
 @dataclass(frozen=True)
@@ -642,11 +643,15 @@ def main() -> int:
     parser.add_argument("--only", choices=[c.name for c in COMMANDS], help="one command")
     parser.add_argument("--keep", help="folder for the runs that ended badly")
     parser.add_argument("--world", help="folder of the undamaged files, made where it is missing")
+    records.add_flag(parser)
     parser.add_argument("--share", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.share:
         work(given)
         return 0
+    how = {"encoder": "tiny", "corpus": "sample", "threads": 1, "seeds": [given.seed]}
+    about = records.about("damage", given, "runs", **how)
+    about["settings"] |= {"only": given.only} if given.only else {}
     with tempfile.TemporaryDirectory() as place:
         world = Path(given.world or Path(place) / "world").resolve()
         if not world.exists():
@@ -667,26 +672,23 @@ def main() -> int:
     for result in results:
         if result["outcome"] == "wrong":
             print("wrong:", json.dumps(result))
-    print(tally(results))
+    tables.report([about | row for row in tally(results)], given.record)
     num_wrong = sum(result["outcome"] == "wrong" for result in results)
-    print(f"\n{len(results):,} damaged inputs, {num_wrong} ended wrongly")
+    print(f"{len(results):,} damaged inputs, {num_wrong} ended wrongly")
     return 1 if num_wrong or failed else 0
 
 
-def tally(results: Sequence[dict]) -> str:
-    """How the runs of each command ended, and which files were damaged."""
-    rows = [["command", "damaged files", "runs", *OUTCOMES]]
+def tally(results: Sequence[dict]) -> list[dict]:
+    """How the runs of each command ended, and which files were damaged: rows of a record."""
+    rows = []
     for command in COMMANDS:
-        own = [result for result in results if result["command"] == command.name]
-        if own:
+        counts = Counter(r["outcome"] for r in results if r["command"] == command.name)
+        if counts:
             files = dict.fromkeys(target.rpartition("/")[2] for target in command.targets)
-            rows.append([command.name, ", ".join(files), *_counts(own)])
-    return markdown([*rows, ["all", "", *_counts(results)]])
-
-
-def _counts(results: Sequence[dict]) -> list[str]:
-    counts = Counter(result["outcome"] for result in results)
-    return [f"{counts.total():,}", *(f"{counts[outcome]:,}" for outcome in OUTCOMES)]
+            run = {"files": ", ".join(files), "damaged": counts.total()}
+            run |= {outcome: counts[outcome] for outcome in OUTCOMES}
+            rows.append({"row": command.name, "runs": [run]})
+    return rows
 
 
 if __name__ == "__main__":

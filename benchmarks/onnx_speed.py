@@ -7,12 +7,11 @@ weights of the revision's encoder: transformers' pipeline, which reads the words
 and its BertForTokenClassification, exported by torch, quantised by onnxruntime's quantize_dynamic
 (a scale for each column), with and without onnxruntime's fusion of BERTs before, and run in batches
 sorted by length. F1 of peers is null where the revision has a BiLSTM or reads the shapes of words,
-which they lack. A row with several batch sizes tells its best one. Prints a Markdown table to
-standard error, and one JSON line: seconds are those of the clock and of the processor.
+which they lack. A row with several batch sizes tells its best one. Prints a Markdown table of
+medians; --record FILE keeps every run, with the seconds of the processor, too.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -22,19 +21,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # nerc need not be installed
+import numpy as np
+import records  # before nerc, which it finds: nerc need not be installed
+import tables
+import torch
+from transformers import BertForTokenClassification, pipeline
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from transformers import BertForTokenClassification, pipeline  # noqa: E402
-
-from nerc.data import sources  # noqa: E402
-from nerc.data.corpus import Corpus  # noqa: E402
-from nerc.evaluation.metrics import report  # noqa: E402
-from nerc.hardware import _cpu_name, _git_commit  # noqa: E402
-from nerc.model import encoding, inference, loading, onnx_engine  # noqa: E402
-from nerc.store import model_files  # noqa: E402
+from nerc.data import sources
+from nerc.data.corpus import Corpus
+from nerc.evaluation.metrics import entity_scores
+from nerc.model import encoding, inference, loading, onnx_engine
+from nerc.store import model_files
 
 Runner = Callable[[Corpus], list[list[str]]]  # tags of each sentence
 
@@ -49,7 +46,9 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32, 64])
     parser.add_argument("--repeats", type=int, default=3, help="runs of every row (default: 3)")
     parser.add_argument("--num-threads", type=int, default=2, help="default: 2")
+    records.add_flag(parser)
     given = parser.parse_args()
+    about = records.about("onnx_speed", given, "sentences", threads=given.num_threads, seeds=[])
     torch.set_num_threads(given.num_threads)
     corpus = sources.load(given.corpus, "test")
     if given.sentences:
@@ -61,19 +60,24 @@ def main() -> None:
         rows = ours(model, tokenizer) | peers(model, tokenizer, Path(folder), given)
         found, seconds = measure(rows, corpus, given.repeats)
     same = model.lstm is None and model.word_shapes is None
-    results: dict[str, dict[str, Any]] = {}
-    for (name, size), times in sorted(seconds.items(), key=lambda item: min(item[1])):
-        clock, processor = (statistics.median(of) for of in zip(*times, strict=True))
-        f1 = f1_of(corpus, found[name, size]) if same or name.startswith("nerc") else None
-        row = {"words/s": round(corpus.num_words / clock, 1), "seconds": clock}
-        row |= {"processor_seconds": processor, "batch_size": size, "f1": f1}
-        if name not in results or row["words/s"] > results[name]["words/s"]:
-            results[name] = row
-    show(results)
-    about = {"benchmark": "onnx_speed", "commit": _git_commit(), "processor": _cpu_name()}
-    about |= {"threads": given.num_threads, "revision": Path(given.revision).name}
-    about |= {"lstm_hidden_size": model.config.lstm_hidden_size, "sentences": len(corpus)}
-    print(json.dumps(about | {"repeats": given.repeats, "rows": results}))
+    about["settings"] |= {"revision": Path(given.revision).resolve().name}
+    about["settings"] |= {"lstm_hidden_size": model.config.lstm_hidden_size}
+    gold = [list(sentence.tags) for sentence in corpus]
+    measured: dict[str, dict[str, Any]] = {}
+    slowest_first = sorted(
+        seconds.items(), key=lambda item: -statistics.median(clock for clock, _ in item[1])
+    )
+    for (name, size), times in slowest_first:  # so that the best batch size stays
+        f1 = None
+        if same or name.startswith("nerc"):
+            f1 = entity_scores(gold, found[name, size], ())[0].f1
+        runs = [
+            {"words_per_second": corpus.num_words / clock, "processor_seconds": processor}
+            | {"batch_size": size, "f1": f1}
+            for clock, processor in times
+        ]
+        measured[name] = about | {"row": name, "runs": runs}
+    tables.report([*measured.values()], given.record)
 
 
 def measure(rows: dict, corpus: Corpus, repeats: int) -> tuple[dict, dict]:
@@ -88,22 +92,6 @@ def measure(rows: dict, corpus: Corpus, repeats: int) -> tuple[dict, dict]:
             seconds[key].append((time.perf_counter() - clock, time.process_time() - processor))
             print(f"{key}: {seconds[key][-1][0]:.2f} s", file=sys.stderr, flush=True)
     return found, seconds
-
-
-def f1_of(corpus: Corpus, tags: list[list[str]]) -> float:
-    """F1 of tags; their probabilities do not matter to it."""
-    names = tuple(dict.fromkeys(("O", *(tag for of in tags for tag in of))))
-    rows = [np.zeros((len(of), len(names)), dtype=np.float32) for of in tags]
-    return report(corpus, rows, tags, names).f1
-
-
-def show(results: dict[str, dict[str, Any]]) -> None:
-    base = results["pipeline float32"]["words/s"]
-    table = ["| | words/s | times the pipeline | F1 |", "|---|---:|---:|---:|"]
-    for name, row in results.items():
-        f1 = "" if row["f1"] is None else f"{100 * row['f1']:.2f}"
-        table.append(f"| {name} | {row['words/s']:,.0f} | {row['words/s'] / base:.2f} | {f1} |")
-    print("\n".join(table), file=sys.stderr)
 
 
 def ours(model, tokenizer) -> dict[tuple[str, int | None], Runner]:

@@ -7,22 +7,20 @@ Measures the way from the words of the test split to entities: tokenising, compu
 The rows take turns, after a warm-up. The pipeline gets the words joined by blanks, at each of the
 batch sizes, in float32, its default; its model is the BertForTokenClassification of the same
 encoder and tagger. Of peak: the arithmetic of the real word pieces' matrix products as a share of
-what the device multiplies at most in that precision. Prints a Markdown table of medians.
+what the device multiplies at most in that precision. Prints a Markdown table of medians; --record
+FILE keeps every run.
 """
 
 import argparse
 import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # nerc need not be installed
-
-from train_speed import arithmetic, peak  # noqa: E402
+import records  # it finds nerc, which need not be installed
+import tables
+from train_speed import arithmetic, of_peak, peak
 
 
 def main() -> None:
@@ -34,7 +32,10 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=1000, help="0: all (default: 1000)")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32, 64])
     parser.add_argument("--repeats", type=int, default=3, help="runs of every row (default: 3)")
+    records.add_flag(parser)
     given = parser.parse_args()
+    how = {"threads": len(os.sched_getaffinity(0)), "device": records.device()}
+    about = records.about("predict_speed", given, "sentences", seeds=[0], **how)
 
     import torch
 
@@ -57,15 +58,19 @@ def main() -> None:
             run(corpus)
             seconds[name].append(time.perf_counter() - started)
             print(f"{name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
-    speeds = {name: corpus.num_words / statistics.median(s) for name, s in seconds.items()}
-    best = max(speed for name, speed in speeds.items() if name.startswith("pipeline"))
     work = {lstm: arithmetic(given.encoder, corpus, lstm) for lstm in (False, True)}
     peaks = {low: peak(low) for low in {"bf16" in name for name in rows}}
     print(f"{len(corpus):,} sentences, {corpus.num_words:,} words, {device.type}\n")
-    print("| | words/s | times the best pipeline | of peak |\n|---|---:|---:|---:|")
-    for name, speed in speeds.items():
-        share = speed * work["with BiLSTM" in name] / peaks["bf16" in name]
-        print(f"| {name} | {speed:,.0f} | {speed / best:.2f} | {share:.0%} |")
+    measured = []
+    for name, of in seconds.items():
+        speeds = [corpus.num_words / time for time in of]
+        rates = [speed * work["with BiLSTM" in name] for speed in speeds]
+        runs = [
+            {"words_per_second": speed} | of_peak(rate, peaks, name)
+            for speed, rate in zip(speeds, rates, strict=True)
+        ]
+        measured.append(about | {"row": name, "runs": runs})
+    tables.report(measured, given.record)
 
 
 def contenders(corpus, given: argparse.Namespace, device, *, bf16: bool) -> dict[str, Callable]:

@@ -6,18 +6,20 @@ git worktree add OTHER COMMIT && python benchmarks/reading.py --corpus DIR --oth
 Reads train.txt in turns of this version and the other one, each time in a process of its own, whose
 imports do not count; then, by this version, a file that repeats train.txt until it has a million
 sentences. Prints a Markdown table: the median of the processor's seconds, its ratio to the other
-version's, and the peak of the process's resident memory.
+version's, and the peak of the process's resident memory. --record FILE keeps every run.
 """
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+import records
+import tables
+from records import ROOT
+
 CHILD = """
 import json, resource, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -26,7 +28,7 @@ started = time.process_time()
 corpus = read_conll(sys.argv[2])
 seconds = time.process_time() - started
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
-print(json.dumps({"sentences": len(corpus), "seconds": seconds, "GiB": peak / 2**20}))
+print(json.dumps({"sentences": len(corpus), "processor_seconds": seconds, "gib": peak / 2**20}))
 """
 
 
@@ -38,19 +40,18 @@ def main() -> None:
     parser.add_argument("--other", help="folder of the other version's files")
     parser.add_argument("--sentences", type=int, default=1_000_000, help="default: 1,000,000")
     parser.add_argument("--repeats", type=int, default=15, help="turns (default: 15)")
+    records.add_flag(parser)
     given = parser.parse_args()
+    about = records.about("reading", given, "", threads=1, seeds=[])
     train = Path(given.corpus) / "train.txt"
-    trees = {"this version": ROOT} | ({"the other one": Path(given.other)} if given.other else {})
+    trees = {"this version": ROOT}
+    if given.other:
+        trees["the other one"] = other = Path(given.other)
+        about["settings"] |= {"other": tables.short(records.commit(other) or other.resolve().name)}
     runs: dict[str, list[dict]] = {name: [] for name in trees}
     for turn in range(given.repeats):
         for name in sorted(trees, reverse=turn % 2 == 1):
             runs[name].append(read(trees[name], train))
-    print("| | sentences | CPU seconds | ratio | GiB |\n|---|---:|---:|---:|---:|")
-    medians = {name: statistics.median(run["seconds"] for run in of) for name, of in runs.items()}
-    base = [*medians.values()][-1]  # of the other version, if there is one
-    for name, of in runs.items():
-        seconds = medians[name]
-        print(row(f"{name}, median of {len(of)}", of[0] | {"seconds": seconds}, seconds / base))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.txt"
         text = train.read_text(encoding="utf-8").rstrip() + "\n\n"
@@ -58,7 +59,9 @@ def main() -> None:
         with path.open("w", encoding="utf-8") as file:
             for _ in range(copies):
                 file.write(text)
-        print(row("this version, once", read(ROOT, path), None))
+        runs["this version, text repeated"] = [read(ROOT, path)]
+    measured = [about | {"row": name, "runs": of} for name, of in runs.items()]
+    tables.report(measured, given.record)
 
 
 def read(tree: Path, path: Path) -> dict:
@@ -66,11 +69,6 @@ def read(tree: Path, path: Path) -> dict:
     command = [sys.executable, "-c", CHILD, str(tree.resolve()), str(path.resolve())]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd="/")
     return json.loads(done.stdout)
-
-
-def row(name: str, run: dict, ratio: float | None) -> str:
-    ratio = "" if ratio is None else f"{ratio:.2f}"
-    return f"| {name} | {run['sentences']:,} | {run['seconds']:.2f} | {ratio} | {run['GiB']:.2f} |"
 
 
 if __name__ == "__main__":

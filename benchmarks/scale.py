@@ -7,28 +7,26 @@ Uses the encoder tiny on the built-in corpus; every figure comes from a process 
 means reading, learning the word pieces and encoding all splits (validation and test are an eighth
 each); training is a fixed number of updates; prediction reads a stream. Prints a Markdown table of
 medians in microseconds per word, with the ratio to the first size in brackets; memory is the peak
-of a process.
+of a process. --record FILE keeps every run.
 """
 
 import argparse
 import json
+import os
 import resource
-import statistics
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
+import records  # before nerc, which it finds: nerc need not be installed
+import tables
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # run from anywhere
-
-from nerc.config import DataConfig, ModelConfig, TrainConfig  # noqa: E402
-from nerc.errors import Interrupted  # noqa: E402
+from nerc.config import DataConfig, ModelConfig, TrainConfig
+from nerc.errors import Interrupted
 
 WARM_UP = 100  # updates that are not timed
 
@@ -42,15 +40,20 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=400, help="timed (default: 400)")
     parser.add_argument("--repeats", type=int, default=3, help="of every figure (default: 3)")
     parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
+    records.add_flag(parser)
     given = parser.parse_args()
     if given.measure:
         found = MEASURES[given.measure](given.sizes[0], given.updates)
-        found["gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        found[f"gib_{given.measure}"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(json.dumps(found))
         return
-    runs: dict[tuple[int, str], list[dict]] = {}
+    how = {"threads": len(os.sched_getaffinity(0)), "device": records.device(), "seeds": [0]}
+    data = {"encoder": "tiny", "corpus": "sample"}
+    about = records.about("scale", given, "updates", **data, **how)
+    runs: dict[int, list[dict]] = {size: [] for size in given.sizes}
     for _ in range(given.repeats):
         for size in given.sizes:
+            runs[size].append({})
             for what in MEASURES:
                 command = [sys.executable, __file__, "--measure", what, "--sizes", str(size)]
                 command += ["--updates", str(given.updates)]
@@ -58,9 +61,10 @@ def main() -> None:
                 if run.returncode:
                     raise SystemExit(f"{' '.join(command)} failed")
                 found = json.loads(run.stdout.splitlines()[-1])
-                runs.setdefault((size, what), []).append(found)
                 print(f"{size:,} sentences, {what}: {found}", file=sys.stderr, flush=True)
-    print(table(given.sizes, runs))
+                runs[size][-1] |= found
+    measured = [about | {"row": f"{size:,}", "runs": of} for size, of in runs.items()]
+    tables.report(measured, given.record)
 
 
 def train(size: int, num_updates: int) -> dict[str, float]:
@@ -136,23 +140,6 @@ def predict(size: int, _: int) -> dict[str, float]:
 
 
 MEASURES = {"training": train, "prediction": predict}
-
-
-def table(sizes: list[int], runs: dict[tuple[int, str], list[dict]]) -> str:
-    """Medians of microseconds per word, and their ratio to those of the first size."""
-    head = "| sentences | loading | training | prediction | GiB, training | GiB, prediction |"
-    rows = [f"{head}\n|---:|---:|---:|---:|---:|---:|"]
-    columns = [("training", "loading"), ("training", "training"), ("prediction", "prediction")]
-    for size in sizes:
-        cells = []
-        for what, key in columns:
-            mine, first = (
-                statistics.median(r[key] for r in runs[n, what]) for n in (size, sizes[0])
-            )
-            cells.append(f"{mine:.2f} ({mine / first:.2f})")
-        cells += [f"{max(r['gib'] for r in runs[size, what]):.2f}" for what in MEASURES]
-        rows.append(f"| {size:,} | {' | '.join(cells)} |")
-    return "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ Trainer trains a BertForTokenClassification with its own collator and the same o
 schedule; nerc runs train.py. Columns: words per second of the last epoch, without validation; the
 arithmetic of the real word pieces' matrix products as a share of what the device multiplies at most
 in that precision (of peak); F1 on the same validation sentences; seconds of all epochs with their
-validation (training) and of the whole process. Prints a Markdown table of medians, and how nerc's
-updates spend their time.
+validation (training) and of the whole process. Prints Markdown tables of medians, the second of how
+nerc's updates spend their time; --record FILE keeps every run.
 """
 
 import argparse
@@ -23,10 +23,11 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # nerc need not be installed
+import records  # first: it finds nerc, which need not be installed
+import tables
+from records import ROOT
 
-from nerc.config import TrainConfig  # noqa: E402
+from nerc.config import TrainConfig
 
 PEER = "Trainer"
 # name -> flags of train.py, and the Trainer's arguments for the same settings
@@ -70,12 +71,16 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="strong", help="(default: strong)")
     parser.add_argument("--repeats", type=int, default=3, help="of every row (default: 3)")
     parser.add_argument("--only", nargs="+", default=list(ROWS), choices=ROWS, help="some rows")
+    records.add_flag(parser)
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.peer:
         sys.stdout.write(json.dumps(train_peer(given, ROWS[given.peer])) + "\n")
         return
+    settings = "sentences judged epochs batch_size recipe"
+    how = {"threads": len(os.sched_getaffinity(0)), "device": records.device()}
+    about = records.about("train_speed", given, settings, seeds=[*range(given.repeats)], **how)
     rows = {name: ROWS[name] for name in given.only if can_run(name)}
     runs: dict[str, list[dict]] = {name: [] for name in rows}
     with tempfile.TemporaryDirectory() as place:
@@ -85,8 +90,12 @@ def main() -> None:
                 run = measure(name, settings, given, seed, Path(place))
                 runs[name].append(run)
                 print(f"{name}: {json.dumps(run)}", file=sys.stderr, flush=True)
-        print(table(runs, given))
-        print(where_the_time_goes(given))
+        add_shares_of_peak(runs, given)
+        measured = [about | {"row": name, "runs": of} for name, of in runs.items()]
+        tables.report(measured, given.record)
+        name, shares = where_the_time_goes(given)
+        of_updates = {"benchmark": "updates", "row": name, "seeds": [0], "runs": [shares]}
+        tables.report([about | of_updates], given.record)
 
 
 def can_run(name: str) -> bool:
@@ -242,30 +251,23 @@ def peer_rows(corpus, tokenizer, inventory) -> list[dict]:
     return rows
 
 
-def table(runs: dict[str, list[dict]], given: argparse.Namespace) -> str:
-    """A Markdown table of medians; times: relative to the first row."""
+def add_shares_of_peak(runs: dict[str, list[dict]], given: argparse.Namespace) -> None:
+    """Add to each run its share of the device's peak, and that peak in GFLOP/s."""
     from nerc.data import sources
 
-    head = ["words/s", "times", "of peak", "F1", "training", "process", "GiB"]
-    rows = [f"| | {' | '.join(head)} |\n|---|{'---:|' * len(head)}"]
     corpus = sources.load(given.corpus, "train")
     # Every weight is multiplied and added once in the forward pass and twice in the backward pass.
     work = {lstm: 3 * arithmetic(given.encoder, corpus, lstm) for lstm in (False, True)}
-    peaks = {bf16: peak(bf16) for bf16 in (False, True) if any(("bf16" in n) == bf16 for n in runs)}
-    first = None
-    for name, found in runs.items():
-        speed, f1, training, process, gib = (
-            statistics.median(run[key] for run in found)
-            for key in ("words_per_second", "f1", "training", "process", "gib")
-        )
-        first = first or speed
-        share = speed * work["with BiLSTM" in name] / peaks["bf16" in name]
-        rows.append(
-            f"| {name} | {speed:,.0f} | {speed / first:.2f} | {share:.0%} | {100 * f1:.1f} "
-            f"| {training:.0f} s | {process:.0f} s | {gib:.1f} |"
-        )
-    rates = [f"{rate / 1e9:,.0f} in {'bf16' if low else 'float32'}" for low, rate in peaks.items()]
-    return "\n".join([*rows, f"\npeak, in GFLOP/s: {', '.join(rates)}"])
+    peaks = {bf16: peak(bf16) for bf16 in {"bf16" in name for name in runs}}
+    for name, of in runs.items():
+        for run in of:
+            run |= of_peak(run["words_per_second"] * work["with BiLSTM" in name], peaks, name)
+
+
+def of_peak(rate: float, peaks: dict[bool, float], name: str) -> dict[str, float]:
+    """The share that operations a second have of the peak in a row's precision, and GFLOP/s."""
+    fastest = peaks["bf16" in name]
+    return {"of_peak": rate / fastest, "peak": fastest / 1e9}
 
 
 def arithmetic(encoder: str, corpus, with_lstm: bool) -> float:
@@ -309,8 +311,8 @@ KINDS = {  # torch's operations by kind
 }
 
 
-def where_the_time_goes(given: argparse.Namespace) -> str:
-    """The time of up to eight updates with BiLSTM, in the best precision, by kind of operation."""
+def where_the_time_goes(given: argparse.Namespace) -> tuple[str, dict[str, float]]:
+    """Training with BiLSTM in the best precision: its row; where up to eight updates' time goes."""
     from torch.profiler import profile
 
     from nerc import distributed, hardware
@@ -323,12 +325,13 @@ def where_the_time_goes(given: argparse.Namespace) -> str:
     config = TrainConfig(recipe=given.recipe, batch_size=given.batch_size)
     bf16 = hardware.computes_bf16(accelerator.device)
     trained, updates = with_bilstm(given.encoder, corpus, config, accelerator, bf16=bf16)
-    half = min(16, len(updates)) // 2  # the first half warms up
+    updates = updates[:16]
+    half = max(1, len(updates) // 2)  # the first half warms up
     with trained.training_mode():
         for sentences in updates[:half]:
             trained.step(trained.model, sentences)
         with profile() as profiled:
-            for sentences in updates[half : 2 * half]:
+            for sentences in updates[-half:]:
                 trained.step(trained.model, sentences)
     on_gpu = accelerator.device.type == "cuda"
     spent = {
@@ -340,9 +343,8 @@ def where_the_time_goes(given: argparse.Namespace) -> str:
     total = sum(spent.values())
     kinds = {kind: sum(spent.get(name, 0) for name in names) for kind, names in KINDS.items()}
     kinds["everything else"] = total - sum(kinds.values())
-    ordered = sorted(kinds.items(), key=lambda kind: -kind[1])
-    shares = "; ".join(f"{kind} {time / total:.0%}" for kind, time in ordered)
-    return f"\nnerc's updates with BiLSTM: {shares}"
+    shares = {kind: kinds[kind] / total for kind in records.KINDS}
+    return f"nerc with BiLSTM, {'bf16' if bf16 else 'float32'}", shares
 
 
 def with_bilstm(encoder: str, corpus, config, accelerator, trainer_class=None, *, bf16: bool):

@@ -29,6 +29,10 @@ from nerc.commands.suspects import SuspectsConfig
 from nerc.config import DataConfig, ModelConfig, StoreConfig, TrainConfig
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import records  # noqa: E402
+import tables  # noqa: E402
 
 # A module may import those of the groups before its own, and of its own wing.
 TABLE = """
@@ -191,6 +195,11 @@ def test_the_documented_tables_are_those_of_the_records(command):
     command = [sys.executable, *command.split()]
     table = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert table.count("\n") >= 3 and table in documentation()
+
+
+def test_the_tables_of_performance_are_those_of_the_records():
+    page = tables.PAGE.read_text(encoding="utf-8")
+    assert tables.filled(page, records.read(records.FILE)) == page
 
 
 @pytest.mark.parametrize("module", MODULES)

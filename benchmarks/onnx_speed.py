@@ -12,6 +12,7 @@ medians; --record FILE keeps every run, with the seconds of the processor, too.
 """
 
 import argparse
+import contextlib
 import statistics
 import sys
 import tempfile
@@ -184,7 +185,8 @@ def exported(peer, folder: Path, num_threads: int) -> dict[str, Any]:
         torch.onnx.export(peer, example, paths["float32"], dynamo=False, opset_version=17, **how)
     config = peer.config
     about = {"num_heads": config.num_attention_heads, "hidden_size": config.hidden_size}
-    fused = optimizer.optimize_model(str(paths["float32"]), "bert", opt_level=0, **about)
+    with contextlib.chdir(folder):  # where its shape inference leaves files
+        fused = optimizer.optimize_model(str(paths["float32"]), "bert", opt_level=0, **about)
     paths["float32, fused"] = folder / "fused.onnx"
     fused.save_model_to_file(str(paths["float32, fused"]))
     for end in ("", ", fused"):

@@ -220,5 +220,14 @@ def test_the_package_stays_small():
     assert lines <= MOST_LINES
 
 
+def test_no_file_of_the_project_is_large():
+    command = ["git", "ls-files", "-z"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("this is no checkout")
+    sizes = {name: (ROOT / name).stat().st_size for name in done.stdout.split("\0") if name}
+    assert len(sizes) > 100 and max(sizes.values()) < 500_000, max(sizes, key=sizes.get)
+
+
 def test_the_readme_is_a_front_door():
     assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") <= 200

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import distributed
 
-from nerc.errors import STOP_SIGNALS, WORLD_SIZES, InputError, Interrupted
+from nerc.errors import STOP_SIGNALS, WORLD_SIZES, InputError, Interrupted, keep_loaded
 from nerc.files import write_json
 from nerc.hardware import threads_asked
 
@@ -40,6 +40,7 @@ def start(*, uses_every_gpu: bool = True) -> Accelerator:
     Several processes on a machine without a GPU share its CPU. uses_every_gpu: the command can use
     all GPUs, so warn where some are idle.
     """
+    keep_loaded()
     num_asked, num_threads = _num_processes_asked(os.environ), threads_asked(os.environ)
     _prepare_environment(os.environ, num_asked)
     os.environ["OMP_NUM_THREADS"] = "1"  # else Accelerate warns; set_threads decides

@@ -4,6 +4,7 @@ It changes no result, or one line says what is wrong.
 """
 
 import ast
+import gc
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ import pytest
 import torch
 
 import evaluate
-from nerc import distributed, files
+from nerc import distributed, errors, files
 from nerc.__main__ import VERBS
 from nerc.commands import predict
 from nerc.errors import InputError
@@ -419,3 +420,15 @@ def test_a_folder_that_was_removed_is_said(tmp_path, program):
     done = shell(line, *command, cwd=gone)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "the current folder has been removed; change to another one" in done.stderr
+
+
+def test_cyclic_garbage_is_collected_as_usual_once_the_libraries_are_loaded():
+    usual = gc.get_threshold()
+    with errors.one_line_errors("nerc"):
+        assert gc.get_threshold()[0] > 10 * usual[0]
+        errors.keep_loaded()
+        assert gc.get_threshold() == usual and gc.get_freeze_count() > 10_000
+    gc.unfreeze()
+    with pytest.raises(SystemExit), errors.one_line_errors("nerc"):
+        raise errors.InputError("bad input")
+    assert gc.get_threshold() == usual

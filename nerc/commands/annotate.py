@@ -17,7 +17,7 @@ from pathlib import Path
 from nerc import files
 from nerc.annotation.config import AnnotateConfig, LlmConfig
 from nerc.cli import LogConfig, check_only, parse, start_logging
-from nerc.errors import InputError, Interrupted, one_line_errors
+from nerc.errors import InputError, Interrupted, keep_loaded, one_line_errors
 
 PROGRAM = "python -m nerc annotate"
 
@@ -38,6 +38,7 @@ def run(config: AnnotateConfig, llm: LlmConfig) -> None:
 
     from nerc.annotation.annotate import Job
 
+    keep_loaded()
     job = Job.of(config, llm)
     if config.labeller == "gliner":
         from nerc.annotation import local

@@ -92,7 +92,7 @@ def run(
     from nerc.active_learning.learner import run_trials
     from nerc.annotation.people import WaitingForAnswers
 
-    with distributed.session(keep.status and Path(keep.status)) as session:
+    with distributed.session(keep.status and Path(keep.status), PROGRAM) as session:
         hardware.keep_freed_memory()
         hardware.warn_if_busy(hardware.set_threads(training.num_threads))
         precision = hardware.choose_precision(training.precision, session.accelerator.device)

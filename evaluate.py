@@ -131,9 +131,10 @@ def run(config: EvaluateConfig) -> None:
     if low != "float32":
         logger.warning(f"computed in {low}: figures differ a little between machines")
     by_corpus: dict[str, list] = {}  # figures on different sentences do not compare
-    for candidate in found:
-        revision = evaluate(candidate, corpora, config, accelerator, low)
-        by_corpus.setdefault(revision.corpus.fingerprint(), []).append(revision)
+    with distributed.watching(accelerator, PROGRAM):
+        for candidate in found:
+            revision = evaluate(candidate, corpora, config, accelerator, low)
+            by_corpus.setdefault(revision.corpus.fingerprint(), []).append(revision)
     if accelerator.is_main_process:
         comparisons = [Comparison(revisions) for revisions in by_corpus.values()]
         for comparison in comparisons:

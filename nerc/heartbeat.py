@@ -120,6 +120,6 @@ def _sentence(lost: list[int], hosts: Sequence[str]) -> str:
     )
     return (
         f"nothing was heard of host {names} for {LIMIT * BEAT:.0f} s; see whether it runs and "
-        f"whether it can be reached; to go on, there or on the other hosts, run the same command "
-        f"again, a training with --resume"
+        f"whether it can be reached; to go on, on these hosts or others, run the same command "
+        f"again, with --resume where it trains"
     )

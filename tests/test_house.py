@@ -32,8 +32,8 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import those of the groups before its own, and of its own wing.
 TABLE = """
-errors < tables recipes < cli files heartbeat hub hardware progress < config < distributed < data < model
-< store < evaluation < training < annotation < active_learning < commands
+errors < tables recipes < cli files heartbeat hub hardware progress < config < distributed < data
+< model < store < evaluation < training < annotation < active_learning < commands
 """
 GROUPS = [group.split() for group in TABLE.split("<")]
 WINGS = [name for group in GROUPS for name in group if (ROOT / "nerc" / name).is_dir()]

@@ -1,7 +1,7 @@
 """Predict how long an update takes by processes and bandwidth, and compare with measurements.
 
 python benchmarks/link_speed.py                      one, two and three hosts of this machine
-python benchmarks/link_speed.py --plan 26.4 0.31     the prediction for 26.4 million parameters and
+python benchmarks/link_speed.py --plan 26.3 0.31     the prediction for 26.3 million parameters and
                                                      an update that takes one process 0.31 s
 
 With N processes, P parameters and links of B bits per second each way, an update takes

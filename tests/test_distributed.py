@@ -498,9 +498,11 @@ def test_a_silent_process_ends_the_run_with_one_line(tmp_path):
     main, other = begin_without_launcher(train, train)
     wait_for(lambda: checkpoints(tmp_path / "m"), main)
     os.kill(other.pid, signal.SIGSTOP)
-    code, _, err = end(main, timeout=30)
-    other.kill()
-    end(other)
+    try:
+        code, _, err = end(main, timeout=30)
+    finally:
+        other.kill()
+        end(other)
     assert code == 2 and err.startswith(
         "train.py: " + NOT_HEARD.format("", socket.gethostname(), 1)
     )
@@ -536,9 +538,12 @@ with distributed.watching(accelerator, "program"):
         time.sleep(7 if number == signal.SIGSTOP else 0)
     wait_for(lambda: len(list(tmp_path.glob("together*"))) == 3, runs[0])
     os.kill(runs[2].pid, signal.SIGSTOP)
-    for run, who in zip(runs[:2], ("", "process 1: "), strict=True):
-        code, out, err = end(run, timeout=30)
+    try:
+        ended = [end(run, timeout=30) for run in runs[:2]]
+    finally:
+        for run in runs:
+            run.kill()
+            end(run)
+    for (code, _, err), who in zip(ended, ("", "process 1: "), strict=True):
         line = "program: " + NOT_HEARD.format(who, socket.gethostname(), 2)
         assert code == 2 and err.startswith(line) and err.count("\n") == 1, err
-    runs[2].kill()
-    end(runs[2])

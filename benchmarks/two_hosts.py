@@ -184,9 +184,9 @@ def cut_and_resume(
     runs = launch(launcher, hosts, ["train.py", *script], place / "cut")
     begun(place / "cut", runs)
     time.sleep(moment)
-    ended = any(run.poll() is not None for run in runs)
     hosts.set_link(1, "down")
     seconds = wait(runs, hosts, 2 * MOST_SECONDS)
+    ended = not any(run.returncode for run in runs)  # in time to need the link no more
     hosts.set_link(1, "up")
     named = [
         re.findall(
@@ -211,7 +211,7 @@ def cut_and_resume(
     ]
     if ended:
         row[2:5] = ["had ended"] * 3
-    return row, equal and (ended or in_time and by_all)
+    return row, equal and in_time and (ended or by_all)
 
 
 def main() -> int:

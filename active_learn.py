@@ -93,7 +93,7 @@ def run(
     from nerc.annotation.people import WaitingForAnswers
     from nerc.model.precision import Precision
 
-    with distributed.session(keep.status and Path(keep.status)) as session:
+    with distributed.session(keep.status and Path(keep.status), PROGRAM) as session:
         hardware.keep_freed_memory()
         hardware.set_threads(training.num_threads)
         precision = Precision(training.precision, session.accelerator)

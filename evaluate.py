@@ -128,9 +128,10 @@ def run(config: EvaluateConfig) -> None:
     hardware.set_threads(config.num_threads)
     precision = Precision(config.precision, accelerator)
     by_corpus: dict[str, list] = {}  # figures on different sentences do not compare
-    for candidate in found:
-        revision = evaluate(candidate, corpora, config, accelerator, precision)
-        by_corpus.setdefault(revision.corpus.fingerprint(), []).append(revision)
+    with distributed.watching(accelerator, PROGRAM):
+        for candidate in found:
+            revision = evaluate(candidate, corpora, config, accelerator, precision)
+            by_corpus.setdefault(revision.corpus.fingerprint(), []).append(revision)
     if precision.decided != "float32":
         logger.warning(f"computed in {precision.decided}: figures differ a little between machines")
     if accelerator.is_main_process:

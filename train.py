@@ -75,7 +75,7 @@ def run(
     from nerc.training.run import train
 
     with (
-        distributed.session(keep.status and Path(keep.status)) as session,
+        distributed.session(keep.status and Path(keep.status), PROGRAM) as session,
         resume.resume_advice(store, name),
     ):
         accelerator = session.accelerator

@@ -19,9 +19,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import distributed
 
-from nerc.errors import STOP_SIGNALS, WORLD_SIZES, InputError, Interrupted, keep_loaded
+from nerc.errors import STOP_SIGNALS, WORLD_SIZES, InputError, Interrupted, fail, keep_loaded
 from nerc.files import write_json
 from nerc.hardware import threads_asked
+from nerc.heartbeat import heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -289,15 +290,41 @@ class Session:
 
 
 @contextmanager
-def session(status: Path | None) -> Iterator[Session]:
-    """Start the processes' session; at its end, write how it ended to the status file, if any."""
+def watching(
+    accelerator: Accelerator, program: str, status: Status | None = None
+) -> Iterator[None]:
+    """Meanwhile, end this process with one line as soon as another host of the run is lost.
+
+    The main thread may wait for that host in code of C++, where nothing else reaches it. Files are
+    whole, as after SIGKILL.
+    """
+
+    def end(reason: str) -> None:
+        try:
+            if status is not None:
+                status.write("failed", error=reason)
+            fail(program, reason)
+        finally:
+            os._exit(2)
+
+    with heartbeat(accelerator, end):
+        yield
+
+
+@contextmanager
+def session(status: Path | None, program: str = "nerc") -> Iterator[Session]:
+    """Start the processes' session; at its end, write how it ended to the status file, if any.
+
+    program: the command, for the line that names a lost host.
+    """
     accelerator = start()
     note = Status(status if accelerator.is_main_process else None)
-    with StopSignals(accelerator) as stop:
+    with watching(accelerator, program, note), StopSignals(accelerator) as stop:
         try:
             note.write("running")
             with _lost_connections(stop):
                 yield Session(accelerator, stop, note)
+                stop.wait_for_all()  # else a launcher whose processes have ended would wait alone
         except Interrupted:
             note.write("interrupted")
             raise

@@ -463,19 +463,87 @@ def test_when_a_process_dies_the_others_end_and_the_status_says_failed(tmp_path)
     assert checkpoints(tmp_path / "m"), "there is something to go on from"
 
 
-def test_the_error_of_one_process_is_reported_by_it_and_ends_the_others(folder, encoder, tmp_path):
+def begin_without_launcher(*commands: list) -> list[subprocess.Popen]:
+    """Start the processes of a run, each by its command, so that each may be watched."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    meet = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    meet["MASTER_PORT"] = port
-    runs = []
-    for rank, corpus in (("0", folder), ("1", tmp_path / "nowhere")):  # as on another machine
-        flags = [*small(corpus, encoder), "--repo", tmp_path / "models"]
-        env = meet | {"RANK": rank, "LOCAL_RANK": rank}
-        runs.append(begin(sys.executable, "train.py", *flags, **env))
+    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    meet |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(len(commands)))
+    ranks = enumerate(commands)
+    return [begin(*c, **meet, **dict.fromkeys(("RANK", "LOCAL_RANK"), str(r))) for r, c in ranks]
+
+
+def test_the_error_of_one_process_is_reported_by_it_and_ends_the_others(folder, encoder, tmp_path):
+    train = [sys.executable, "train.py", "--repo", tmp_path / "models"]
+    corpora = folder, tmp_path / "nowhere"  # as on another machine
+    runs = begin_without_launcher(*([*train, *small(corpus, encoder)] for corpus in corpora))
     (code, _, err), (guilty_code, _, guilty_err) = [end(run, timeout=60) for run in runs]
     assert code == guilty_code == 2
     assert f"train.py: error: process 1: --corpus {tmp_path}/nowhere" in guilty_err
     assert "another process of this run has ended" in err and "Traceback" not in err
     assert not (tmp_path / "models").exists()
+
+
+# ------------------------------------------------------------------- a process that falls silent
+
+IMPATIENT = "import sys; from nerc import heartbeat; heartbeat.LIMIT = 4; "
+NOT_HEARD = "error: {}nothing was heard of host {} (process {}) for 4 s; "
+
+
+def test_a_silent_process_ends_the_run_with_one_line(tmp_path):
+    flags = [*SAMPLE.split(), "--epochs", "50", "--repo", tmp_path / "m", "--checkpoint-every", "2"]
+    flags += ["--status", tmp_path / "status"]
+    train = [sys.executable, "-c", IMPATIENT + "import train; train.main(sys.argv[1:])", *flags]
+    main, other = begin_without_launcher(train, train)
+    wait_for(lambda: checkpoints(tmp_path / "m"), main)
+    os.kill(other.pid, signal.SIGSTOP)
+    try:
+        code, _, err = end(main, timeout=30)
+    finally:
+        other.kill()
+        end(other)
+    assert code == 2 and err.startswith(
+        "train.py: " + NOT_HEARD.format("", socket.gethostname(), 1)
+    )
+    assert err.count("\n") == 1 and "--resume" in err
+    found = json.loads((tmp_path / "status").read_text())
+    assert found["state"] == "failed" and "nothing was heard" in found["error"]
+    assert checkpoints(tmp_path / "m"), "there is something to go on from"
+
+
+def test_only_silence_ends_a_run_and_all_that_are_left_name_who_is_lost(tmp_path):
+    code = f"""{IMPATIENT}
+import pathlib, time
+from nerc import distributed
+accelerator = distributed.start()
+rank, place = accelerator.process_index, pathlib.Path(sys.argv[1])
+with distributed.watching(accelerator, "program"):
+    (place / f"started{{rank}}").touch()
+    if rank == 0:
+        since = time.monotonic()
+        while time.monotonic() < since + 7:  # computes alone
+            pass
+    accelerator.wait_for_everyone()
+    (place / f"together{{rank}}").touch()
+    if rank == 1:
+        time.sleep(600)  # waits for something else
+    accelerator.wait_for_everyone()
+"""
+    runs = begin_without_launcher(*[[sys.executable, "-c", code, tmp_path]] * 3)
+    wait_for(lambda: len(list(tmp_path.glob("started*"))) == 3, runs[0])
+    for number in (signal.SIGSTOP, signal.SIGCONT):  # a suspended run goes on
+        for run in runs:
+            os.kill(run.pid, number)
+        time.sleep(7 if number == signal.SIGSTOP else 0)
+    wait_for(lambda: len(list(tmp_path.glob("together*"))) == 3, runs[0])
+    os.kill(runs[2].pid, signal.SIGSTOP)
+    try:
+        ended = [end(run, timeout=30) for run in runs[:2]]
+    finally:
+        for run in runs:
+            run.kill()
+            end(run)
+    for (code, _, err), who in zip(ended, ("", "process 1: "), strict=True):
+        line = "program: " + NOT_HEARD.format(who, socket.gethostname(), 2)
+        assert code == 2 and err.startswith(line) and err.count("\n") == 1, err

@@ -70,7 +70,6 @@ def as_ours(values: Mapping[str, Any]) -> Mapping[str, Any]:
     if values.get("model_type") in (None, "bert", "nerc"):
         return values
     encoder = {k: v for k, v in values.items() if k not in (*_OURS, *_LEFT_OUT)}
-    encoder = {k: v for k, v in encoder.items() if not k.endswith("_implementation")}
     of_head = {k: v for k, v in values.items() if k in _OURS}
     longest = getattr(config_of(encoder), "max_position_embeddings", None) or 512
     return of_head | {"encoder": encoder, "max_position_embeddings": longest}
@@ -86,7 +85,9 @@ def config_of(encoder: Mapping[str, Any]) -> PreTrainedConfig:
             if value > _MOST:
                 raise InputError(f"{name} is {value}, wanted at most {_MOST}")
     with _building(model_type):
-        values = {name: value for name, value in encoder.items() if name != "model_type"}
+        # An attention may be named, USER/NAME, whose code transformers would fetch.
+        left_out = ("model_type", *(k for k in encoder if k.endswith("_implementation")))
+        values = {name: value for name, value in encoder.items() if name not in left_out}
         config = CONFIG_MAPPING[model_type](**values)
     if getattr(config, "attention_type", None) == "block_sparse":
         config.attention_type = "original_full"  # BigBird chooses by the width of the batch

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from accelerate import Accelerator
 from conftest import SAMPLE, TORCHRUN, refused, same_weights, small
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer
 from transformers import PreTrainedTokenizerFast as AnyTokenizer
 
@@ -25,11 +26,12 @@ from nerc.commands import predict
 from nerc.config import TrainConfig
 from nerc.data import sources, tags
 from nerc.data.corpus import Corpus, Sentence
+from nerc.distributed import Session, Status, StopSignals
 from nerc.errors import InputError
 from nerc.model import encoders, encoding, inference, loading, onnx_engine
 from nerc.model.pipeline import NERPipeline
 from nerc.model.tokenizer import learn_tokenizer, load_tokenizer
-from nerc.training.trainer import Trainer, make_optimizer
+from nerc.training.trainer import Trainer, TrainingData, make_optimizer
 
 INVENTORY = tags.inventory(tags.CONLL_TYPES)
 WINDOW = 64
@@ -63,6 +65,8 @@ def byte_pairs(words, kind):
     )
     if kind is AnyTokenizer:
         learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        ends = [(piece, learner.token_to_id(piece)) for piece in BERTS[2:4]]
+        learner.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, ends)
         names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
         return AnyTokenizer(tokenizer_object=learner, **dict(zip(names, BERTS, strict=True)))
     model = json.loads(learner.to_str())["model"]
@@ -185,6 +189,46 @@ def test_predictions_do_not_depend_on_the_batch(family):
             np.testing.assert_allclose(one, other, atol=2e-5)
     low = inference.predict(model, encoded, bf16=True)
     assert np.abs(np.exp(np.concatenate(low)) - np.exp(np.concatenate(wanted))).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    "name",
+    ("albert", "big_bird", "data2vec-text", "deberta", "ernie", "longformer", "megatron-bert")
+    + ("mobilebert", "mpnet", "rembert", "roberta-prelayernorm", "roformer"),
+)
+def test_other_families_read_as_their_reference(tmp_path, name):
+    fields = {"albert": {"embedding_size": 16}, "longformer": {"attention_window": 8}}
+    fields["mobilebert"] = dict.fromkeys(("embedding_size", "true_hidden_size"), 32)
+    fields["mobilebert"]["intra_bottleneck_size"] = 32
+    config = transformers.CONFIG_MAPPING[name](vocab_size=300, **SIZES | fields.get(name, {}))
+    transformers.set_seed(0)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    model = loading.from_encoder(str(tmp_path), INVENTORY, lstm_hidden_size=0, dropout=0.1).eval()
+    ids = torch.arange(60).view(3, 20) + 5
+    mask = torch.arange(20) < torch.tensor([20, 9, 3])[:, None]
+    ids[~mask] = config.pad_token_id or 0
+    with torch.inference_mode():
+        found = model(ids, mask).logits[mask]
+        reference = AutoModel.from_pretrained(tmp_path).eval()
+        wanted = model.classifier(reference(ids, mask.long())[0][mask])
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+
+
+def test_an_update_by_rows_of_the_table_is_one_of_the_whole_table(family):
+    """Where padding is read, too, its row must collect no gradient."""
+    weights = []
+    for by_row in (True, False):
+        model, tokenizer = start(family, lstm_hidden_size=8)
+        encoded = encoding.encode_for(model, tokenizer, sources.load("sample:40", "train"))
+        config = TrainConfig(recipe="strong", epochs=2, batch_size=8, lr=1e-3)
+        config = config.resolved(hidden_size=32, num_layers=2)
+        accelerator = Accelerator()
+        session = Session(accelerator, StopSignals(accelerator), Status(None))
+        trained = Trainer(model, TrainingData(encoded), config, session, bf16=False)
+        trained.by_row = by_row
+        assert len(list(trained.run())) == 2
+        weights.append(trained.table.weight)
+    torch.testing.assert_close(*weights, atol=1e-6, rtol=0)
 
 
 def test_no_word_is_lost(family):

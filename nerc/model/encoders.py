@@ -41,7 +41,7 @@ _REFUSED |= {"inventory", "word_tags"}  # properties of ours
 # All other names that configurations have are those of methods and of what classes share.
 _PROPERTIES = {"model_type", "name_or_path", "num_labels", "output_attentions", "torch_dtype"}
 _PROPERTIES |= {"_attn_implementation", "_experts_implementation", "_auto_class"}
-_TOLERANCE = 1e-3  # of the largest number in the vectors
+_TOLERANCE = 1e-4  # of the largest number in the vectors
 
 
 def check_type(model_type: str | None) -> None:

@@ -438,6 +438,7 @@ def test_other_types_are_refused(make, tmp_path, folder, capsys, model_type, fau
     (where / "evil.py").write_text("raise SystemExit('it ran')")
     with pytest.raises(InputError, match=fault):
         start(where)
+    capsys.readouterr()
     assert "such as bert or roberta" in refused(train, capsys, *small(folder, where))
 
 
@@ -520,14 +521,16 @@ def test_weights_that_no_text_reads_are_frozen(tmp_path):
 
 @pytest.mark.parametrize("what", ["slow", "no cls"])
 def test_a_tokenizer_that_does_not_serve_is_refused(make, tmp_path, what):
-    where = shutil.copytree(make("modernbert"), tmp_path / "encoder")
+    where = shutil.copytree(
+        make("roberta" if what == "slow" else "modernbert"), tmp_path / "encoder"
+    )
     if what == "slow":
         for file in where.glob("tokenizer*"):
             file.unlink()
-        (where / "vocab.txt").write_text("\n".join(BERTS))
-        change(where / "config.json", model_type="bert")
-        (where / "tokenizer_config.json").write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
-        fault = "BertJapaneseTokenizer|cannot be loaded"
+        (where / "vocab.txt").write_text("Paris 3\nZoe 2\n")
+        (where / "bpe.codes").write_text("P a 3\n")
+        (where / "tokenizer_config.json").write_text('{"tokenizer_class": "PhobertTokenizer"}')
+        fault = "its tokenizer, PhobertTokenizer, is none of the library tokenizers"
     else:
         change(where / "tokenizer_config.json", cls_token=..., sep_token=...)
         fault = "has no cls_token and no sep_token, .* take an encoder"

@@ -42,8 +42,8 @@ SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 BERTS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def word_pieces(words, _):
-    return learn_tokenizer(Corpus.of([Sentence(tuple(words), None, "", 0)]), 600)
+def word_pieces(words, _, size):
+    return learn_tokenizer(Corpus.of([Sentence(tuple(words), None, "", 0)]), size)
 
 
 def learnt(words, model, trainer, splitter, special) -> list:
@@ -54,11 +54,11 @@ def learnt(words, model, trainer, splitter, special) -> list:
     return learner
 
 
-def byte_pairs(words, kind):
+def byte_pairs(words, kind, size):
     """As published: without a space before the first word."""
     special = BERTS if kind is AnyTokenizer else SPECIAL
     letters = pre_tokenizers.ByteLevel.alphabet()
-    how = dict(vocab_size=600, initial_alphabet=letters)
+    how = dict(vocab_size=size, initial_alphabet=letters)
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=True)
     learner = learnt(
         words, models.BPE(), lambda **k: trainers.BpeTrainer(**k, **how), splitter, special
@@ -73,11 +73,11 @@ def byte_pairs(words, kind):
     return kind(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
 
 
-def unigram(words, kind):
+def unigram(words, kind, size):
     special = (
         ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]") if "Deberta" in kind.__name__ else SPECIAL
     )
-    how = dict(vocab_size=600, unk_token=special[3])
+    how = dict(vocab_size=size, unk_token=special[3])
     trainer = lambda **k: trainers.UnigramTrainer(**k, **how)  # noqa: E731
     learner = learnt(words, models.Unigram(), trainer, pre_tokenizers.Metaspace(), special)
     vocabulary = json.loads(learner.to_str())["model"]["vocab"]
@@ -107,28 +107,29 @@ OTHERS = [name for name in FAMILIES if name not in encoders.PACKED]
 
 @pytest.fixture(scope="session")
 def make(tmp_path_factory):
-    """Saves the encoder of a family and its tokenizer as transformers does, once."""
-    made: dict[str, Path] = {}
-    words = [word for s in sources.load("sample:100", "train") for word in s.words]
+    """Saves the encoder of a family and its tokenizer as transformers does, once for each size."""
+    made: dict[tuple[str, bool], Path] = {}
 
-    def of(name: str) -> Path:
-        if name in made:
-            return made[name]
+    def of(name: str, large: bool = False) -> Path:
+        if (name, large) in made:
+            return made[name, large]
         learn, kind, fields = FAMILIES[name]
-        tokenizer = learn(words, kind)
+        corpus = sources.load("sample:1000" if large else "sample:100", "train")
+        words = [word for sentence in corpus for word in sentence.words]
+        tokenizer = learn(words, kind, 4000 if large else 600)
         ids = {f"{n}_token_id": getattr(tokenizer, f"{n}_token_id") for n in ("pad", "cls", "sep")}
         ids |= {"bos_token_id": ids["cls_token_id"], "eos_token_id": ids["sep_token_id"]}
         values = SIZES | {"vocab_size": len(tokenizer)} | ids | fields
-        config = transformers.CONFIG_MAPPING[name](**values)
+        values |= {"hidden_size": 128, "intermediate_size": 256} if large else {}
         transformers.set_seed(0)
-        model = AutoModel.from_config(config)
-        for weight in model.parameters():  # large enough to tell words apart
+        model = AutoModel.from_config(transformers.CONFIG_MAPPING[name](**values))
+        for weight in () if large else model.parameters():  # else they hardly tell words apart
             if weight.ndim > 1:
                 weight.data.mul_(4)
-        made[name] = tmp_path_factory.mktemp(name)
-        model.save_pretrained(made[name])
-        tokenizer.save_pretrained(made[name])
-        return made[name]
+        made[name, large] = tmp_path_factory.mktemp(name)
+        model.save_pretrained(made[name, large])
+        tokenizer.save_pretrained(made[name, large])
+        return made[name, large]
 
     return of
 
@@ -558,10 +559,11 @@ def test_weights_that_lack_a_layer_are_refused(make, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_learns(family, tmp_path):
-    flags = f"--data gold --corpus sample --encoder {family} --repo {tmp_path} --num-threads 1"
-    flags += " --recipe strong --precision float32 --lstm-hidden-size 32 --epochs 15"
-    train.main([*flags.split(), "--lr", "5e-4"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_learns(make, tmp_path, name):
+    flags = f"--data gold --corpus sample --encoder {make(name, large=True)} --repo {tmp_path}"
+    flags += " --recipe strong --precision float32 --lstm-hidden-size 128 --epochs 3"
+    train.main([*flags.split(), "--num-threads", "1"])
     metrics = json.loads((tmp_path / "model_primary/metrics.json").read_text())
     assert metrics["validation"]["f1"] >= 0.85
 

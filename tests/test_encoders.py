@@ -562,7 +562,7 @@ def test_weights_that_lack_a_layer_are_refused(make, tmp_path):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_it_learns(make, tmp_path, name):
     flags = f"--data gold --corpus sample --encoder {make(name, large=True)} --repo {tmp_path}"
-    flags += " --recipe strong --precision float32 --lstm-hidden-size 128 --epochs 3"
+    flags += " --recipe strong --precision float32 --lstm-hidden-size 128 --epochs 2"
     train.main([*flags.split(), "--num-threads", "1"])
     metrics = json.loads((tmp_path / "model_primary/metrics.json").read_text())
     assert metrics["validation"]["f1"] >= 0.85

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import BertForMaskedLM, PreTrainedTokenizerBase
+from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run from anywhere
 
@@ -46,7 +46,7 @@ def main() -> None:
         parser.error(f"--output {given.output}: is there already")
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = BertForMaskedLM.from_pretrained(given.encoder, dtype=torch.float32).to(device)
+    model = AutoModelForMaskedLM.from_pretrained(given.encoder, dtype=torch.float32).to(device)
     tokenizer = load_tokenizer(given.encoder, model.config.vocab_size)
     corpus = sources.load(given.corpus, "train")
     limit = model.config.max_position_embeddings
@@ -55,12 +55,12 @@ def main() -> None:
     new = f"{given.output}.new"
     shutil.rmtree(new, ignore_errors=True)
     shutil.copytree(given.encoder, new)
-    model.bert.save_pretrained(new)
+    model.base_model.save_pretrained(new)
     os.rename(new, given.output)
 
 
 def train(
-    model: BertForMaskedLM,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pieces: torch.Tensor,
     given: argparse.Namespace,
@@ -78,8 +78,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = given.lr * min(share, left)
         with torch.autocast(device.type, torch.bfloat16):
-            vectors = model.bert(inputs.to(device)).last_hidden_state[is_hidden.to(device)]
-            logits = model.cls(vectors).float()
+            logits = model(inputs.to(device)).logits[is_hidden.to(device)].float()
         loss = F.cross_entropy(logits, rows[is_hidden].to(device))
         optimizer.zero_grad()
         loss.backward()

@@ -181,8 +181,8 @@ class ModelConfig:
 
     encoder: str | None = option(
         None,
-        "pretrained BERT encoder: a folder, a name on the Hub, or tiny (2 layers, random weights). "
-        "Default: bert-base-cased, and tiny for --corpus sample",
+        "pretrained encoder, such as a BERT: a folder, a name on the Hub, or tiny (2 layers, "
+        "random weights). Default: bert-base-cased, and tiny for --corpus sample",
         effect=Effect.PLACE,
     )
     start: str | None = option(

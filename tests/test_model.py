@@ -185,7 +185,7 @@ def spoil(folder, source, what):
         ("no config", "holds no config.json"),
         ("cut off", "cannot be loaded"),
         ("no json", "config.json: is not JSON"),
-        ("other type", "of type 'gpt2', wanted bert"),
+        ("other type", "of type 'gpt2', wanted an encoder"),
         ("layer missing", "its weights lack 16 tensors"),
         ("layer too many", "have 16 tensors, such as .* not in config.json"),
         ("wrong value", 'config.json: hidden_size is "x", wanted a whole number'),

@@ -50,7 +50,7 @@ class SuspectsConfig:
         None, "the columns of the word and of the tag in train.txt, as in train.py"
     )
     encoder: str | None = option(
-        None, "pretrained BERT encoder of the models, as in train.py; tiny for --corpus sample"
+        None, "pretrained encoder of the models, as in train.py; tiny for --corpus sample"
     )
     folds: int = option(
         5,

@@ -123,6 +123,8 @@ def encode(
     parts, num_words, encoding_stats = [], [], Counter()
     how = {"is_split_into_words": True, "add_special_tokens": False, "verbose": False}
     how["split_special_tokens"] = True  # "[SEP]" in the text is a word like any other
+    # SentencePiece cuts "</s>" into that piece all the same.
+    special = [*{*tokenizer.all_special_ids} - {tokenizer.unk_token_id}]
     for batch in corpus.table.to_batches(max_chunksize=_CHUNK):
         words = batch["words"].to_pylist()
         lengths = [len(sentence) for sentence in words]
@@ -130,6 +132,7 @@ def encode(
         pieces, counts, stats = _align(
             encodings, lengths, tokenizer.unk_token_id, most_pieces(limit)
         )
+        pieces[np.isin(pieces, special)] = tokenizer.unk_token_id
         labels = _labels(batch["tags"].to_pylist(), lengths, inventory)
         parts.append((pieces, counts, labels, word_shapes(words if with_shapes else ())))
         num_words += lengths

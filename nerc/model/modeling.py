@@ -1,4 +1,4 @@
-"""NERSmallConfig and NERSmall: a BERT encoder, a BiLSTM over words and a linear tagger.
+"""NERSmallConfig and NERSmall: a pretrained encoder, a BiLSTM over words and a linear tagger.
 
 Shapes: S sentences with n words in all; B windows of at most T word pieces; N pieces in all
 windows, without padding; H hidden size, A attention heads, K labels. B is S, unless a sentence is
@@ -29,7 +29,7 @@ from nerc import hub
 from nerc.data import tags
 from nerc.errors import InputError
 from nerc.files import Replaced, read_unreplaced, stamps
-from nerc.model import pipeline
+from nerc.model import encoders, pipeline
 from nerc.model.attention import Grid, HeadRows, attend_on_cpu, attend_on_gpu, pad, visible_pieces
 from nerc.model.layers import Dropout, bilstm, replace_dropout
 from nerc.model.source import check_config, check_folder
@@ -42,16 +42,23 @@ class NERSmallConfig(BertConfig):
 
     id2label is the tag inventory. A published BertForTokenClassification checkpoint lacks these
     fields and loads as a NERSmall without BiLSTM; twelve labels without names are CoNLL-2003's.
+
+    encoder is the config.json of an encoder other than BERT, whose sizes (encoders.SHARED) are then
+    shown here, too. max_position_embeddings is how many pieces a window has at most.
     """
 
     model_type = "nerc"
 
+    encoder: dict[str, Any] | None = None
     lstm_hidden_size: int = 0
     word_shapes: int = 0
     context: str = "none"  # or document: see nerc.model.encoding.Encoded.documents
     calibration: list[float] | None = None  # slope and offset, see nerc.model.calibration
 
     def __post_init__(self, **kwargs) -> None:
+        if self.encoder is not None:
+            for name, value in encoders.shared(self.encoder).items():
+                setattr(self, name, value)
         super().__post_init__(**kwargs)
         conll = tags.inventory(tags.CONLL_TYPES)
         if list(self.id2label.values()) == [f"LABEL_{i}" for i in range(len(conll))]:
@@ -71,9 +78,15 @@ class NERSmallConfig(BertConfig):
 
         transformers would fetch the code of an attention USER/NAME from the Hub.
         """
-        check_config(config_dict)
-        values = {k: v for k, v in config_dict.items() if not k.endswith("_implementation")}
+        values = encoders.as_ours(config_dict)
+        check_config(values)
+        values = {k: v for k, v in values.items() if not k.endswith("_implementation")}
         return super().from_dict(values, **kwargs)
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What save_pretrained writes; of a BERT, without the field encoder."""
+        values = super().to_diff_dict()
+        return {k: v for k, v in values.items() if k != "encoder" or v is not None}
 
     @property
     def inventory(self) -> tuple[str, ...]:
@@ -119,7 +132,10 @@ def _inventory(labels: tuple[tuple[int, str], ...]) -> tuple[str, ...]:
 
 
 class NERSmall(BertPreTrainedModel):
-    """BERT over word pieces -> first piece of each word -> BiLSTM over words -> linear."""
+    """Encoder over word pieces -> first piece of each word -> BiLSTM over words -> linear.
+
+    base_model is the encoder; its name among the weights is the one that transformers gives it.
+    """
 
     config_class = NERSmallConfig
     folder: Path | None = None  # from which from_pretrained loaded it
@@ -127,7 +143,16 @@ class NERSmall(BertPreTrainedModel):
 
     def __init__(self, config: NERSmallConfig) -> None:
         super().__init__(config)
-        self.bert = BertModel(config, add_pooling_layer=False)
+        if config.encoder is None:
+            self.bert = BertModel(config, add_pooling_layer=False)
+        else:
+            encoder = encoders.build(config.encoder)
+            self.base_model_prefix = encoder.base_model_prefix
+            setattr(self, self.base_model_prefix, encoder)
+            longest = min(config.max_position_embeddings, encoders.num_positions(encoder))
+            config.max_position_embeddings = longest
+        # Whether _encode computes it, or its own forward.
+        self.is_packed = config.encoder is None or config.encoder["model_type"] in encoders.PACKED
         width, size = config.hidden_size, config.lstm_hidden_size
         self.word_shapes = None
         if config.word_shapes:
@@ -139,8 +164,17 @@ class NERSmall(BertPreTrainedModel):
         dropout = config.classifier_dropout
         self.dropout = Dropout(config.hidden_dropout_prob if dropout is None else dropout)
         self.classifier = nn.Linear(width, config.num_labels)
-        replace_dropout(self.bert)
+        replace_dropout(self.base_model)
         self.post_init()
+
+    def rebuild_encoder(self) -> None:
+        """Build an encoder other than BERT as config describes it now, with the same weights."""
+        encoder = encoders.build(self.config.encoder).train(self.training)
+        encoder.load_state_dict(self.base_model.state_dict())
+        for new, old in zip(encoder.parameters(), self.base_model.parameters(), strict=True):
+            new.requires_grad_(old.requires_grad)
+        replace_dropout(encoder)
+        setattr(self, self.base_model_prefix, encoder)
 
     def read_word_shapes(self, number: int) -> None:
         """Add vectors of this many word shapes, drawn from torch's global generator."""
@@ -256,28 +290,29 @@ class NERSmall(BertPreTrainedModel):
         grids: list[Grid],
         chosen: torch.Tensor | None,
     ) -> torch.Tensor:
-        """BertModel's last hidden states of the chosen real pieces, or of all (None).
+        """The encoder's last hidden states of the chosen real pieces, or of all (None).
 
         Only attention sees padding; everything else works on the N real pieces. Shuffled sentences
         would otherwise be 62 % padding (CoNLL-2003, batches of 32). After the last attention, only
         the chosen pieces are computed.
         """
+        encoder = self.base_model
+        if not self.is_packed:
+            hidden = encoders.read_padded(encoder, input_ids, grids, token_type_ids)
+            return hidden if chosen is None else hidden.index_select(0, chosen)
         attend = attend_on_gpu
         if input_ids.device.type == "cpu":
             attend, grids = attend_on_cpu, HeadRows.of(grids, self.config.num_attention_heads)
-        embeddings = self.bert.embeddings
         ids = input_ids.flatten()[real_pieces]  # (N,)
         positions = real_pieces % input_ids.shape[1]
-        types = embeddings.token_type_embeddings.weight[0]
-        if token_type_ids is not None:
-            types = embeddings.token_type_embeddings(token_type_ids.flatten()[real_pieces])
-        hidden = embeddings.word_embeddings(ids) + types + embeddings.position_embeddings(positions)
-        hidden = embeddings.dropout(embeddings.LayerNorm(hidden))  # (N, H)
+        types = None if token_type_ids is None else token_type_ids.flatten()[real_pieces]
+        hidden = encoders.embed(encoder, ids, positions, types)  # (N, H)
         if torch.is_autocast_enabled(hidden.device.type):  # cast once, not at every use
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-        for layer in self.bert.encoder.layer:
+        layers = encoders.layers(encoder)
+        for layer in layers:
             context = attend(layer, hidden, grids)
-            if layer is self.bert.encoder.layer[-1] and chosen is not None:
+            if layer is layers[-1] and chosen is not None:
                 context, hidden = context.index_select(0, chosen), hidden.index_select(0, chosen)
             attended = layer.attention.output(context, hidden)
             hidden = layer.output(layer.intermediate(attended), attended)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from nerc.errors import InputError
+from nerc.model import encoders
 from nerc.model.layers import lstm_weights
 from nerc.model.modeling import NERSmall
 
@@ -51,7 +52,12 @@ def build(model: NERSmall, *, int8: bool) -> bytes:
     (n,), flat places of the words' first pieces in (B, T); num_words (S,); word_shapes (n,), if the
     model reads them. Output: logits (n, K).
     """
-    activation = model.config.hidden_act
+    if not model.is_packed:
+        raise InputError(
+            f"its encoder is a {model.config.encoder['model_type']}, which cannot be exported or "
+            f"run in 8 bits, wanted one of {', '.join(encoders.PACKED)}"
+        )
+    activation = _activation(model)
     if activation not in _ACTIVATIONS:
         raise InputError(
             f"its hidden_act is {activation}, which cannot be exported, wanted one of "
@@ -69,6 +75,11 @@ def build(model: NERSmall, *, int8: bool) -> bytes:
     head = SimpleNamespace(weight=head.weight[columns], bias=head.bias[columns])
     graph("Identity", graph.linear(words, head), name="logits")
     return graph.serialised(with_shapes=model.word_shapes is not None, num_tags=len(columns))
+
+
+def _activation(model: NERSmall) -> str:
+    config = model.base_model.config
+    return config.activation if config.model_type == "distilbert" else config.hidden_act
 
 
 class _Graph:
@@ -177,20 +188,24 @@ class _Graph:
 
 
 def _encoder(graph: _Graph, model: NERSmall) -> str:
-    """BertModel's last hidden states of each word's first piece (n, H)."""
-    embeddings, layers = model.bert.embeddings, model.bert.encoder.layer
-    # To the position is added the type of the first segment: no text has a second one.
-    placed = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
+    """The encoder's last hidden states of each word's first piece (n, H)."""
+    encoder = model.base_model
+    embeddings, layers = encoder.embeddings, encoders.layers(encoder)
+    placed = embeddings.position_embeddings.weight[encoders.first_position(encoder) :]
+    if hasattr(embeddings, "token_type_embeddings"):  # no text has a second segment
+        placed = placed + embeddings.token_type_embeddings.weight[0]
     length = graph("Shape", "input_ids", start=1)  # (1,): T
     placed = graph("Slice", graph.constant(placed), graph.constant([0]), length)  # (T, H)
     vectors = graph("Gather", graph.constant(embeddings.word_embeddings.weight), "input_ids")
     hidden = graph.norm(graph("Add", vectors, placed), embeddings.LayerNorm)  # (B, T, H)
-    flat = graph.constant([-1, model.config.hidden_size])
+    flat = graph.constant([-1, embeddings.word_embeddings.embedding_dim])
     hidden = graph("Reshape", hidden, flat)  # (B T, H)
+    if hasattr(encoder, "embeddings_project"):
+        hidden = graph.linear(hidden, encoder.embeddings_project)
     padding = graph("Not", graph("Unsqueeze", "attention_mask", graph.constant([1, 2])))
     padding = graph("Cast", padding, to=graph.onnx.TensorProto.FLOAT)
     mask = graph("Mul", padding, graph.constant(np.float32(_LOWEST)))  # (B, 1, 1, T)
-    operator, attributes = _ACTIVATIONS[model.config.hidden_act]
+    operator, attributes = _ACTIVATIONS[_activation(model)]
     for layer in layers:
         context = _attention(graph, layer.attention.self, hidden, mask)
         if layer is layers[-1]:  # only words matter from here on

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from transformers import BertConfig
 from transformers.activations import ACT2FN
 
 from nerc.errors import InputError
-from nerc.files import Wanted, check_input, parse_json, read_json
+from nerc.files import Wanted, check_input, check_shape, parse_json, read_json
+from nerc.model import encoders
 
 _SIZE = Wanted("a whole number above 0", lambda value: value > 0, int)
 _RATE = Wanted("a probability below 1", lambda value: 0 <= value < 1, float)
@@ -29,7 +29,7 @@ _CONFIG = {
     "num_hidden_layers?": _SIZE,
     "num_attention_heads?": _SIZE,
     "intermediate_size?": _SIZE,
-    "type_vocab_size?": _SIZE,
+    "type_vocab_size?": Wanted("0 or more", lambda value: value >= 0, int),  # DeBERTa has 0
     "max_position_embeddings?": _POSITIONS,
     "lstm_hidden_size?": Wanted("0 or more", lambda value: value >= 0, int),
     "context?": Wanted("document or none", lambda value: value in ("document", "none"), str),
@@ -48,15 +48,11 @@ _CONFIG = {
     "dtype?": _DTYPE,
     "torch_dtype?": _DTYPE,
 }
-# Fields by which transformers would run other code, read other files, or build another network.
-_REFUSED = {"auto_map", "configuration_files", "transformers_weights", "quantization_config"}
-_REFUSED |= {"compression_config", "distributed_config", "fusion_config", "per_layer_config"}
-_REFUSED |= {"inventory", "word_tags"}  # properties of ours
-# All other names that its configurations have are those of methods and of what classes share.
-_PROPERTIES = {"model_type", "name_or_path", "num_labels", "output_attentions", "torch_dtype"}
-_PROPERTIES |= {"_attn_implementation", "_experts_implementation", "_auto_class"}
-_FIELDS = _PROPERTIES | {field.name for field in fields(BertConfig)}
-
+# What the configurations of encoders other than BERT share; transformers checks the rest.
+_ENCODER = {"model_type": str}
+_ENCODER |= {f"{name}?": _SIZE for name in encoders.SHARED if name != "pad_token_id"}
+_ENCODER |= {f"{name}?": _NO for name in ("is_decoder", "add_cross_attention")}
+_CONFIG["encoder?"] = _ENCODER
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _SPARE = 10_000_000  # weights that config.json may describe and the files may lack: a new head
 
@@ -64,9 +60,11 @@ _SPARE = 10_000_000  # weights that config.json may describe and the files may l
 def check_config(values: Mapping[str, Any]) -> None:
     """Raise InputError that names the field where config.json describes no network of ours."""
     values = parse_json(json.dumps(values, default=str), _CONFIG)
-    for name in values:
-        if name in _REFUSED or (hasattr(BertConfig, name) and name not in _FIELDS):
-            raise InputError(f"has the field {name}, which nerc does not read; remove it")
+    encoders.check_fields(values, BertConfig)
+    if (encoder := values.get("encoder")) is not None:
+        encoders.shared(encoder)
+        return
+    check_shape(values, {"type_vocab_size?": _SIZE})
     sizes = _sizes(values)
     if sizes["hidden_size"] % sizes["num_attention_heads"]:
         raise InputError(
@@ -82,7 +80,8 @@ def check_config(values: Mapping[str, Any]) -> None:
 
 
 def _sizes(values: Mapping[str, Any]) -> dict[str, int]:
-    names = (name.removesuffix("?") for name, wanted in _CONFIG.items() if wanted is _SIZE)
+    names = [name.removesuffix("?") for name, wanted in _CONFIG.items() if wanted is _SIZE]
+    names += ["type_vocab_size"]
     sizes = {name: values.get(name) or getattr(BertConfig, name) for name in names}
     return sizes | {"lstm_hidden_size": values.get("lstm_hidden_size") or 0}
 
@@ -105,22 +104,32 @@ def check_folder(folder: Path) -> dict[str, Any]:
     config = folder / "config.json"
     values = read_json(config, _CONFIG)
     try:
-        check_config(values)
+        ours = encoders.as_ours(values)
+        check_config(ours)
+        wanted = _num_described(ours)
     except InputError as error:
         raise InputError(f"{config}: {error}") from None
     found = sum(num for path in _weight_files(folder) for num in _num_weights(path))
-    size = _sizes(values)
-    width, inner, units = size["hidden_size"], size["intermediate_size"], size["lstm_hidden_size"]
-    rows = size["vocab_size"] + size["type_vocab_size"]
-    rows += values.get("max_position_embeddings") or BertConfig.max_position_embeddings
-    wanted = rows * width + size["num_hidden_layers"] * 2 * width * (2 * width + inner)
-    wanted += 8 * units * (width + units)
     if wanted > found + _SPARE:
         raise InputError(
             f"{config}: describes a network of {wanted:,} weights, and its files hold {found:,}; "
             f"do config.json and model.safetensors belong together?"
         )
     return values
+
+
+def _num_described(values: Mapping[str, Any]) -> int:
+    """About how many weights the network has that a config.json of ours describes."""
+    size, encoder = _sizes(values), values.get("encoder")
+    if encoder is not None:
+        width, wanted = encoders.shared(encoder)["hidden_size"], encoders.num_weights(encoder)
+    else:
+        width, inner = size["hidden_size"], size["intermediate_size"]
+        rows = size["vocab_size"] + size["type_vocab_size"]
+        rows += values.get("max_position_embeddings") or BertConfig.max_position_embeddings
+        wanted = rows * width + size["num_hidden_layers"] * 2 * width * (2 * width + inner)
+    units = size["lstm_hidden_size"]
+    return wanted + 8 * units * (width + units)
 
 
 def _weight_files(folder: Path) -> list[Path]:

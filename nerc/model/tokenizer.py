@@ -62,15 +62,22 @@ def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
         if (folder / file).exists():
             read_json(folder / file, shape)
     try:
-        # Without trust_remote_code=False, transformers asks whether to run the folder's code.
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = _from_pretrained(name)
     except Exception as error:  # tokenizers raises no narrower class
         raise InputError(f"{name}: its tokenizer cannot be loaded: {error!r}") from None
     needed = ("cls_token", "sep_token", "unk_token")
     if missing := [token for token in needed if getattr(tokenizer, token) is None]:
-        raise InputError(f"{name}: its tokenizer has no {' and no '.join(missing)}")
+        raise InputError(
+            f"{name}: its tokenizer has no {' and no '.join(missing)}, which nerc puts around a "
+            f"text or for a word that it lacks; take an encoder whose tokenizer has them"
+        )
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"{name}: its tokenizer, {type(tokenizer).__name__}, is none of the library tokenizers "
+            f"and does not tell which piece is of which word; take an encoder with a tokenizer.json"
+        )
     num_pieces = len(tokenizer) - len(tokenizer.all_special_tokens)
-    if not tokenizer.is_fast or num_pieces <= 0 or len(tokenizer) > vocab_size:
+    if num_pieces <= 0 or len(tokenizer) > vocab_size:
         raise InputError(
             f"{name}: its tokenizer has {num_pieces} word pieces and does not fit the encoder, "
             f"whose vocabulary has {vocab_size}; put the encoder's tokenizer.json there"
@@ -87,6 +94,28 @@ def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
     except Exception as error:
         raise InputError(f"{name}: its tokenizer cannot cut a word: {error!r}") from None
     return tokenizer
+
+
+def _from_pretrained(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that transformers loads; one of bytes reads a word as one after a space.
+
+    Elsewhere than at the beginning of a text, words were like that when the encoder was trained.
+    """
+    # Without trust_remote_code=False, transformers asks whether to run the folder's code.
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    if (splitter := _of_bytes(tokenizer)) and not splitter.add_prefix_space:
+        how = {"trust_remote_code": False, "add_prefix_space": True}
+        tokenizer = AutoTokenizer.from_pretrained(name, **how)  # the setting is saved with it
+        _of_bytes(tokenizer).add_prefix_space = True  # classes without a splitter of their own
+    return tokenizer
+
+
+def _of_bytes(tokenizer: PreTrainedTokenizerBase) -> pre_tokenizers.ByteLevel | None:
+    """What splits texts first, if it turns them into bytes."""
+    splitter = tokenizer.backend_tokenizer.pre_tokenizer if tokenizer.is_fast else None
+    if isinstance(splitter, pre_tokenizers.Sequence):
+        splitter = splitter[0]
+    return splitter if isinstance(splitter, pre_tokenizers.ByteLevel) else None
 
 
 def tokenizer_beside(

@@ -117,7 +117,7 @@ class Trainer:
             raise InputError("no word of the training sentences has a label")
         self.model.to(self.accelerator.device)
         self.optimizer = make_optimizer(model, config)
-        self.table = model.bert.embeddings.word_embeddings  # pieces x hidden size
+        self.table = model.base_model.get_input_embeddings()  # pieces x hidden size
         self.by_row = self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1
         self.num_updates = config.epochs * math.ceil(len(self.sentences) / config.batch_size)
         self.update = 0  # finished ones

@@ -147,6 +147,7 @@ def _seldom_collected() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.unfreeze()
         gc.set_threshold(*_COLLECTED_AFTER)
 
 

@@ -793,7 +793,7 @@ def test_without_any_label_the_first_answers_say_which_types_there_are(encoder, 
     answer(labels, 0, label)
     line = [str(f) for f in line]
     assert "--resume to continue it" in refused(active_learn, capsys, *line)
-    for changed in (["--expert", "2"], ["--precision", "float32"]):
+    for changed in (["--expert", "2"], ["--precision", "auto"]):
         message = refused(active_learn, capsys, *line, "--resume", *changed)
         assert "an unfinished run with other flags is in " in message
     active_learn.main([*line, "--resume"])

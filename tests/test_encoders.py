@@ -215,11 +215,12 @@ def test_other_families_read_as_their_reference(tmp_path, name):
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
-def test_an_update_by_rows_of_the_table_is_one_of_the_whole_table(family):
+@pytest.mark.parametrize("name", OTHERS)
+def test_an_update_by_rows_of_the_table_is_one_of_the_whole_table(make, name):
     """Where padding is read, too, its row must collect no gradient."""
     weights = []
     for by_row in (True, False):
-        model, tokenizer = start(family, lstm_hidden_size=8)
+        model, tokenizer = start(make(name), lstm_hidden_size=8)
         encoded = encoding.encode_for(model, tokenizer, sources.load("sample:40", "train"))
         config = TrainConfig(recipe="strong", epochs=2, batch_size=8, lr=1e-3)
         config = config.resolved(hidden_size=32, num_layers=2)
@@ -333,8 +334,16 @@ def test_the_encoder_has_its_own_learning_rate(family):
     assert len(of_encoder) < len(list(model.parameters()))
 
 
-def test_a_run_is_trained_resumed_and_used(family, folder, tmp_path, monkeypatch, capsys):
+LIKE_OTHERS = ("xlm-roberta", "electra", "camembert", "bert")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in LIKE_OTHERS else n for n in FAMILIES],
+)
+def test_a_run_is_trained_resumed_and_used(make, name, folder, tmp_path, monkeypatch, capsys):
     """Micro-batches, precision, checkpoints, the card, evaluation and prediction."""
+    family = make(name)
     flags = [*small(folder, family), "--precision", "float32", "--micro-batch-words", "100"]
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     train.main([*flags, "--repo", str(whole), "--checkpoint-every", "never"])

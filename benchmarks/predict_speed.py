@@ -28,7 +28,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--corpus", required=True, help="folder with test.txt")
-    parser.add_argument("--encoder", required=True, help="folder of a pretrained BERT")
+    parser.add_argument("--encoder", required=True, help="folder of a pretrained encoder")
     parser.add_argument("--sentences", type=int, default=1000, help="0: all (default: 1000)")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32, 64])
     parser.add_argument("--repeats", type=int, default=3, help="runs of every row (default: 3)")

@@ -9,7 +9,7 @@ from transformers.models.bert.modeling_bert import BertLayer
 
 from nerc.model import modeling
 from nerc.model.attention import HeadRows, attend_on_cpu, attend_on_gpu, visible_pieces
-from nerc.model.layers import Dropout, bilstm, dropout_mask, grid_cells, replace_dropout
+from nerc.model.layers import Dropout, bilstm, dropout_mask, grid_cells, replace_layers
 
 
 def torchs(lstm, words, num_words):
@@ -83,9 +83,9 @@ def test_dropout_drops_its_share_and_scales_the_rest(p):
     assert Dropout(0.0)(x).equal(x)
 
 
-def test_replace_dropout_replaces_every_one():
+def test_replace_layers_replaces_every_one():
     net = nn.Sequential(nn.Dropout(0.2), nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.3)))
-    replace_dropout(net)
+    replace_layers(net)
     kinds = [(type(m), m.p) for m in net.modules() if isinstance(m, nn.Dropout)]
     assert kinds == [(Dropout, 0.2), (Dropout, 0.3)]
 
@@ -125,7 +125,7 @@ def test_attention_on_a_cpu_is_that_of_the_equations(dropout):
     """Values and gradients, by autograd over each window without padding, head by head."""
     torch.manual_seed(0)
     layer = BertLayer(BertConfig(hidden_size=24, num_attention_heads=3, intermediate_size=32))
-    replace_dropout(layer)
+    replace_layers(layer)
     attention = layer.attention.self
     attention.dropout.p = dropout
     mask = torch.arange(16) < torch.tensor(RAGGED)[:, None]
@@ -164,7 +164,7 @@ def test_attention_on_a_gpu_has_dropout_in_training_alone():
     torch.manual_seed(0)
     config = BertConfig(hidden_size=24, num_attention_heads=3, intermediate_size=32)
     layer = BertLayer(config)
-    replace_dropout(layer)
+    replace_layers(layer)
     mask = torch.ones(4, 8, dtype=torch.bool)
     grids = modeling._grids(mask, torch.arange(32), None)
     hidden = torch.randn(32, 24)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers.models.bert.modeling_bert import BertLayer
 
 from nerc.model.layers import dropout_mask
+from nerc.model.products import linear
 
 # Windows whose attention is computed together: their pieces among all N; the pieces' cells in the
 # flat grid; the mask (g, t) of what can be attended to.
@@ -70,7 +71,7 @@ def attend_on_cpu(layer: BertLayer, hidden: torch.Tensor, rows: HeadRows) -> tor
     query, key, value = attention.query, attention.key, attention.value
     weight = torch.cat([query.weight * attention.scaling, key.weight, value.weight])
     bias = torch.cat([query.bias * attention.scaling, key.bias, value.bias])
-    projected = F.linear(hidden, weight, bias)  # (N, 3 H)
+    projected = linear(hidden, weight, bias)  # (N, 3 H)
     dropout = attention.dropout.p if attention.training else 0.0
     with torch.autocast(hidden.device.type, enabled=False):
         return _Attention.apply(projected, rows, attention.attention_head_size, dropout)

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nerc.model.products import Linear, multiply
+
 
 class Dropout(nn.Dropout):
     """nn.Dropout that draws a CPU's masks with 16 bits a number, so p is exact to 1 / 65,536."""
@@ -38,12 +40,14 @@ def dropout_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tenso
     return kept.to(dtype).mul_(value)
 
 
-def replace_dropout(module: nn.Module) -> None:
-    """Replace every nn.Dropout inside module by a Dropout."""
+def replace_layers(module: nn.Module) -> None:
+    """Replace every nn.Dropout and nn.Linear inside module by ours."""
     for parent in module.modules():
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:
                 setattr(parent, name, Dropout(child.p))
+            elif type(child) is nn.Linear:
+                child.__class__ = Linear  # a new one would draw new weights
 
 
 def bilstm(
@@ -131,7 +135,7 @@ class _TwoLSTMs(torch.autograd.Function):
         # x (D, N, I); w_ih (D, 4 H, I); w_hh (D, 4 H, H); b (D, 4 H); the gates are i, f, g, o
         x, w_ih, w_hh = x.to(dtype), w_ih.to(dtype), w_hh.to(dtype)
         size = w_hh.shape[2]
-        gates = (x @ w_ih.transpose(1, 2)).to(b_ih.dtype)  # (D, N, 4 H)
+        gates = multiply(x, w_ih.transpose(1, 2)).to(b_ih.dtype)  # (D, N, 4 H)
         gates += (b_ih + b_hh)[:, None]
         cells = gates.new_empty(*gates.shape[:2], size)
         hidden = torch.empty_like(cells)
@@ -142,7 +146,7 @@ class _TwoLSTMs(torch.autograd.Function):
             gate = gates[:, now]
             if before is not None:
                 before = slice(before, before + batch_size)
-                gate += hidden[:, before].to(dtype) @ recurrent
+                gate += multiply(hidden[:, before].to(dtype), recurrent)
             gate[..., : 2 * size].sigmoid_()
             gate[..., 2 * size : 3 * size].tanh_()
             gate[..., 3 * size :].sigmoid_()
@@ -194,11 +198,16 @@ class _TwoLSTMs(torch.autograd.Function):
             if t:
                 grad_cell = d_cell * f[:, now]
                 earlier = slice(starts[t - 1], starts[t - 1] + sizes[t])
-                grad_hidden[:, earlier] += gate.to(w_hh.dtype) @ w_hh
+                grad_hidden[:, earlier] += multiply(gate.to(w_hh.dtype), w_hh)
         grad_b = grad_gates.sum(dim=1)
         low = grad_gates.to(x.dtype)
         by_gate = low.transpose(1, 2)  # (D, 4 H, N)
-        products = low @ w_ih, by_gate @ x, by_gate[:, :, first:] @ hidden[:, before].to(x.dtype)
+        earlier = hidden[:, before].to(x.dtype)
+        products = (
+            multiply(low, w_ih),
+            multiply(by_gate, x),
+            multiply(by_gate[:, :, first:], earlier),
+        )
         grads = [product.to(grad_b.dtype) for product in products]
         # Two tensors: code that clips gradients in place would clip a shared one twice.
         return *grads, grad_b, grad_b.clone(), None, None

@@ -31,7 +31,8 @@ from nerc.errors import InputError
 from nerc.files import Replaced, read_unreplaced, stamps
 from nerc.model import encoders, pipeline
 from nerc.model.attention import Grid, HeadRows, attend_on_cpu, attend_on_gpu, pad, visible_pieces
-from nerc.model.layers import Dropout, bilstm, replace_dropout
+from nerc.model.layers import Dropout, bilstm, replace_layers
+from nerc.model.products import Linear
 from nerc.model.source import check_config, check_folder
 from nerc.model.tokenizer import tokenizer_beside
 
@@ -163,8 +164,8 @@ class NERSmall(BertPreTrainedModel):
             width = 2 * size
         dropout = config.classifier_dropout
         self.dropout = Dropout(config.hidden_dropout_prob if dropout is None else dropout)
-        self.classifier = nn.Linear(width, config.num_labels)
-        replace_dropout(self.base_model)
+        self.classifier = Linear(width, config.num_labels)
+        replace_layers(self.base_model)
         self.post_init()
 
     def rebuild_encoder(self) -> None:
@@ -173,7 +174,7 @@ class NERSmall(BertPreTrainedModel):
         encoder.load_state_dict(self.base_model.state_dict())
         for new, old in zip(encoder.parameters(), self.base_model.parameters(), strict=True):
             new.requires_grad_(old.requires_grad)
-        replace_dropout(encoder)
+        replace_layers(encoder)
         setattr(self, self.base_model_prefix, encoder)
 
     def read_word_shapes(self, number: int) -> None:

@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 from nerc.distributed import from_main
 from nerc.errors import InputError
 from nerc.hardware import computes_bf16
+from nerc.model.products import linear
 
 logger = logging.getLogger(__name__)
 
@@ -89,9 +90,9 @@ def _layer_pass(width: int, inner: int, device: torch.device) -> Callable[[], to
     hidden, *weights = (torch.full(shape, 0.01, device=device) for shape in shapes)
 
     def run() -> torch.Tensor:
-        context = F.linear(hidden, weights[0])[:, :width]
-        attended = F.layer_norm(F.linear(context, weights[1]) + hidden, (width,))
-        last = F.linear(F.gelu(F.linear(attended, weights[2])), weights[3])
+        context = linear(hidden, weights[0])[:, :width]
+        attended = F.layer_norm(linear(context, weights[1]) + hidden, (width,))
+        last = linear(F.gelu(linear(attended, weights[2])), weights[3])
         return F.layer_norm(last + attended, (width,))
 
     return run

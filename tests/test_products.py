@@ -1,0 +1,91 @@
+"""Products in float32 by oneDNN are those of torch, and are used where they are faster."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nerc.model import products
+from nerc.model.layers import replace_layers
+
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
+)
+
+
+@pytest.fixture(params=[False, True], ids=["MKL", "oneDNN"])
+def library(request, monkeypatch):
+    if request.param and not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("shape", [(33,), (5, 7), (1,)], ids=str)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_linear_and_its_gradients_are_torchs(library, shape, with_bias):
+    torch.manual_seed(0)
+    rows = torch.randn(*shape, 24, requires_grad=True)
+    weight = torch.randn(40, 24, requires_grad=True)
+    bias = torch.randn(40, requires_grad=True) if with_bias else None
+    sources = [t for t in (rows, weight, bias) if t is not None]
+    factors = torch.randn(*shape, 40)
+    results = []
+    for function in (F.linear, products.linear):
+        out = function(rows, weight, bias)
+        results.append([out, *torch.autograd.grad((out * factors).sum(), sources)])
+    for wanted, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    node = products.linear(rows, weight, bias).grad_fn
+    assert ("_Linear" in f"{node} {node.next_functions}") == library
+
+
+def test_frozen_weights_get_no_gradient(library):
+    layer = products.Linear(4, 3).requires_grad_(False)
+    rows = torch.randn(2, 4, requires_grad=True)
+    layer(rows).sum().backward()
+    assert layer.weight.grad is None and rows.grad is not None
+
+
+def test_multiply_is_torchs_product_of_batches(library):
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 9, 12), torch.randn(2, 20, 12).transpose(1, 2)
+    for x, y in ((a, b), (b.transpose(1, 2), a.transpose(1, 2)), (a[:, 2:3], b)):
+        torch.testing.assert_close(products.multiply(x, y), x @ y, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["float64", "no rows", "autocast"])
+def test_what_is_not_float32_on_a_cpu_stays_torchs(case, library):
+    layer, dtype = products.Linear(4, 3), torch.float64 if case == "float64" else torch.float32
+    rows = torch.randn(0 if case == "no rows" else 2, 4, dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"):
+        found = layer.to(dtype)(rows)
+        assert found.equal(F.linear(rows, layer.weight, layer.bias))
+    assert found.dtype == (torch.bfloat16 if case == "autocast" else dtype)
+
+
+@needs_onednn
+@pytest.mark.parametrize("milliseconds", [0, 20])
+def test_the_faster_library_multiplies(milliseconds, monkeypatch):
+    if not torch.backends.mkl.is_available():
+        pytest.skip("this torch has no MKL")
+    monkeypatch.setattr(products, "_by_onednn", lambda *_: time.sleep(milliseconds / 1000))
+    products.onednn_is_faster.cache_clear()
+    try:
+        assert products.onednn_is_faster() == (milliseconds == 0)
+    finally:
+        products.onednn_is_faster.cache_clear()
+
+
+def test_replacing_layers_keeps_weights_and_random_numbers():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Bilinear(2, 2, 2), nn.Sequential(nn.Linear(2, 3)))
+    before = dict(net.named_parameters())
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    replace_layers(net)
+    assert torch.rand(2).equal(expected)
+    assert all(p is before[name] for name, p in net.named_parameters())
+    assert [type(m) for m in net.modules() if isinstance(m, nn.Linear)] == [products.Linear] * 2

@@ -35,6 +35,7 @@ _SPEED = {"words_per_second": float, "of_peak": float, "peak": float | None}
 VALUES = {
     "train_speed": _SPEED | {"f1": float, "training": float, "process": float, "gib": float},
     "updates": dict.fromkeys(KINDS, float),
+    "families": {"trainer": float, "nerc": float},  # words per second
     "predict_speed": _SPEED,
     "onnx_speed": {"words_per_second": float, "processor_seconds": float, "f1": float | None}
     | {"batch_size": int | None},

@@ -171,6 +171,14 @@ def _updates(rows: Medians) -> Rows:
     return [["", *KINDS], *shares]
 
 
+def _families(rows: Medians) -> Rows:
+    table = [["encoder", "Trainer, words/s", "nerc, words/s", "times"]]
+    for name, row in rows.items():
+        ratio = f"{row['nerc'] / row['trainer']:.2f}"
+        table.append([name, f"{row['trainer']:,.0f}", f"{row['nerc']:,.0f}", ratio])
+    return table
+
+
 def _prediction(rows: Medians) -> Rows:
     speeds = [row["words_per_second"] for name, row in rows.items() if name.startswith("pipeline")]
     head = ["", "words/s", "times the best pipeline", "of peak"]
@@ -222,6 +230,7 @@ def _damage(rows: Medians) -> Rows:
 TABLES: dict[str, Callable[[Medians], Rows]] = {
     "train_speed": _training,
     "updates": _updates,
+    "families": _families,
     "predict_speed": _prediction,
     "onnx_speed": _onnx,
     "scale": _scale,

@@ -19,6 +19,7 @@ from accelerate.utils.launch import _filter_args, prepare_multi_gpu_env
 from conftest import SAMPLE, TORCHRUN, logged, same_weights, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import train
 from nerc import distributed
 from nerc.data import sources
 from nerc.errors import InputError, Interrupted
@@ -89,19 +90,16 @@ WITHOUT_DROPOUT = [*SAMPLE.split(), "--dropout", "0", "--epochs", "2"]
 def by_one(tmp_path_factory):
     """A store with the revision of a run of one process, two epochs without dropout."""
     repo = tmp_path_factory.mktemp("by_one")
-    done(sys.executable, "train.py", *WITHOUT_DROPOUT, "--repo", repo)
+    train.main([*WITHOUT_DROPOUT, "--repo", str(repo)])
     return repo
 
 
+# By default, test_a_run_continues_with_the_same_batches_on_fewer_processes and
+# test_micro_batches_change_no_result, in one process, have the same.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    [
-        [*TORCHRUN, "3", "train.py"],
-        # test_micro_batches_change_no_result has the same in one process.
-        pytest.param(
-            [sys.executable, "train.py", "--micro-batch-words", "60"], marks=pytest.mark.slow
-        ),
-    ],
+    [[*TORCHRUN, "3", "train.py"], [sys.executable, "train.py", "--micro-batch-words", "60"]],
     ids=["three processes", "four micro-batches"],
 )
 def test_processes_and_micro_batches_do_not_change_an_update(by_one, tmp_path, command):
@@ -172,6 +170,7 @@ def test_the_configuration_file_starts_as_many_processes_as_it_is_told(tmp_path)
     assert ranks == [f"{rank}_of_8" for rank in range(8)]
 
 
+@pytest.mark.slow  # test_accelerate_launch_uses_every_core launches one process, too
 def test_the_configuration_file_works_without_a_gpu(tmp_path):
     flags = [*SAMPLE.split(), "--epochs", "1", "--repo", tmp_path]
     one = ["--num_processes", "1", "--main_process_port", "0"]
@@ -303,14 +302,15 @@ def test_a_signal_to_any_process_ends_the_run_and_resume_continues_exactly(by_tw
     assert [entry.name for entry in repo.iterdir()] == ["model_primary"]
 
 
-def test_a_run_continues_with_the_same_batches_on_fewer_processes(by_one, tmp_path):
+def test_a_run_continues_with_the_same_batches_on_fewer_processes(by_one, tmp_path, capsys):
     flags = [*WITHOUT_DROPOUT, "--checkpoint-every", "1", "--repo", tmp_path]
     run = begin(*TORCHRUN, "2", "train.py", *flags)
     wait_for(lambda: checkpoints(tmp_path), run)
     os.kill(children(run)[0], signal.SIGTERM)
     code, _, err = end(run)
     assert code and "interrupted by SIGTERM" in err
-    out = done(sys.executable, "train.py", *flags, "--resume")
+    train.main([*map(str, flags), "--resume"])
+    out = capsys.readouterr().out
     assert "it ran in 2 processes and continues in 1 process: the same batches" in out
     losses = dict(curve(by_one, "train/loss"))
     assert dict(curve(tmp_path, "train/loss")) == pytest.approx(losses, rel=1e-4)
@@ -512,6 +512,7 @@ def test_a_silent_process_ends_the_run_with_one_line(tmp_path):
     assert checkpoints(tmp_path / "m"), "there is something to go on from"
 
 
+@pytest.mark.slow  # the test before shows that silence ends a run
 def test_only_silence_ends_a_run_and_all_that_are_left_name_who_is_lost(tmp_path):
     code = f"""{IMPATIENT}
 import pathlib, time

@@ -97,19 +97,28 @@ def read(
     batches = _batches(share, sizes[share], batch_size, runner)
     multiple = 1 if runner == "onnx" else MULTIPLE  # onnxruntime computes any shape at once
     quiet = rank > 0 or not sys.stderr.isatty()
+
+    def compute(places: np.ndarray) -> Iterable[tuple[int, np.ndarray]]:
+        chosen = [passages[place] for place in places]
+        batch, sentences = collate(encoded, chosen, multiple), joined(chosen)
+        logits = model(**batch.inputs(device)).logits[..., columns]  # (words, tags)
+        rows = logits.float().log_softmax(dim=-1).cpu().numpy()
+        if not np.isfinite(rows).all():
+            raise InputError(_not_finite(model.name_or_path))
+        of_sentences = np.split(rows, batch.num_words.cumsum(0))[: len(sentences)]
+        return zip(sentences.tolist(), of_sentences, strict=True)
+
     results: list[tuple[int, np.ndarray]] = []
     with ExitStack() as at_end, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         at_end.callback(model.train, model.training)
         model.eval()
-        for places in tqdm(batches, desc="tagging", leave=False, disable=quiet):
-            chosen = [passages[place] for place in places]
-            batch, sentences = collate(encoded, chosen, multiple), joined(chosen)
-            logits = model(**batch.inputs(device)).logits[..., columns]  # (words, tags)
-            rows = logits.float().log_softmax(dim=-1).cpu().numpy()
-            if not np.isfinite(rows).all():
-                raise InputError(_not_finite(model.name_or_path))
-            of_sentences = np.split(rows, batch.num_words.cumsum(0))[: len(sentences)]
-            results += zip(sentences.tolist(), of_sentences, strict=True)
+        in_turn = map
+        if runner == "onnx":  # whose batches are small: each thread computes its own
+            in_turn = at_end.enter_context(ThreadPoolExecutor(torch.get_num_threads())).map
+        computed = in_turn(compute, batches)
+        about = {"total": len(batches), "desc": "tagging", "leave": False, "disable": quiet}
+        for of_batch in tqdm(computed, **about):
+            results += of_batch
     results = gather_object(results) if world > 1 else results
     by_sentence, sentences = dict(results), joined(passages)
     if not len(results) == len(by_sentence) == len(sentences):

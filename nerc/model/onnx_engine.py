@@ -57,7 +57,7 @@ class Tagger(nn.Module):
         super().__init__()
         runtime = onnx_graph.import_library("onnxruntime")
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = 1  # inference computes as many batches at once as threads
         options.log_severity_level = 3  # errors
         self.config, self.name_or_path, self.precision = config, config.name_or_path, precision
         self.device = torch.device("cpu")

@@ -270,6 +270,7 @@ def test_a_signal_while_teachers_label_loses_no_stage(
     assert all(again[name].equal(wanted[name]) for name in wanted)
 
 
+@pytest.mark.slow  # active learning has the same, test_two_processes_ask_for_what_one_asks_for
 def test_two_processes_make_what_one_makes(undisturbed, folder, encoder, tmp_path):
     flags = [*small(folder, encoder), *MIXED, "--repo", str(tmp_path)]
     done = subprocess.run(

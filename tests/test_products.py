@@ -1,7 +1,5 @@
 """Products in float32 by oneDNN are those of torch, and are used where they are faster."""
 
-import time
-
 import pytest
 import torch
 from torch import nn
@@ -9,10 +7,6 @@ from torch.nn import functional as F
 
 from nerc.model import products
 from nerc.model.layers import replace_layers
-
-needs_onednn = pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
-)
 
 
 @pytest.fixture(params=[False, True], ids=["MKL", "oneDNN"])
@@ -66,17 +60,20 @@ def test_what_is_not_float32_on_a_cpu_stays_torchs(case, library):
     assert found.dtype == (torch.bfloat16 if case == "autocast" else dtype)
 
 
-@needs_onednn
-@pytest.mark.parametrize("milliseconds", [0, 20])
-def test_the_faster_library_multiplies(milliseconds, monkeypatch):
-    if not torch.backends.mkl.is_available():
-        pytest.skip("this torch has no MKL")
-    monkeypatch.setattr(products, "_by_onednn", lambda *_: time.sleep(milliseconds / 1000))
-    products.onednn_is_faster.cache_clear()
-    try:
-        assert products.onednn_is_faster() == (milliseconds == 0)
-    finally:
-        products.onednn_is_faster.cache_clear()
+@pytest.mark.parametrize(
+    "vendor, flags, is_amd",
+    [
+        ("AuthenticAMD", "fpu avx2 avx512f avx512dq", True),
+        ("AuthenticAMD", "fpu avx2", False),
+        ("GenuineIntel", "fpu avx2 avx512f avx512dq", False),
+        (None, None, False),
+    ],
+)
+def test_the_processor_decides_which_library_multiplies(vendor, flags, is_amd, tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    if vendor:
+        cpuinfo.write_text(f"vendor_id\t: {vendor}\nflags\t\t: {flags}\n")
+    assert products.is_amd_with_avx512(cpuinfo) == is_amd
 
 
 def test_replacing_layers_keeps_weights_and_random_numbers():

@@ -202,6 +202,7 @@ def cluster():
             left.unlink()
 
 
+@pytest.mark.slow  # three quarters of a minute
 def test_a_signalled_job_of_two_nodes_is_requeued_and_ends_as_if_undisturbed(cluster, by_two):
     repo = cluster.place / "notice"
     flags = [*SAMPLE.split(), "--epochs", "8", "--repo", repo, "--checkpoint-every", "5"]

@@ -319,7 +319,8 @@ def session(status: Path | None, program: str = "nerc") -> Iterator[Session]:
     """
     accelerator = start()
     note = Status(status if accelerator.is_main_process else None)
-    with watching(accelerator, program, note), StopSignals(accelerator) as stop:
+    # Signals last: while the heartbeat ends, a launcher's must not replace what went wrong.
+    with StopSignals(accelerator) as stop, watching(accelerator, program, note):
         try:
             note.write("running")
             with _lost_connections(stop):

@@ -164,6 +164,14 @@ def test_predict_gives_the_same_answers_with_either_engine(taught, exported, tmp
     assert same_answers(found, wanted)
 
 
+def test_auto_is_the_precision_of_the_export(exported, tmp_path):
+    (tmp_path / "in.txt").write_text(odd_texts(3), encoding="utf-8")
+    flags = ["--engine", "onnx", "--revision", exported, "--input", tmp_path / "in.txt", "--output"]
+    for name, more in (("plain", []), ("auto", ["--precision", "auto"])):
+        predict.main([str(flag) for flag in [*flags, tmp_path / name, *more]])
+    assert (tmp_path / "auto").read_bytes() == (tmp_path / "plain").read_bytes()
+
+
 def test_the_calibration_and_the_limits_come_along(taught, exported):
     model, tokenizer = model_files.load_revision(taught / "model_primary")
     tagger, pieces = onnx_engine.load(exported)

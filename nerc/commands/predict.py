@@ -144,11 +144,13 @@ def run(config: PredictConfig) -> None:
 
     accelerator = distributed.start(uses_every_gpu=False)
     hardware.set_threads(config.num_threads)
-    asked = Precision(config.precision, accelerator)
-    precision, source = asked.decided, {}
-    if precision is None:  # before the weights are read: a part may be there already
-        check_folder(folder)
-        precision = asked.of(NERSmallConfig.from_pretrained(folder))
+    precision, source = config.precision, {}
+    if config.engine == "torch":
+        asked = Precision(precision, accelerator)
+        if asked.decided is None:  # before the weights are read: a part may be there already
+            check_folder(folder)
+            asked.of(NERSmallConfig.from_pretrained(folder))
+        precision = asked.decided
     if part:
         source = source_of(config) | {"precision": precision, "model": records.hashes(folder)}
         if (record := part.read_record()) and record["source"] == source:

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
+CPUINFO = Path("/proc/cpuinfo")
 _MUCH = 1.3  # times as fast
 _LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "seqeval", "tokenizers")
 
@@ -108,7 +109,11 @@ def computes_bf16(device: torch.device) -> bool:
 def describe(accelerator: Accelerator) -> dict[str, Any]:
     """Versions and hardware, for run.json."""
     device = accelerator.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else processor_facts().get("model name", platform.processor())
+    )
     return {
         "versions": {"python": platform.python_version()} | {n: version(n) for n in _LIBRARIES},
         "hardware": {
@@ -121,13 +126,13 @@ def describe(accelerator: Accelerator) -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
+def processor_facts(cpuinfo: Path = CPUINFO) -> dict[str, str]:
+    """What Linux says of the last processor, by its names for it; {} on other systems."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+    return {key.strip(): value.strip() for key, _, value in (x.partition(":") for x in lines)}
 
 
 def _git_commit() -> str | None:

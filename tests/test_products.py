@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nerc.hardware import processor_facts
 from nerc.model import products
 from nerc.model.layers import replace_layers
 
@@ -73,7 +74,7 @@ def test_the_processor_decides_which_library_multiplies(vendor, flags, is_amd, t
     cpuinfo = tmp_path / "cpuinfo"
     if vendor:
         cpuinfo.write_text(f"vendor_id\t: {vendor}\nflags\t\t: {flags}\n")
-    assert products.is_amd_with_avx512(cpuinfo) == is_amd
+    assert products.is_amd_with_avx512(processor_facts(cpuinfo)) == is_amd
 
 
 def test_replacing_layers_keeps_weights_and_random_numbers():

@@ -4,12 +4,14 @@ torch asks MKL, which on AMD's processors reaches half of what oneDNN does. Both
 float32 numbers; they differ in the last digits.
 """
 
+from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from nerc.hardware import processor_facts
 
 
 def linear(
@@ -75,10 +77,10 @@ def onednn_is_faster() -> bool:
     This is not measured: all processes and all runs on a machine have to round alike.
     """
     has_both = torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()
-    return has_both and is_amd_with_avx512(Path("/proc/cpuinfo"))
+    return has_both and is_amd_with_avx512(processor_facts())
 
 
-def is_amd_with_avx512(cpuinfo: Path) -> bool:
-    """What Linux says of the processor; elsewhere False."""
-    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
-    return "AuthenticAMD" in text and " avx512f " in text
+def is_amd_with_avx512(facts: Mapping[str, str]) -> bool:
+    """facts: see nerc.hardware.processor_facts."""
+    is_amd = facts.get("vendor_id") == "AuthenticAMD"
+    return is_amd and "avx512f" in facts.get("flags", "").split()

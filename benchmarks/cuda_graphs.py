@@ -7,6 +7,7 @@ enlarged to a few sizes, and copied to the memory that the graph of their size r
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -30,7 +31,7 @@ class GraphedBackward:
     """Computes losses of batches and the gradients of all parameters of a model on a GPU.
 
     losses_of(batch) returns the losses (S,) of a batch's sentences; it must not wait for the GPU.
-    Gradients keep their memory between updates: no other code may set them to None.
+    Gradients keep their memory between updates.
     """
 
     def __init__(self, model: nn.Module, losses_of: Callable[[Batch], torch.Tensor]) -> None:
@@ -38,10 +39,8 @@ class GraphedBackward:
         if self.device.type != "cuda":
             raise InputError("CUDA graphs need a CUDA GPU, and there is none here")
         self.losses_of = losses_of
-        self.gradients = []
-        for parameter in model.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-            self.gradients.append(parameter.grad)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.pool = torch.cuda.graph_pool_handle()
         self.seen: Counter[tuple] = Counter()
         self.recordings: dict[tuple, _Recording] = {}
@@ -51,6 +50,8 @@ class GraphedBackward:
 
         The first batch of a size is computed without a graph, since many sizes occur only once.
         """
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = gradient  # which the optimiser has dropped
         num_sentences, batch = len(batch.num_words), enlarge(batch)
         tensors = (getattr(batch, name) for name in (*batch.moved, "num_words"))
         size = (*(tensor.shape for tensor in tensors), int(batch.num_words.max()))
@@ -122,14 +123,11 @@ def enlarge(batch: Batch, step: int = 64) -> Batch:
 class GraphedTrainer(Trainer):
     """A Trainer that records CUDA graphs: one process on a GPU, without micro-batches."""
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.graphed = GraphedBackward(
+    @cached_property
+    def graphed(self) -> GraphedBackward:
+        return GraphedBackward(
             self.model, lambda batch: summed_losses(self.model, batch, bf16=self.bf16)
         )
 
     def _backward(self, wrapped, passages, share, scale) -> list[torch.Tensor]:
         return [self.graphed.backward(collate(self.train, share), scale)]
-
-    def _forget_gradients(self, sentences) -> None:
-        """Do nothing: the graphs write to the memory of the gradients."""

@@ -30,8 +30,8 @@ def config(**values) -> TrainConfig:
     return TrainConfig(**(defaults | values)).resolved(hidden_size=32, num_layers=2)
 
 
-def start(model, encoded, settings, log=None, stop_at=0) -> trainer.Trainer:
-    data = TrainingData(encoded, location=lambda sentence: f"sentence {sentence}")
+def start(model, encoded, settings, log=None, stop_at=0, sentences=None) -> trainer.Trainer:
+    data = TrainingData(encoded, sentences, location=lambda sentence: f"sentence {sentence}")
     accelerator = Accelerator()
     session = Session(accelerator, StopAt(accelerator, stop_at), Status(None))
     return trainer.Trainer(model, data, settings, session, bf16=False, log=log)
@@ -126,20 +126,69 @@ def test_an_update_is_the_mean_over_its_words_however_they_lie(model, encoded):
         torch.testing.assert_close(weight, wanted[name], atol=1e-5, rtol=1e-4)
 
 
-def test_gradients_of_rows_are_those_of_the_whole_table(model, encoded):
-    """Word embeddings whose gradient is kept by row learn what they learn otherwise."""
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    results = []
-    for by_row in (True, False):
+def test_only_rows_that_are_read_are_trained_and_they_learn_as_ever(model, encoded, monkeypatch):
+    """Sentences of a training on a part of the corpus read a part of the embedding table."""
+    before, results = weights(model), []
+    sentences = np.arange(5)
+    for trains_whole in (False, True):
+        if trains_whole:
+            monkeypatch.setattr(trainer.TrainedRows, "of", lambda *_: None)
         model.load_state_dict(before)
-        trained = start(model, encoded, config(epochs=1, keep="last"))
-        assert trained.by_row
-        trained.by_row = by_row
+        trained = start(model, encoded, config(epochs=2, keep="last"), sentences=sentences)
+        assert (trained.rows is None) == trains_whole
         list(trained.run())
         results.append(weights(model))
-    for name, weight in results[0].items():
-        torch.testing.assert_close(weight, results[1][name], atol=1e-6, rtol=1e-5)
-    assert trained.table.weight.grad is None
+    by_row, whole = results
+    (name,) = (name for name in before if "word_embeddings" in name)
+    read = set(encoded.distinct_pieces(sentences).tolist()) | {model.config.pad_token_id}
+    rows = zip(by_row[name], whole[name], before[name], strict=True)
+    for row, (one, other, first) in enumerate(rows):
+        if row in read:
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+        else:
+            assert one.equal(first)
+    assert 5 < len(read) < len(before[name])
+    assert not by_row[name].equal(before[name])
+    for other in set(before) - {name}:
+        torch.testing.assert_close(by_row[other], whole[other], atol=1e-6, rtol=1e-5)
+    assert [*by_row] == [*before]
+
+
+def test_the_table_is_whole_whenever_it_is_read(model, encoded):
+    """An evaluation between two epochs, and a checkpoint, see what the rows have learnt."""
+    table, written = model.bert.embeddings.word_embeddings, []
+
+    def write(tensors, _):
+        written.append({name: tensor.clone() for name, tensor in tensors.items()})
+
+    name = "bert.embeddings.word_embeddings.weight"
+    trained = start(model, encoded, config(epochs=2, keep="last"))
+    rows = trained.rows
+
+    def evaluate():
+        assert table.weight[rows.read].equal(rows.rows)
+        return Score(0.5)
+
+    list(trained.run(evaluate, trainer.CheckpointSchedule(write, num_updates=1)))
+    sums = {tensors[f"model.{name}"].sum().item() for tensors in written}
+    assert len(sums) == len(written) == 18
+    assert written[-1][f"model.{name}"].equal(table.weight)
+    assert written[-1][f"optimizer.exp_avg.{name}"].shape == rows.rows.shape
+    assert model.bert.embeddings.word_embeddings is table and table.weight.requires_grad
+
+
+def test_a_checkpoint_of_the_whole_table_is_refused(model, encoded, monkeypatch):
+    """Earlier versions of nerc trained every row."""
+    written = []
+    with monkeypatch.context() as earlier:
+        earlier.setattr(trainer.TrainedRows, "of", lambda *_: None)
+        trained = start(model, encoded, config(), stop_at=3)
+        schedule = trainer.CheckpointSchedule(lambda *checkpoint: written.append(checkpoint))
+        with pytest.raises(Interrupted):
+            list(trained.run(schedule=schedule))
+    wanted = r"has [\d,]+ rows of bert\.embeddings\.word_embeddings\.weight, and this version"
+    with pytest.raises(InputError, match=wanted):
+        start(model, encoded, config()).restore(*written[0])
 
 
 def test_words_without_a_label_teach_nothing(model, encoded):
@@ -164,7 +213,8 @@ def test_words_without_a_label_teach_nothing(model, encoded):
 
 
 def test_groups_have_their_rates_and_only_matrices_decay(model):
-    optimizer = trainer.make_optimizer(model, config(lr=1e-4, head_lr=1e-2, weight_decay=0.5))
+    settings = config(lr=1e-4, head_lr=1e-2, weight_decay=0.5)
+    optimizer = trainer.make_optimizer(dict(model.named_parameters()), "bert", settings)
     names = {id(p): name for name, p in model.named_parameters()}
     seen = set()
     for group in optimizer.param_groups:
@@ -254,7 +304,7 @@ def test_after_a_training_the_model_is_in_the_mode_from_before(model, encoded, t
     trained = start(model, encoded, config(), stop_at=3 if fault == "a signal" else 0)
 
     def evaluate():
-        assert model.training and table.sparse
+        assert model.training and model.bert.embeddings.word_embeddings is trained.rows
         if fault == "an error":
             raise ZeroDivisionError
         return Score(0.5)
@@ -267,7 +317,8 @@ def test_after_a_training_the_model_is_in_the_mode_from_before(model, encoded, t
     }
     with faults[fault]:
         list(trained.run(evaluate))
-    assert model.training == training and not table.sparse and table.weight.grad is None
+    assert model.training == training and table.weight.grad is None
+    assert model.bert.embeddings.word_embeddings is table and table.weight.requires_grad
     assert all(module.training == training for module in model.modules())
 
 

@@ -8,7 +8,7 @@ and micro-batches only split an update. So the number of an update says where a 
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from nerc.model.modeling import NERSmall
 from nerc.progress import Progress
 from nerc.training.batch_plan import micro_batches, plan_passages
 from nerc.training.loss_log import LOG_EVERY, Log, LossLog, Update
+from nerc.training.trained_rows import TrainedRows
 
 _PREDICTION_SPEEDUP = 4  # prediction reads words about this many times as fast as training
 
@@ -76,11 +77,16 @@ def learning_rate_factor(update: int, num_updates: int, warmup: float, schedule:
     return (num_updates - update) / (num_updates - num_rising)
 
 
-def make_optimizer(model: NERSmall, config: TrainConfig) -> torch.optim.Optimizer:
-    """Groups for encoder and head, with their own learning rates; no decay of biases and norms."""
+def make_optimizer(
+    parameters: Mapping[str, nn.Parameter], encoder: str, config: TrainConfig
+) -> torch.optim.Optimizer:
+    """Groups for encoder and head, with their own learning rates; no decay of biases and norms.
+
+    encoder: what the names of its parameters begin with.
+    """
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
-    for name, parameter in model.named_parameters():
-        is_head, decays = not name.startswith(model.base_model_prefix + "."), parameter.ndim > 1
+    for name, parameter in parameters.items():
+        is_head, decays = not name.startswith(f"{encoder}."), parameter.ndim > 1
         rate = config.head_lr if is_head else config.lr
         group = {"params": [], "peak_lr": rate, "weight_decay": config.weight_decay * decays}
         groups.setdefault((is_head, decays), group)["params"].append(parameter)
@@ -116,9 +122,15 @@ class Trainer:
         if not self.labelled[self.sentences].any():
             raise InputError("no word of the training sentences has a label")
         self.model.to(self.accelerator.device)
-        self.optimizer = make_optimizer(model, config)
-        self.table = model.base_model.get_input_embeddings()  # pieces x hidden size
-        self.by_row = self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1
+        self.rows = TrainedRows.of(model.base_model, self.train, self.sentences)
+        self.parameters = dict(model.named_parameters())  # that are trained
+        if self.rows is not None:
+            table = self.rows.weight
+            self.parameters = {
+                name: self.rows.rows if parameter is table else parameter
+                for name, parameter in self.parameters.items()
+            }
+        self.optimizer = make_optimizer(self.parameters, model.base_model_prefix, config)
         self.num_updates = config.epochs * math.ceil(len(self.sentences) / config.batch_size)
         self.update = 0  # finished ones
         self.resumed_at: list[int] = []  # updates
@@ -141,12 +153,12 @@ class Trainer:
         Interrupted after a checkpoint. In the end, the model has the weights of the kept epoch.
         """
         self.schedule = schedule or self.schedule
-        wrapped = self.accelerator.prepare(self.model)  # not the optimiser, which stays ours
         is_shown = self.accelerator.is_local_main_process
         with (
             self.training_mode(),
             Progress(self.data.name, self.num_updates, self.update, shown=is_shown) as progress,
         ):
+            wrapped = self.accelerator.prepare(self.model)  # not the optimiser, which stays ours
             self._saved_at = time.monotonic()
             self.curve.start()
             while len(self.epochs) < self.config.epochs:
@@ -158,20 +170,13 @@ class Trainer:
 
     @contextmanager
     def training_mode(self) -> Iterator[None]:
-        """Let step() work; afterwards, even after an error, the model is in its mode from before.
-
-        On a CPU, the embedding table collects gradients by row: an update reads a hundredth of the
-        rows, and the gradient of the others stays 0.
-        """
-        was_training, was_sparse = self.model.training, self.table.sparse
+        """Let step() work; afterwards, even after an error, the model is as before, but trained."""
+        was_training = self.model.training
         self.model.train()
-        if self.by_row:
-            self.table.sparse = True
-            self.table.weight.grad = torch.zeros_like(self.table.weight)
         try:
-            yield
+            with self.rows.replacing(self.model.base_model) if self.rows else nullcontext():
+                yield
         finally:
-            self.table.sparse = was_sparse
             self.optimizer.zero_grad()
             self.model.train(was_training)
 
@@ -219,9 +224,9 @@ class Trainer:
         scale = world / (float(self.labelled[sentences].sum()) or 1.0)
         losses = self._backward(wrapped, passages, share, scale)
         if config.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+            nn.utils.clip_grad_norm_(self.parameters.values(), config.clip)
         self.optimizer.step()
-        self._forget_gradients(sentences)
+        self.optimizer.zero_grad()
         self.update += 1
         learning_rate, share = factor * config.lr, joined(share)
         share_losses = torch.cat(losses)[: len(share)]
@@ -245,18 +250,13 @@ class Trainer:
             losses.append(piece_losses.detach())
         return losses
 
-    def _forget_gradients(self, sentences: np.ndarray) -> None:
-        table_gradient = self.table.weight.grad
-        self.optimizer.zero_grad()
-        if self.by_row:
-            table_gradient[torch.from_numpy(self.train.distinct_pieces(sentences))] = 0
-            self.table.weight.grad = table_gradient
-
     def _end_epoch(self, evaluate: Callable[[], Report] | None, evaluate_every: int) -> None:
         """Evaluate the epoch if it is its turn, keep it if it is the best, and record it."""
         number = len(self.epochs) + 1
         is_last = number == self.config.epochs
         started, validation = time.perf_counter(), None
+        if self.rows is not None:
+            self.rows.write()
         with self.session.stop.interruptible(self.save):
             if evaluate and (is_last or number % evaluate_every == 0):
                 report = evaluate()
@@ -282,7 +282,7 @@ class Trainer:
             return
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         tensors |= {f"best.{name}": t for name, t in self.best.items()}
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
                 if value is not None:
                     tensors[f"optimizer.{key}.{name}"] = value
@@ -303,10 +303,16 @@ class Trainer:
             parts[part][rest] = tensor
         self.model.load_state_dict(parts["model"])
         self.best = {name: tensor.cpu() for name, tensor in parts["best"].items()}
-        parameters = dict(self.model.named_parameters())
         for name, tensor in parts["optimizer"].items():
-            key, _, parameter = name.partition(".")
-            self.optimizer.state[parameters[parameter]][key] = tensor
+            key, _, name = name.partition(".")
+            parameter = self.parameters[name]
+            if tensor.ndim and tensor.shape != parameter.shape:
+                raise InputError(
+                    f"the checkpoint has {len(tensor):,} rows of {name}, and this version of nerc "
+                    f"trains {len(parameter):,}; finish the run with the version that began it, or "
+                    f"give --overwrite to start again"
+                )
+            self.optimizer.state[parameter][key] = tensor
         self.update = progress["update"]
         self.resumed_at = [*progress["resumed_at"], self.update]
         self.epochs = [Epoch(**epoch) for epoch in progress["epochs"]]

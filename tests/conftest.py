@@ -153,7 +153,7 @@ def taught(folder, encoder, tmp_path_factory) -> Path:
     import train
 
     repo = tmp_path_factory.mktemp("taught") / "models"
-    flags = [*small(folder, encoder), "--epochs", "25"]
+    flags = [*small(folder, encoder), "--epochs", "40"]
     train.main([*flags, "--repo", str(repo)])
     return repo
 

@@ -69,27 +69,29 @@ def attend_on_cpu(layer: BertLayer, hidden: torch.Tensor, rows: HeadRows) -> tor
     """
     attention = layer.attention.self
     query, key, value = attention.query, attention.key, attention.value
-    weight = torch.cat([query.weight * attention.scaling, key.weight, value.weight])
-    bias = torch.cat([query.bias * attention.scaling, key.bias, value.bias])
+    weight = torch.cat([query.weight, key.weight, value.weight])
+    bias = torch.cat([query.bias, key.bias, value.bias])
     projected = linear(hidden, weight, bias)  # (N, 3 H)
     dropout = attention.dropout.p if attention.training else 0.0
     with torch.autocast(hidden.device.type, enabled=False):
-        return _Attention.apply(projected, rows, attention.attention_head_size, dropout)
+        how = attention.attention_head_size, attention.scaling, dropout
+        return _Attention.apply(projected, rows, *how)
 
 
 class _Attention(torch.autograd.Function):
-    """Attention (N, 3 H) -> (N, H) on a CPU; queries are scaled already.
+    """Attention (N, 3 H) -> (N, H) on a CPU.
 
     The softmax is computed in float32, which is several times as fast as in bf16 where the width is
     no multiple of a vector's.
     """
 
     @staticmethod
-    def forward(ctx, projected, rows, size, dropout):
+    def forward(ctx, projected, rows, size, scaling, dropout):
         inputs = projected.reshape(-1, size).index_select(0, rows.into_grids).view(3, -1, size)
         contexts, saved = [], []
         for (query, key, value), bias in zip(rows.parts(inputs), rows.biases, strict=True):
-            scores = torch.baddbmm(bias.to(query.dtype), query, key.transpose(1, 2))
+            bias, keys = bias.to(query.dtype), key.transpose(1, 2)
+            scores = torch.baddbmm(bias, query, keys, alpha=scaling)
             probabilities = scores.float().softmax(dim=-1)
             factors, dropped = None, probabilities
             if dropout:
@@ -98,7 +100,7 @@ class _Attention(torch.autograd.Function):
             dropped = dropped.to(value.dtype)
             contexts.append((dropped @ value).flatten(0, 1))
             saved.append((probabilities, factors, dropped))
-        ctx.rows, ctx.inputs, ctx.saved = rows, inputs, saved
+        ctx.rows, ctx.inputs, ctx.saved, ctx.scaling = rows, inputs, saved, scaling
         return torch.cat(contexts).index_select(0, rows.out_of_grids).view(len(projected), -1)
 
     @staticmethod
@@ -119,10 +121,11 @@ class _Attention(torch.autograd.Function):
                 slopes *= factors
             slopes = torch._softmax_backward_data(slopes, probabilities, -1, torch.float32)
             slopes = slopes.to(query.dtype)
-            torch.bmm(slopes, key, out=of_query)
-            torch.bmm(slopes.transpose(1, 2), query, out=of_key)
+            scaled = {"beta": 0, "alpha": ctx.scaling}
+            torch.baddbmm(of_query, slopes, key, out=of_query, **scaled)
+            torch.baddbmm(of_key, slopes.transpose(1, 2), query, out=of_key, **scaled)
         of_projected = grads.view(-1, size).index_select(0, rows.back)
-        return of_projected.view(len(grad), -1), None, None, None
+        return of_projected.view(len(grad), -1), None, None, None, None
 
 
 def attend_on_gpu(layer: BertLayer, hidden: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:

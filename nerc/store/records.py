@@ -1,6 +1,5 @@
 """Reads the records in a revision's folder: run.json, and the reports in metrics.json."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from nerc.cli import Effect, flags_with
 from nerc.config import DataConfig, ModelConfig, TrainConfig
 from nerc.errors import InputError
 from nerc.files import MOST_BYTES, Wanted, check_input, read_json, read_unreplaced
+from nerc.hub import content_hash
 
 Record = tuple[dict[str, Any], dict[str, Any]]  # run.json and metrics.json
 
@@ -76,8 +76,7 @@ def check_unchanged(folder: Path, *names: str) -> None:
 
 def _sha256(path: Path) -> str:
     check_input(path, most_bytes=None if path.suffix == ".safetensors" else MOST_BYTES)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return content_hash(path)
 
 
 def read(folder: Path) -> Record:

@@ -125,11 +125,8 @@ class Trainer:
         self.rows = TrainedRows.of(model.base_model, self.train, self.sentences)
         self.parameters = dict(model.named_parameters())  # that are trained
         if self.rows is not None:
-            table = self.rows.weight
-            self.parameters = {
-                name: self.rows.rows if parameter is table else parameter
-                for name, parameter in self.parameters.items()
-            }
+            (table,) = (k for k, p in self.parameters.items() if p is self.rows.weight)
+            self.parameters[table] = self.rows.rows
         self.optimizer = make_optimizer(self.parameters, model.base_model_prefix, config)
         self.num_updates = config.epochs * math.ceil(len(self.sentences) / config.batch_size)
         self.update = 0  # finished ones
@@ -224,7 +221,10 @@ class Trainer:
         scale = world / (float(self.labelled[sentences].sum()) or 1.0)
         losses = self._backward(wrapped, passages, share, scale)
         if config.clip:
-            nn.utils.clip_grad_norm_(self.parameters.values(), config.clip)
+            gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+            # By this the optimiser divides gradients while it reads them.
+            norm = nn.utils.get_total_norm(gradients)
+            self.optimizer.grad_scale = (norm / config.clip).clamp(min=1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.update += 1

@@ -177,6 +177,20 @@ def test_the_table_is_whole_whenever_it_is_read(model, encoded):
     assert model.bert.embeddings.word_embeddings is table and table.weight.requires_grad
 
 
+@pytest.mark.parametrize("padding", [None, 0, 29])
+def test_the_row_of_padding_is_among_those_read_and_collects_no_gradient(model, encoded, padding):
+    table = model.bert.embeddings.word_embeddings
+    table.padding_idx, model.config.pad_token_id = padding, 0
+    trained = start(model, encoded, config(), sentences=np.arange(2))
+    rows = trained.rows
+    assert {0, padding or 0} <= {*rows.read.tolist()} and 29 not in encoded.distinct_pieces(np.arange(2))
+    ids = torch.tensor([0, 29] if padding else [0])
+    with trained.training_mode():
+        rows(ids).sum().backward()
+        learns = rows.rows.grad[rows.places[ids]].any(dim=1).tolist()
+    assert learns == [number != padding for number in ids.tolist()]
+
+
 def test_a_checkpoint_of_the_whole_table_is_refused(model, encoded, monkeypatch):
     """Earlier versions of nerc trained every row."""
     written = []

@@ -45,22 +45,24 @@ class TrainedRows(nn.Embedding):
         table = encoder.get_input_embeddings()
         if type(table) is not nn.Embedding or not table.weight.requires_grad:
             return None
-        padding = encoder.config.pad_token_id or 0  # which fills rows of words, too
-        return cls(table, np.union1d(data.distinct_pieces(sentences), padding))
+        # Padding is read, too, and the table may know it by another number.
+        padding = {encoder.config.pad_token_id or 0, table.padding_idx} - {None}
+        return cls(table, np.union1d(data.distinct_pieces(sentences), [*padding]))
 
     @contextmanager
     def replacing(self, encoder: PreTrainedModel) -> Iterator[None]:
         """Meanwhile, the encoder has this instead of its table."""
         table = encoder.get_input_embeddings()
+        (name,) = (name for name, module in encoder.named_modules() if module is table)
         self.rows.data.copy_(table.weight.detach()[self.read])
-        encoder.set_input_embeddings(self.train(table.training))
+        encoder.set_submodule(name, self.train(table.training))
         self.weight.requires_grad_(False)
         try:
             yield
         finally:
             self.write()
             self.weight.requires_grad_(True)
-            encoder.set_input_embeddings(table.train(self.training))
+            encoder.set_submodule(name, table.train(self.training))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         if not self.training:

@@ -220,11 +220,10 @@ class Trainer:
         # The gradients of the processes are averaged, so each is first multiplied by their number.
         scale = world / (float(self.labelled[sentences].sum()) or 1.0)
         losses = self._backward(wrapped, passages, share, scale)
+        if self.rows is not None and self.rows.rows.grad is None:
+            raise RuntimeError("the encoder's table of word pieces is not read as a module")
         if config.clip:
-            gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-            # By this the optimiser divides gradients while it reads them.
-            norm = nn.utils.get_total_norm(gradients)
-            self.optimizer.grad_scale = (norm / config.clip).clamp(min=1.0)
+            nn.utils.clip_grad_norm_(self.parameters.values(), config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.update += 1

@@ -268,7 +268,8 @@ class TrainConfig:
     clip: float | None = _by_recipe("largest allowed norm of the gradient; 0: no clipping")
     batch_size: int | None = _by_recipe("sentences per update, summed over all processes")
     epochs: int | None = _by_recipe(
-        "passes over the training sentences, in every stage of --combine"
+        "passes over the training sentences, in every stage of --combine; strong's own number "
+        f"rises until they are {SMALL_UPDATES} updates"
     )
     keep: str = option(
         "best",

@@ -571,7 +571,7 @@ def test_keys_appear_nowhere(folder, sentences, monkeypatch, capsys):
 def test_a_server_that_is_not_there_ends_the_command_soon(folder, monkeypatch, capsys):
     monkeypatch.setattr(chat, "MOST_TRIES", 2)
     error = refused(annotate, capsys, *flags(folder, None, "--base-url", "http://127.0.0.1:1/v1"))
-    assert "10 requests in a row failed" in error and "Connection refused" in error
+    assert "requests for 10 texts in a row failed" in error and "Connection refused" in error
     assert not (folder / "llm.txt").exists() and not list(folder.glob("*.replies.jsonl"))
 
 
@@ -589,7 +589,7 @@ def test_a_server_that_speaks_another_protocol_is_told_from_a_busy_one(folder, r
         started = time.monotonic()
         error = refused(annotate, capsys, *flags(folder, None, "--base-url", url))
         assert time.monotonic() - started < 20  # it is not asked again and again
-    assert "10 requests in a row failed" in error and told in error
+    assert "requests for 10 texts in a row failed" in error and told in error
 
 
 def test_tokens_that_the_server_does_not_count_are_estimated(tmp_path, capsys):

@@ -222,7 +222,7 @@ def test_damaged_and_foreign_folders_end_in_one_line(taught, exported, tmp_path,
         return refused(predict, capsys, "--engine", "onnx", "--revision", folder)
 
     assert "holds no nerc.json" in said(taught / "model_primary")
-    assert "holds no nerc.json" in said(tmp_path / "absent")
+    assert "absent: no such folder" in said(tmp_path / "absent")
     assert "format is 9, wanted 1" in said(changed(exported, tmp_path / "a", format=9))
     assert "are not tags" in said(changed(exported, tmp_path / "b", labels=["O", "PERSON"]))
     three = changed(exported, tmp_path / "c", labels=["O", "B-PER", "I-PER"])

@@ -157,6 +157,15 @@ def test_a_place_where_no_folder_can_be_made_is_reported(tmp_path):
             pass
 
 
+def test_a_revision_without_its_configuration_is_named(tmp_path):
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main" / "run.json").write_text("{}")
+    store = Store(str(tmp_path))
+    assert store.names() == ["main"]
+    with pytest.raises(InputError, match=r"main/config\.json: no such file; fetch or train"):
+        store.path("main")
+
+
 def test_a_folder_that_the_user_made_stays(tmp_path):
     store = Store(str(tmp_path))
     with pytest.raises(InputError), store.new_revision("main", overwrite=False):

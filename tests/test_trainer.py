@@ -183,7 +183,9 @@ def test_the_row_of_padding_is_among_those_read_and_collects_no_gradient(model, 
     table.padding_idx, model.config.pad_token_id = padding, 0
     trained = start(model, encoded, config(), sentences=np.arange(2))
     rows = trained.rows
-    assert {0, padding or 0} <= {*rows.read.tolist()} and 29 not in encoded.distinct_pieces(np.arange(2))
+    assert {0, padding or 0} <= {*rows.read.tolist()} and 29 not in encoded.distinct_pieces(
+        np.arange(2)
+    )
     ids = torch.tensor([0, 29] if padding else [0])
     with trained.training_mode():
         rows(ids).sum().backward()

@@ -268,8 +268,8 @@ class Client:
             if self._failures < MOST_FAILURES:
                 return NoReply(text)
         return InputError(
-            f"{MOST_FAILURES} requests in a row failed: {text}; the same command goes on, with the "
-            f"replies that are kept"
+            f"requests for {MOST_FAILURES} texts in a row failed: {text}; replies so far are kept, "
+            f"and not asked for again"
         )
 
     def _redacted(self, error: Any) -> str:

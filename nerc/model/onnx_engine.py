@@ -118,9 +118,8 @@ def export(
 def load(folder: Path) -> tuple[Tagger, PreTrainedTokenizerBase]:
     """What export() wrote; InputError where a file is missing, damaged or another's."""
     if not (folder / ABOUT).exists():
-        raise InputError(
-            f"{folder}: holds no {ABOUT}, wanted a folder that python -m nerc export wrote"
-        )
+        found = f"holds no {ABOUT}" if folder.is_dir() else "no such folder"
+        raise InputError(f"{folder}: {found}, wanted a folder that python -m nerc export wrote")
     about = files.read_json(folder / ABOUT, _SHAPE)
     for file, wanted in about["sha256"].items():
         files.check_input(folder / file)

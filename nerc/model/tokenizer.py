@@ -76,11 +76,12 @@ def load_tokenizer(name: str, vocab_size: int) -> PreTrainedTokenizerBase:
             f"{name}: its tokenizer, {type(tokenizer).__name__}, is none of the library tokenizers "
             f"and does not tell which piece is of which word; take an encoder with a tokenizer.json"
         )
-    num_pieces = len(tokenizer) - len(tokenizer.all_special_tokens)
-    if num_pieces <= 0 or len(tokenizer) > vocab_size:
+    num_special = len(tokenizer.all_special_tokens)
+    if not num_special < len(tokenizer) <= vocab_size:
         raise InputError(
-            f"{name}: its tokenizer has {num_pieces} word pieces and does not fit the encoder, "
-            f"whose vocabulary has {vocab_size}; put the encoder's tokenizer.json there"
+            f"{name}: its tokenizer has {len(tokenizer)} pieces, {num_special} of them special, "
+            f"and does not fit the encoder, whose vocabulary has {vocab_size}; put the encoder's "
+            f"tokenizer.json there"
         )
     numbers = sorted(tokenizer.get_vocab().values())
     if numbers[-1] >= vocab_size or len({*numbers}) < len(numbers):

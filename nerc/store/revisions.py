@@ -136,6 +136,10 @@ class Store:
                 f"in {self.run_folder(name)}; wait, or continue it with the flags that it had and "
                 f"--resume: {self._command_for(name)} --resume"
             )
+        if name in self.names():
+            raise InputError(
+                f"{folder / 'config.json'}: no such file; fetch or train the revision again"
+            )
         if (self.folder / "config.json").exists():
             raise InputError(
                 f"--repo {self.folder}: is a revision itself; give --repo {self.folder.parent} "

@@ -236,8 +236,8 @@ class ModelConfig:
             check_given(self, wanted, "encoder", "lstm_hidden_size", "word_shapes", "context")
 
 
-# Flags of the model that earlier versions lack, with what they did.
-EARLIER_VALUES = {"word_shapes": "no", "context": "none"}
+# Flags that earlier versions lack, with what they did.
+EARLIER_VALUES = {"word_shapes": "no", "context": "none", "layer_decay": 1.0}
 
 _by_recipe = partial(option, None, by_recipe=True)
 
@@ -257,6 +257,11 @@ class TrainConfig:
         "peak learning rate of the encoder; strong raises its own for those smaller than bert-base"
     )
     head_lr: float | None = _by_recipe("peak learning rate of the BiLSTM and the linear tagger")
+    layer_decay: float = option(
+        1.0,
+        "learning rate of a layer of the encoder, as a share of that of the layer above it; 1: all "
+        "learn alike",
+    )
     momentum: float | None = _by_recipe("momentum of sgd, 0 to 1")
     weight_decay: float | None = _by_recipe("weight decay of all but biases and norms")
     warmup: float | None = _by_recipe(
@@ -308,6 +313,7 @@ class TrainConfig:
             ("0 or more", lambda v: 0 <= v < math.inf, "weight_decay", "clip", "micro_batch_words"),
             ("at least 0 and below 1", lambda v: 0 <= v < 1, "momentum"),
             ("between 0 and 1", lambda v: 0 <= v <= 1, "warmup"),
+            ("above 0 and at most 1", lambda v: 0 < v <= 1, "layer_decay"),
             ("1 or more", lambda v: v >= 1, "batch_size", "epochs"),
             ("at least 0 and below 2^32", lambda v: 0 <= v < 2**32, "seed"),
             (f"0 to {MAX_THREADS}", lambda v: 0 <= v <= MAX_THREADS, "num_threads"),

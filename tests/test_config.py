@@ -151,6 +151,7 @@ def test_amounts_that_are_none(text):
         ("--momentum 1", "--momentum must be at least 0 and below 1"),
         ("--dropout 1", "--dropout must be at least 0 and below 1"),
         ("--warmup 1.1", "--warmup must be between 0 and 1"),
+        ("--layer-decay 0", "--layer-decay must be above 0 and at most 1"),
         ("--clip -1", "--clip must be 0 or more"),
         ("--weight-decay -1", "--weight-decay must be 0 or more"),
         ("--seed -1", "--seed must be at least 0"),

@@ -242,6 +242,35 @@ def test_groups_have_their_rates_and_only_matrices_decay(model):
     assert seen == set(names.values())
 
 
+def test_each_layer_learns_at_a_share_of_the_rate_of_the_one_above(model):
+    settings = config(lr=1e-4, head_lr=1e-2, layer_decay=0.5)
+    parameters = dict(model.named_parameters())
+    rates = {
+        id(parameter): group["peak_lr"]
+        for group in trainer.make_optimizer(parameters, "bert", settings).param_groups
+        for parameter in group["params"]
+    }
+    assert len(rates) == len(parameters)
+    shares = {"bert.embeddings": 0.25, "bert.encoder.layer.0": 0.5, "bert.encoder.layer.1": 1.0}
+    for name, parameter in parameters.items():
+        share = next((share for start, share in shares.items() if name.startswith(start)), 100.0)
+        assert rates[id(parameter)] == pytest.approx(1e-4 * share), name
+
+
+def test_the_layer_of_a_parameter_is_that_of_its_name():
+    """Names of BERT, ModernBERT, DeBERTa and ALBERT, whose layers are one."""
+    for name, layer in {
+        "bert.embeddings.LayerNorm.bias": -1,
+        "bert.encoder.layer.11.output.dense.weight": 11,
+        "model.embeddings.tok_embeddings.weight": -1,
+        "model.layers.3.mlp.Wi.weight": 3,
+        "model.final_norm.weight": math.inf,
+        "deberta.encoder.rel_embeddings.weight": -1,
+        "albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.bias": 0,
+    }.items():
+        assert trainer.layer_of(name) == layer
+
+
 class Score:
     def __init__(self, f1):
         self.loss, self.accuracy, self.f1 = 1.0, 1.0, f1

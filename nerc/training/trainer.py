@@ -6,6 +6,7 @@ and micro-batches only split an update. So the number of an update says where a 
 """
 
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,20 +81,32 @@ def learning_rate_factor(update: int, num_updates: int, warmup: float, schedule:
 def make_optimizer(
     parameters: Mapping[str, nn.Parameter], encoder: str, config: TrainConfig
 ) -> torch.optim.Optimizer:
-    """Groups for encoder and head, with their own learning rates; no decay of biases and norms.
+    """Groups by learning rate, and without weight decay for biases and norms.
 
-    encoder: what the names of its parameters begin with.
+    encoder: what the names of its parameters begin with. Its top layer learns at config.lr, and
+    each layer below at config.layer_decay times the rate of the one above (so Howard and Ruder
+    2018), the embeddings last.
     """
-    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    layers = {name: layer_of(name) for name in parameters if name.startswith(f"{encoder}.")}
+    top = max((layer for layer in layers.values() if layer < math.inf), default=0)
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in parameters.items():
-        is_head, decays = not name.startswith(f"{encoder}."), parameter.ndim > 1
-        rate = config.head_lr if is_head else config.lr
+        rate, decays = config.head_lr, parameter.ndim > 1
+        if name in layers:
+            rate = config.lr * config.layer_decay ** max(0, top - layers[name])
         group = {"params": [], "peak_lr": rate, "weight_decay": config.weight_decay * decays}
-        groups.setdefault((is_head, decays), group)["params"].append(parameter)
+        groups.setdefault((rate, decays), group)["params"].append(parameter)
     described = [*groups.values()]
     if config.optimizer == "sgd":
         return torch.optim.SGD(described, lr=config.lr, momentum=config.momentum, fused=True)
     return torch.optim.AdamW(described, lr=config.lr, fused=True)
+
+
+def layer_of(name: str) -> float:
+    """The layer of an encoder's parameter, from 0; below that embeddings, above it all others."""
+    if number := re.search(r"\.(\d+)\.", name):
+        return int(number[1])
+    return -1 if "emb" in name else math.inf
 
 
 class Trainer:

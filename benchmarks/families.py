@@ -7,15 +7,12 @@ both sides train as in train_speed.py, in bf16 or, where that is not computed he
 take turns. Prints a table of medians of words per second, of the last epoch.
 """
 
-import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
 
-import records  # first: it finds nerc, which need not be installed
 import tables
-from train_speed import PEER, ROWS, can_run, cut, measure
+from train_speed import PEER, ROWS, can_run, cut, described, measure, new_parser
 
 # family -> fields of its configuration beside the sizes, or in their place
 FAMILIES = {
@@ -36,23 +33,10 @@ RENAMED |= {"intermediate_size": "hidden_dim"}  # DistilBERT's
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--corpus", required=True, help="folder with train.txt and valid.txt")
-    parser.add_argument("--encoder", required=True, help="folder of a BERT, for its sizes")
-    parser.add_argument("--sentences", type=int, default=320, help="(default: 320)")
-    parser.add_argument("--judged", type=int, default=50, help="of validation (default: 50)")
-    parser.add_argument("--epochs", type=int, default=2, help="(default: 2)")
-    parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
-    parser.add_argument("--repeats", type=int, default=3, help="of every row (default: 3)")
-    records.add_flag(parser)
-    given = parser.parse_args()
+    how = {"sentences": 320, "judged": 50, "encoder": "a BERT, for its sizes"}
+    given = new_parser(__doc__, **how).parse_args()
     given.recipe = "strong"
-    how = {"threads": len(os.sched_getaffinity(0)), "device": records.device()}
-    how["seeds"] = [*range(given.repeats)]
-    settings = "sentences judged epochs batch_size recipe"
-    about = records.about("families", given, settings, **how)
+    about = described("families", given)
     precision = "bf16" if can_run("bf16") else "float32"
     names = {"trainer": f"{PEER}, {precision}", "nerc": f"nerc without BiLSTM, {precision}"}
     runs: dict[str, list[dict]] = {family: [] for family in FAMILIES}

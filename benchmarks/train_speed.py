@@ -59,28 +59,16 @@ ROWS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--corpus", required=True, help="folder with train.txt and valid.txt")
-    parser.add_argument("--encoder", required=True, help="folder of a pretrained encoder")
-    parser.add_argument("--sentences", type=int, default=2000, help="0: all (default: 2000)")
-    parser.add_argument("--judged", type=int, default=500, help="of validation (default: 500)")
-    parser.add_argument("--epochs", type=int, default=2, help="(default: 2)")
-    parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
+    parser = new_parser(__doc__, sentences=2000, judged=500)
     parser.add_argument("--recipe", choices=RECIPES, default="strong", help="(default: strong)")
-    parser.add_argument("--repeats", type=int, default=3, help="of every row (default: 3)")
     parser.add_argument("--only", nargs="+", default=list(ROWS), choices=ROWS, help="some rows")
-    records.add_flag(parser)
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.peer:
         sys.stdout.write(json.dumps(train_peer(given, ROWS[given.peer])) + "\n")
         return
-    settings = "sentences judged epochs batch_size recipe"
-    how = {"threads": len(os.sched_getaffinity(0)), "device": records.device()}
-    about = records.about("train_speed", given, settings, seeds=[*range(given.repeats)], **how)
+    about = described("train_speed", given)
     rows = {name: ROWS[name] for name in given.only if can_run(name)}
     runs: dict[str, list[dict]] = {name: [] for name in rows}
     with tempfile.TemporaryDirectory() as place:
@@ -96,6 +84,32 @@ def main() -> None:
         name, shares = where_the_time_goes(given)
         of_updates = {"benchmark": "updates", "row": name, "seeds": [0], "runs": [shares]}
         tables.report([about | of_updates], given.record)
+
+
+def new_parser(
+    description: str, *, sentences: int, judged: int, encoder: str = "a pretrained encoder"
+) -> argparse.ArgumentParser:
+    """The flags of every comparison with the Trainer; sentences and judged are defaults."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--corpus", required=True, help="folder with train.txt and valid.txt")
+    add("--encoder", required=True, help=f"folder of {encoder}")
+    add("--sentences", type=int, default=sentences, help="0: all (default: %(default)s)")
+    add("--judged", type=int, default=judged, help="of validation (default: %(default)s)")
+    add("--epochs", type=int, default=2, help="(default: 2)")
+    add("--batch-size", type=int, default=32, help="(default: 32)")
+    add("--repeats", type=int, default=3, help="of every row (default: 3)")
+    records.add_flag(parser)
+    return parser
+
+
+def described(benchmark: str, given: argparse.Namespace) -> dict:
+    """What the records of all rows of a comparison have in common."""
+    how = {"threads": len(os.sched_getaffinity(0)), "device": records.device()}
+    settings = "sentences judged epochs batch_size recipe"
+    return records.about(benchmark, given, settings, seeds=[*range(given.repeats)], **how)
 
 
 def can_run(name: str) -> bool:

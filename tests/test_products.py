@@ -44,13 +44,6 @@ def test_frozen_weights_get_no_gradient(library):
     assert layer.weight.grad is None and rows.grad is not None
 
 
-def test_multiply_is_torchs_product_of_batches(library):
-    torch.manual_seed(0)
-    a, b = torch.randn(2, 9, 12), torch.randn(2, 20, 12).transpose(1, 2)
-    for x, y in ((a, b), (b.transpose(1, 2), a.transpose(1, 2)), (a[:, 2:3], b)):
-        torch.testing.assert_close(products.multiply(x, y), x @ y, atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize("case", ["float64", "no rows", "autocast"])
 def test_what_is_not_float32_on_a_cpu_stays_torchs(case, library):
     layer, dtype = products.Linear(4, 3), torch.float64 if case == "float64" else torch.float32

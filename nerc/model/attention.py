@@ -1,65 +1,94 @@
 """Self-attention of NERSmall within windows, on a CPU and on a GPU.
 
 Shapes: N pieces in all windows, without padding; H hidden size, A attention heads; grids of g
-windows, t pieces wide, with padding.
+rows, t pieces wide, with padding.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 from transformers.models.bert.modeling_bert import BertLayer
 
 from nerc.model.layers import dropout_mask
+from nerc.model.packing import longest_first, rounded_up, take_rows
 from nerc.model.products import linear
 
 # Windows whose attention is computed together: their pieces among all N; the pieces' cells in the
 # flat grid; the mask (g, t) of what can be attended to.
 Grid = tuple[slice, torch.Tensor, torch.Tensor]
 
+_WIDE = 80  # pieces: each row of a wider grid has a window of at least half its width
+_WIDTH = 16  # the width of a grid is a multiple of it
+
 
 class HeadRows(NamedTuple):
     """Where the rows of each head are, (H / A) wide, before attention on a CPU and after it.
 
-    In a grid they lie in the order (g, A, t), and one grid after the other, C rows in all. Rows are
-    gathered by these numbers, so that the products need no copies of their inputs.
+    Windows are packed into grids of r rows, t pieces wide; windows in the same row do not see each
+    other. In a grid the rows of heads lie in the order (r, A, t), and one grid after the other, C
+    rows in all. They are gathered by these numbers, so that the products need no copies of their
+    inputs.
     """
 
     into_grids: torch.Tensor  # (3 C,) queries, keys, values; among N x (3 x A). Padding reads any.
     out_of_grids: torch.Tensor  # (N x A,), among C
     back: torch.Tensor  # (N x 3 x A,) of gradients, among 3 C
-    biases: list[torch.Tensor]  # of each grid's scores, (g x A, 1, t): 0, or the least for padding
+    # Of each grid's scores (r x A, t, t), or (r x A, 1, t) where all rows hold one window each: 0,
+    # or the least number for what is not seen.
+    biases: list[torch.Tensor]
 
     @classmethod
-    def of(cls, grids: Sequence[Grid], num_heads: int) -> "HeadRows":
-        """The rows in these grids, which hold the pieces in their order."""
-        heads, into, out, biases, num_rows = torch.arange(num_heads), [], [], [], 0
-        for pieces, cells, mask in grids:
-            count, width = mask.shape
-            numbers = torch.zeros(mask.numel(), dtype=torch.int64)
-            numbers[cells] = torch.arange(len(cells)) + (pieces.start or 0)
-            numbers = numbers.view(count, 1, width) * (3 * num_heads)
-            into.append((numbers + heads[:, None]).flatten())
-            row, place = cells[:, None] // width, cells[:, None] % width
-            out.append((num_rows + (row * num_heads + heads) * width + place).flatten())
-            num_rows += mask.numel() * num_heads
-            least = torch.finfo(torch.bfloat16).min  # which float32 has, too
-            bias = torch.zeros(mask.shape).masked_fill_(~mask, least)
-            biases.append(bias.repeat_interleave(num_heads, dim=0)[:, None])
-        queries, out_of_grids = torch.cat(into), torch.cat(out)
-        kinds = torch.arange(3)
-        back = out_of_grids.view(-1, 1, num_heads) + kinds[:, None] * num_rows
-        into_grids = (queries + kinds[:, None] * num_heads).flatten()
-        return cls(into_grids, out_of_grids, back.flatten(), biases)
+    def of(cls, lengths: torch.Tensor, num_heads: int, dtype: torch.dtype) -> "HeadRows":
+        """The rows of windows with so many pieces (B,), one window after the other."""
+        heads, into, biases, num_rows = np.arange(num_heads)[:, None], [], [], 0
+        window = torch.repeat_interleave(lengths).numpy()  # of each piece
+        pieces = np.split(np.arange(len(window)), lengths.cumsum(0)[:-1])  # of each window
+        out = np.empty((len(window), num_heads), dtype=np.int64)
+        for width, rows in _packed(lengths.tolist()):
+            grid = np.full((len(rows), width), -1)
+            for cells, windows in zip(grid, rows, strict=True):
+                held = np.concatenate([pieces[i] for i in windows])
+                cells[: len(held)] = held
+            into.append((grid.clip(0)[:, None] * (3 * num_heads) + heads).ravel())
+            row, cell = np.nonzero(grid >= 0)
+            out[grid[row, cell]] = num_rows + ((row * num_heads + heads) * width + cell).T
+            num_rows += grid.size * num_heads
+            owner = np.where(grid < 0, -1, window[grid])
+            seen = owner[:, None] == owner[:, :, None]
+            if max(map(len, rows)) == 1:
+                seen = owner[:, None] >= 0
+            bias = torch.zeros(seen.shape, dtype=dtype)
+            bias.masked_fill_(torch.from_numpy(~seen), torch.finfo(torch.bfloat16).min)
+            biases.append(bias.repeat_interleave(num_heads, dim=0))
+        queries = torch.from_numpy(np.concatenate(into or [np.arange(0)]))
+        kinds, out_of_grids = torch.arange(3)[:, None], torch.from_numpy(out)
+        into_grids = (queries + kinds * num_heads).flatten()
+        back = (out_of_grids[:, None] + kinds * num_rows).flatten()
+        return cls(into_grids, out_of_grids.flatten(), back, biases)
 
     def parts(self, rows: torch.Tensor) -> Iterator[Sequence[torch.Tensor]]:
-        """The rows (kinds, C, H / A) of each grid: for each kind (g x A, t, H / A)."""
+        """The rows (kinds, C, H / A) of each grid: for each kind (r x A, t, H / A)."""
         start = 0
         for bias in self.biases:
-            end = start + bias.numel()
-            yield rows[:, start:end].unflatten(1, (bias.shape[0], bias.shape[2])).unbind()
+            count, width = bias.shape[0], bias.shape[2]
+            end = start + count * width
+            yield rows[:, start:end].unflatten(1, (count, width)).unbind()
             start = end
+
+
+def _packed(lengths: Sequence[int]) -> Iterator[tuple[int, list[list[int]]]]:
+    """Pack windows of so many pieces into grids: the width of each, and the windows in its rows.
+
+    The cost of attention is the square of the width for each row.
+    """
+    left = longest_first(lengths)
+    while left:
+        width = rounded_up(lengths[left[0]], _WIDTH)
+        least = width / 2 if width > _WIDE else 0
+        yield width, take_rows(left, lengths, width, least=least)
 
 
 def attend_on_cpu(layer: BertLayer, hidden: torch.Tensor, rows: HeadRows) -> torch.Tensor:
@@ -90,8 +119,7 @@ class _Attention(torch.autograd.Function):
         inputs = projected.reshape(-1, size).index_select(0, rows.into_grids).view(3, -1, size)
         contexts, saved = [], []
         for (query, key, value), bias in zip(rows.parts(inputs), rows.biases, strict=True):
-            bias, keys = bias.to(query.dtype), key.transpose(1, 2)
-            scores = torch.baddbmm(bias, query, keys, alpha=scaling)
+            scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=scaling)
             probabilities = scores.float().softmax(dim=-1)
             factors, dropped = None, probabilities
             if dropout:

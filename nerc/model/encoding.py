@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nerc.data.corpus import Corpus
 from nerc.data.tags import SPECIAL_TAGS
+from nerc.model.packing import rounded_up
 from nerc.model.word_shapes import word_shapes
 
 NO_LABEL = -100  # for padding and words without a label: cross entropy ignores it
@@ -226,7 +227,7 @@ class Batch(NamedTuple):
 
     real_pieces are the flat cells of the (B, T) grid that hold pieces; word_pieces are indices into
     real_pieces. Words are in the order in which the sentences were asked for. groups are rows of
-    similar length, (first, last + 1, width), whose attention may be computed separately.
+    similar length, (first, last + 1, width), which encoders that read padding may read one by one.
     """
 
     input_ids: torch.Tensor  # (B, T)
@@ -341,10 +342,6 @@ def _windows_of(encoded: Encoded, firsts: np.ndarray, lasts: np.ndarray) -> Wind
     return Window(*np.array(rows).T)
 
 
-def rounded_up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
-
-
 def _ranges(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For consecutive ranges of these lengths: each element's range, and its position in it."""
     which = np.repeat(np.arange(len(lengths)), lengths)
@@ -352,7 +349,7 @@ def _ranges(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Halve the rows, the longest first, for attention, whose cost is the square of the width.
+    """Halve the rows, the longest first, for encoders that read padding, too.
 
     More groups cost more small operations than they save, and groups with any number of rows cost
     more new shapes. Only passages, which are far wider than sentences, have groups of their own.

@@ -267,8 +267,7 @@ class NERSmall(BertPreTrainedModel):
         mask = (torch.ones_like(input_ids) if attention_mask is None else attention_mask).bool()
         if real_pieces is None:
             real_pieces = mask.flatten().nonzero().flatten()
-        grids = _grids(mask, real_pieces, groups)
-        words = self._encode(input_ids, real_pieces, token_type_ids, grids, word_pieces)
+        words = self._encode(input_ids, real_pieces, token_type_ids, mask, groups, word_pieces)
         if self.word_shapes is not None and word_shapes is not None:
             words = words + self.word_shapes(word_shapes).to(words.dtype)
         if self.lstm is not None:
@@ -288,7 +287,8 @@ class NERSmall(BertPreTrainedModel):
         input_ids: torch.Tensor,
         real_pieces: torch.Tensor,
         token_type_ids: torch.Tensor | None,
-        grids: list[Grid],
+        mask: torch.Tensor,
+        groups: list[tuple[int, int, int]] | None,
         chosen: torch.Tensor | None,
     ) -> torch.Tensor:
         """The encoder's last hidden states of the chosen real pieces, or of all (None).
@@ -299,20 +299,24 @@ class NERSmall(BertPreTrainedModel):
         """
         encoder = self.base_model
         if not self.is_packed:
+            grids = _grids(mask, real_pieces, groups)
             hidden = encoders.read_padded(encoder, input_ids, grids, token_type_ids)
             return hidden if chosen is None else hidden.index_select(0, chosen)
-        attend = attend_on_gpu
-        if input_ids.device.type == "cpu":
-            attend, grids = attend_on_cpu, HeadRows.of(grids, self.config.num_attention_heads)
         ids = input_ids.flatten()[real_pieces]  # (N,)
         positions = real_pieces % input_ids.shape[1]
         types = None if token_type_ids is None else token_type_ids.flatten()[real_pieces]
         hidden = encoders.embed(encoder, ids, positions, types)  # (N, H)
         if torch.is_autocast_enabled(hidden.device.type):  # cast once, not at every use
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        if input_ids.device.type == "cpu":
+            lengths = torch.bincount(real_pieces // input_ids.shape[1])  # of the windows
+            rows = HeadRows.of(lengths, self.config.num_attention_heads, hidden.dtype)
+            attend = partial(attend_on_cpu, rows=rows)
+        else:
+            attend = partial(attend_on_gpu, grids=_grids(mask, real_pieces, groups))
         layers = encoders.layers(encoder)
         for layer in layers:
-            context = attend(layer, hidden, grids)
+            context = attend(layer, hidden)
             if layer is layers[-1] and chosen is not None:
                 context, hidden = context.index_select(0, chosen), hidden.index_select(0, chosen)
             attended = layer.attention.output(context, hidden)

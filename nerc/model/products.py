@@ -23,13 +23,6 @@ def linear(
     return _Linear.apply(rows.flatten(0, -2), weight, bias).unflatten(0, rows.shape[:-1])
 
 
-def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """a @ b (D, M, K) x (D, K, N), without a gradient."""
-    if not _suits(a):
-        return a @ b
-    return torch.stack([_by_onednn(x, y.T) for x, y in zip(a, b, strict=True)])
-
-
 class Linear(nn.Linear):
     """nn.Linear whose products are those of linear()."""
 

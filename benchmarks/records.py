@@ -115,10 +115,11 @@ def commit(folder: Path = ROOT) -> str | None:
     return done.stdout.strip() + ("+" if differs else "")
 
 
-def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict:
+def processor(*cpuinfo: Path) -> dict:
     """Name, family, model and features, as Linux tells them; elsewhere, the name."""
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    facts = {key.strip(): value.strip() for key, _, value in (x.partition(":") for x in lines)}
+    from nerc.hardware import processor_facts  # imports torch, which tables do not need
+
+    facts = processor_facts(*cpuinfo)
     family, model = (facts.get(key) for key in ("cpu family", "model"))
     return {
         "name": facts.get("model name") or platform.processor() or platform.machine(),

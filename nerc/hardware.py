@@ -63,8 +63,9 @@ def set_threads(num_threads: int) -> int:
 
 def fewest_fast(num_threads: int, seconds: Callable[[int], float]) -> int:
     """num_threads, halved as long as that makes the time of the same work much shorter."""
-    while num_threads > 1 and seconds(num_threads) > _MUCH * seconds(num_threads // 2):
-        num_threads //= 2
+    taken = seconds(num_threads)
+    while num_threads > 1 and taken > _MUCH * (by_half := seconds(num_threads // 2)):
+        num_threads, taken = num_threads // 2, by_half
     return num_threads
 
 

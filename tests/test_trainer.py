@@ -105,8 +105,12 @@ def test_the_same_seed_gives_the_same_weights(model, encoded):
     assert any(not one[name].equal(other[name]) for name in one)
 
 
-def test_an_update_is_the_mean_over_its_words_however_they_lie(model, encoded):
-    """One plain SGD step equals that of cross entropy averaged over the batch's words, by hand."""
+@pytest.mark.parametrize("clip", [0.0, 0.5, 1000.0])
+def test_an_update_is_the_mean_over_its_words_however_they_lie(model, encoded, clip):
+    """One plain SGD step equals that of cross entropy averaged over the batch's words, by hand.
+
+    Gradients whose norm is above clip are shortened to it.
+    """
     (sentences,) = batch_plan.plan(len(encoded), len(encoded), seed=0, epoch=1)
     rows, labels = [], []
     for sentence in sentences:
@@ -115,11 +119,14 @@ def test_an_update_is_the_mean_over_its_words_however_they_lie(model, encoded):
         labels.append(batch.labels)
     loss = torch.nn.functional.cross_entropy(torch.cat(rows), torch.cat(labels))
     gradients = torch.autograd.grad(loss, list(model.parameters()))
+    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+    assert 0.5 < norm < 1000
+    share = clip / norm if clip == 0.5 else 1.0
     wanted = {
-        name: p.detach() - 0.1 * gradient
+        name: p.detach() - 0.1 * share * gradient
         for (name, p), gradient in zip(model.named_parameters(), gradients, strict=True)
     }
-    sgd = {"recipe": "paper", "lr": 0.1, "head_lr": 0.1, "epochs": 1}
+    sgd = {"recipe": "paper", "lr": 0.1, "head_lr": 0.1, "epochs": 1, "clip": clip}
     (epoch,) = fit(model, encoded, config(**sgd, batch_size=len(encoded), keep="last"))
     assert epoch.loss == pytest.approx(loss.item(), rel=1e-5)
     for name, weight in weights(model).items():

@@ -83,7 +83,7 @@ def bilstm(
             grid = words.new_zeros(shape[0] * shape[1], words.shape[1])
             if gaps:
                 grid[gaps, -1] = 1
-                w_ih = F.pad(w_ih, (0, 1), value=_CLOSED)
+                w_ih = F.pad(w_ih.to(dtype), (0, 1), value=_CLOSED)
             grid = grid.index_copy(0, one_way_cells, words).view(*shape, -1)
             start = grid.new_zeros(1, shape[0], lstm.hidden_size)
             weights = [w.to(dtype) for w in (w_ih, *weights)]

@@ -326,7 +326,8 @@ def peak(bf16: bool) -> float:
 
 
 KINDS = {  # torch's operations by kind
-    "matrix products": ("mm", "addmm", "bmm", "_thnn_fused_lstm_cell", "_cudnn_rnn"),
+    "matrix products": ("mm", "addmm", "bmm", "baddbmm", "mkldnn::_linear_pointwise")
+    + ("mkldnn_rnn_layer", "mkldnn_rnn_layer_backward", "_thnn_fused_lstm_cell", "_cudnn_rnn"),
     "optimiser and clipping": ("_fused_adamw_", "_fused_sgd_", "linalg_vector_norm"),
     "copies and casts": ("copy_", "cat", "index_select", "index_copy", "index"),
     "fresh zeros": ("fill_", "zero_"),

@@ -61,7 +61,7 @@ class HeadRows(NamedTuple):
             if max(map(len, rows)) == 1:
                 seen = owner[:, None] >= 0
             bias = torch.zeros(seen.shape, dtype=dtype)
-            bias.masked_fill_(torch.from_numpy(~seen), torch.finfo(torch.bfloat16).min)
+            bias.masked_fill_(torch.from_numpy(~seen), torch.finfo(dtype).min)
             biases.append(bias.repeat_interleave(num_heads, dim=0))
         queries = torch.from_numpy(np.concatenate(into or [np.arange(0)]))
         kinds, out_of_grids = torch.arange(3)[:, None], torch.from_numpy(out)

@@ -57,9 +57,10 @@ class HeadRows(NamedTuple):
             out[grid[row, cell]] = num_rows + ((row * num_heads + heads) * width + cell).T
             num_rows += grid.size * num_heads
             owner = np.where(grid < 0, -1, window[grid])
-            seen = owner[:, None] == owner[:, :, None]
             if max(map(len, rows)) == 1:
                 seen = owner[:, None] >= 0
+            else:
+                seen = owner[:, None] == owner[:, :, None]
             bias = torch.zeros(seen.shape, dtype=dtype)
             bias.masked_fill_(torch.from_numpy(~seen), torch.finfo(dtype).min)
             biases.append(bias.repeat_interleave(num_heads, dim=0))
@@ -87,7 +88,7 @@ def _packed(lengths: Sequence[int]) -> Iterator[tuple[int, list[list[int]]]]:
     left = longest_first(lengths)
     while left:
         width = rounded_up(lengths[left[0]], _WIDTH)
-        least = width / 2 if width > _WIDE else 0
+        least = width // 2 if width > _WIDE else 0
         yield width, take_rows(left, lengths, width, least=least)
 
 

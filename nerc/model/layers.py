@@ -79,17 +79,17 @@ def bilstm(
     outputs = []
     with torch.autocast(device.type, enabled=False):
         words = F.pad(words.to(dtype), (0, 1 if gaps else 0))
-        for one_way_cells, (w_ih, *weights) in zip(cells, lstm_weights(lstm), strict=True):
+        for one_way_cells, parameters in zip(cells, lstm_weights(lstm), strict=True):
+            w_ih, *weights = (parameter.to(dtype) for parameter in parameters)
             grid = words.new_zeros(shape[0] * shape[1], words.shape[1])
             if gaps:
                 grid[gaps, -1] = 1
-                w_ih = F.pad(w_ih.to(dtype), (0, 1), value=_CLOSED)
+                w_ih = F.pad(w_ih, (0, 1), value=_CLOSED)
             grid = grid.index_copy(0, one_way_cells, words).view(*shape, -1)
             start = grid.new_zeros(1, shape[0], lstm.hidden_size)
-            weights = [w.to(dtype) for w in (w_ih, *weights)]
             # has_biases, num_layers, dropout, train, bidirectional, batch_first
             settings = (True, 1, 0.0, torch.is_grad_enabled(), False, True)
-            output, _, _ = torch.lstm(grid, (start, start), weights, *settings)
+            output, _, _ = torch.lstm(grid, (start, start), [w_ih, *weights], *settings)
             outputs.append(output.flatten(0, 1).index_select(0, one_way_cells))
     return torch.cat(outputs, dim=1)
 
